@@ -1,0 +1,56 @@
+"""The kinds of dataset: where their category folders are and which categories they have.
+
+Every kind ends in the same layout, MVTec AD's::
+
+    <category>/train/good/*            <category>/test/good/*
+    <category>/test/<defect type>/*    <category>/ground_truth/<defect type>/<name>_mask.png
+"""
+
+from pathlib import Path
+
+from flawline.errors import FlawlineError
+
+MVTEC_AD_CATEGORIES = (
+    "bottle",
+    "cable",
+    "capsule",
+    "carpet",
+    "grid",
+    "hazelnut",
+    "leather",
+    "metal_nut",
+    "pill",
+    "screw",
+    "tile",
+    "toothbrush",
+    "transistor",
+    "wood",
+    "zipper",
+)
+MVTEC_AD_LICENCE = (
+    "MVTec AD (Bergmann, Fauser, Sattlegger, Steger; MVTec Software GmbH) is licensed "
+    "CC BY-NC-SA 4.0: no commercial use."
+)
+DEMO_CATEGORIES = ("bolt", "tablet", "weave")
+
+
+def categories_in(folder: Path) -> list[str]:
+    """Names of the subfolders of `folder` that have a ``train/good`` folder, sorted.
+
+    Raises
+    ------
+    FlawlineError
+        If the folder is missing or holds no category.
+    """
+    if not folder.is_dir():
+        raise FlawlineError(
+            f"dataset.source: there is no folder {str(folder)!r}. "
+            "Give the folder that holds one folder per category."
+        )
+    found = sorted(path.parent.parent.name for path in folder.glob("*/train/good"))
+    if not found:
+        raise FlawlineError(
+            f"dataset.source: no category found in {str(folder)!r}. "
+            "Expected <category>/train/good with images of good parts, and test/<defect type>."
+        )
+    return found

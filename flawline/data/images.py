@@ -1,0 +1,146 @@
+"""Image files to square uint8 arrays: decoding, checking, resizing."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from flawline.errors import FlawlineError
+
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def open_image(path: Path, max_megapixels: float) -> Image.Image:
+    """Open an image file without decoding it.
+
+    Raises
+    ------
+    FlawlineError
+        If it is none of the accepted formats or larger than `max_megapixels`.
+    """
+    Image.MAX_IMAGE_PIXELS = None  # our own limit, below, is stricter and its message clearer
+    try:
+        image = Image.open(path, formats=FORMATS)
+    except OSError as error:
+        raise FlawlineError(f"{path}: cannot be opened as an image ({error})") from error
+    width, height = image.size
+    if width * height > max_megapixels * 1e6:
+        image.close()
+        raise FlawlineError(
+            f"{path}: {width} x {height} pixels; at most {max_megapixels:g} megapixels are decoded "
+            "(data.max_megapixels)"
+        )
+    return image
+
+
+def decode_image(path: Path, max_megapixels: float = 100) -> np.ndarray:
+    """Decode one photograph upright.
+
+    EXIF rotation is applied; grey, palette and CMYK images become RGB; transparency is laid over
+    white; 16-bit grey keeps its upper 8 bits.
+
+    Returns
+    -------
+    uint8 (H, W, 3), RGB.
+
+    Raises
+    ------
+    FlawlineError
+        If the file cannot be decoded.
+    """
+    with open_image(path, max_megapixels) as image:
+        try:
+            image.load()
+            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise FlawlineError(f"{path}: cannot be decoded ({error})") from error
+
+
+def decode_mask(path: Path, max_megapixels: float = 100) -> np.ndarray:
+    """Decode one ground-truth mask: bool (H, W), True where any channel but alpha is not zero."""
+    with open_image(path, max_megapixels) as image:
+        try:
+            image.load()
+            pixels = np.asarray(ImageOps.exif_transpose(image))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise FlawlineError(f"{path}: cannot be decoded ({error})") from error
+    if pixels.ndim == 3:
+        colours = pixels.shape[2] - (image.mode in ("RGBA", "LA"))
+        pixels = pixels[..., :colours].max(axis=2)
+    return pixels > 0
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        if image.mode.startswith("I"):
+            values = np.clip(values, 0, 65_535) >> 8
+        return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layered = image.convert("RGBA")
+        white = Image.new("RGBA", layered.size, "white")
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return image.convert("RGB")
+
+
+def resize_image(image: np.ndarray, size: int, mode: str) -> np.ndarray:
+    """Resize to a square: area averages when shrinking, cubic when growing.
+
+    Parameters
+    ----------
+    image : uint8 (H, W, 3).
+    size : side of the result, pixels.
+    mode : ``stretch``, ``letterbox`` (black bars) or ``center_crop``.
+
+    Returns
+    -------
+    uint8 (size, size, 3).
+    """
+    height, width = _scaled(image.shape, size, mode)
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    resized = cv2.resize(
+        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    )
+    return _square(resized, size)
+
+
+def resize_mask(mask: np.ndarray, size: int, mode: str) -> np.ndarray:
+    """Resize a mask exactly as its image: a pixel is set where half of its area was.
+
+    A defect so thin that nothing would be left keeps every pixel that it touches.
+
+    Parameters
+    ----------
+    mask : bool (H, W).
+
+    Returns
+    -------
+    uint8 (size, size), 0 or 1.
+    """
+    height, width = _scaled(mask.shape, size, mode)
+    covered = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    covered = _square(covered, size)
+    half = covered >= 0.5
+    return (half if half.any() else covered > 0).astype(np.uint8)
+
+
+def _scaled(shape: tuple[int, ...], size: int, mode: str) -> tuple[int, int]:
+    height, width = shape[:2]
+    if mode == "stretch":
+        return size, size
+    side = max(height, width) if mode == "letterbox" else min(height, width)
+    return max(round(height * size / side), 1), max(round(width * size / side), 1)
+
+
+def _square(image: np.ndarray, size: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    top, left = (height - size) // 2, (width - size) // 2
+    image = image[max(top, 0) : max(top, 0) + size, max(left, 0) : max(left, 0) + size]
+    if image.shape[:2] == (size, size):
+        return image
+    square = np.zeros((size, size, *image.shape[2:]), image.dtype)
+    top, left = (size - image.shape[0]) // 2, (size - image.shape[1]) // 2
+    square[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return square

@@ -1,0 +1,293 @@
+"""The index of one category: every image file, checked, with all problems found in one pass."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import ImageOps
+
+from flawline.data.images import SUFFIXES, decode_mask, open_image
+from flawline.errors import FlawlineError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+IGNORED = ("thumbs.db", "desktop.ini")
+COLUMNS = (
+    "image_id",
+    "path",
+    "split",
+    "defect_type",
+    "label",
+    "mask_path",
+    "height",
+    "width",
+    "sha256",
+)
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing wrong with the data, and what skipping it means."""
+
+    file: str
+    problem: str
+    found: str
+    expected: str
+    can_go_on: str  # yes or no
+    if_skipped: str
+
+
+@dataclass
+class _Entry:
+    image_id: str
+    path: str
+    split: str
+    defect_type: str
+    label: int
+    mask_path: str = ""
+    height: int = 0
+    width: int = 0
+    sha256: str = ""
+
+
+LEFT_OUT = "the image is left out"
+MASK_IGNORED = "the image counts, but not for pixel figures"
+
+
+def scan(
+    folder: Path, *, max_megapixels: float, min_train_good: int, workers: int
+) -> tuple["pd.DataFrame", list[Problem]]:
+    """List and check all images and masks of one category.
+
+    Parameters
+    ----------
+    folder : the category's folder, in MVTec AD's layout.
+    max_megapixels : larger images are refused without decoding them.
+    min_train_good : with fewer usable training images the category cannot go on.
+
+    Returns
+    -------
+    The usable images (paths relative to the folder above the category's, so that tables are the
+    same wherever the data lie), and all problems, sorted by file.
+
+    Raises
+    ------
+    FlawlineError
+        If the folder or its ``train/good`` is missing.
+    """
+    import pandas as pd
+
+    if not (folder / "train" / "good").is_dir():
+        raise FlawlineError(
+            f"{folder}: no train/good folder. Expected <category>/train/good with images of good "
+            "parts. If the data were downloaded, delete the folder and run again."
+        )
+    entries, problems = _list_images(folder)
+    problems += _match_masks(folder, entries)
+    with ThreadPoolExecutor(workers) as pool:
+        checks = pool.map(lambda entry: _check(folder, entry, max_megapixels), entries)
+        found = [problem for problems_of_one in checks for problem in problems_of_one]
+    problems += found
+    bad = {problem.file for problem in found if problem.if_skipped == LEFT_OUT}
+    usable = [entry for entry in entries if entry.image_id not in bad]
+    twins = _train_test_twins(usable)
+    problems += twins
+    usable = [e for e in usable if e.image_id not in {problem.file for problem in twins}]
+    goods = sum(entry.split == "train" for entry in usable)
+    if goods < min_train_good:
+        problems.append(
+            Problem(
+                "train/good",
+                "too few training images",
+                f"{goods} usable",
+                f"at least {min_train_good} (data.min_train_good)",
+                "no",
+                "nothing can be trained",
+            )
+        )
+    table = pd.DataFrame([asdict(entry) for entry in usable], columns=list(COLUMNS))
+    return table, sorted(problems)
+
+
+def problem_table(problems: list[Problem]) -> "pd.DataFrame":
+    """All problems as a table, one row each."""
+    import pandas as pd
+
+    return pd.DataFrame([asdict(p) for p in problems], columns=list(Problem.__annotations__))
+
+
+def refuse(category: str, problems: list[Problem], on_problem: str) -> None:
+    """Raise one error with all problems in it, if the line must not go on.
+
+    Parameters
+    ----------
+    on_problem : ``error`` refuses any problem, ``skip`` only those that cannot be skipped.
+    """
+    fatal = [problem for problem in problems if problem.can_go_on == "no"]
+    if not problems or (on_problem == "skip" and not fatal):
+        return
+    lines = [
+        f"  {p.file}: {p.problem}; found {p.found}, expected {p.expected}; "
+        + (f"if skipped: {p.if_skipped}" if p.can_go_on == "yes" else "the line cannot go on")
+        for p in problems
+    ]
+    advice = (
+        "Mend these files."
+        if fatal
+        else "Mend these files, or set `data: {on_problem: skip}` to go on without them."
+    )
+    raise FlawlineError(
+        f"{category}: {len(problems)} problem(s) in the images.\n"
+        + "\n".join(lines)
+        + f"\n{advice}"
+    )
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and not path.name.startswith(".") and path.name.lower() not in IGNORED
+    )
+
+
+def _list_images(folder: Path) -> tuple[list[_Entry], list[Problem]]:
+    entries, problems = [], []
+    tests = sorted(path for path in (folder / "test").glob("*") if path.is_dir())
+    for part in [folder / "train" / "good", *tests]:
+        split, defect = part.parent.name, part.name
+        for path in _files(part):
+            image_id = f"{split}/{defect}/{path.name}"
+            if path.suffix.lower() not in SUFFIXES:
+                problems.append(
+                    Problem(
+                        image_id,
+                        "not an image",
+                        f"a file named *{path.suffix}",
+                        ", ".join(SUFFIXES),
+                        "yes",
+                        "the file is left out",
+                    )
+                )
+                continue
+            entries.append(
+                _Entry(image_id, f"{folder.name}/{image_id}", split, defect, int(defect != "good"))
+            )
+    return entries, problems
+
+
+def _match_masks(folder: Path, entries: list[_Entry]) -> list[Problem]:
+    root = folder / "ground_truth"
+    if not root.is_dir():
+        return []
+    defective = [entry for entry in entries if entry.label]
+    available = {
+        (part.name, path.stem.removesuffix("_mask")): path
+        for part in sorted(root.iterdir())
+        if part.is_dir()
+        for path in _files(part)
+    }
+    problems = []
+    for entry in defective:
+        mask = available.pop((entry.defect_type, Path(entry.path).stem), None)
+        if mask is None:
+            problems.append(
+                Problem(
+                    entry.image_id,
+                    "mask missing",
+                    "none",
+                    f"ground_truth/{entry.defect_type}/{Path(entry.path).stem}_mask.png",
+                    "yes",
+                    MASK_IGNORED,
+                )
+            )
+        else:
+            entry.mask_path = f"{folder.name}/ground_truth/{entry.defect_type}/{mask.name}"
+    for path in available.values():
+        problems.append(
+            Problem(
+                str(path.relative_to(folder)),
+                "mask without image",
+                "no image of that name",
+                f"test/{path.parent.name}/{path.stem.removesuffix('_mask')}.*",
+                "yes",
+                "the mask is ignored",
+            )
+        )
+    return problems
+
+
+def _check(folder: Path, entry: _Entry, max_megapixels: float) -> list[Problem]:
+    path = folder / entry.image_id
+    content = path.read_bytes()
+    if not content:
+        return [_problem(entry, "empty file", "zero bytes", "an image")]
+    entry.sha256 = hashlib.sha256(content).hexdigest()
+    del content
+    try:
+        with open_image(path, max_megapixels) as image:
+            frames = getattr(image, "n_frames", 1)
+            # a PNG carries checksums of its own, which cost far less than decoding it
+            if image.format == "PNG":
+                size = image.size
+                image.verify()
+            else:
+                image.load()
+                size = ImageOps.exif_transpose(image).size
+    except FlawlineError as error:
+        kind = "too large" if "megapixels" in str(error) else "not an image"
+        detail = str(error).removeprefix(f"{path}: ")
+        return [_problem(entry, kind, detail, "a PNG, JPEG, BMP, TIFF or WebP image")]
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        return [_problem(entry, "unreadable", str(error) or type(error).__name__, "a whole image")]
+    entry.width, entry.height = size
+    if frames > 1:
+        return [_problem(entry, "several frames", f"{frames} frames", "one image per file")]
+    return _check_mask(folder, entry, max_megapixels)
+
+
+def _check_mask(folder: Path, entry: _Entry, max_megapixels: float) -> list[Problem]:
+    if not entry.mask_path:
+        return []
+    path = folder.parent / entry.mask_path
+    expected = f"{entry.width} x {entry.height}, like its image"
+    try:
+        mask = decode_mask(path, max_megapixels)
+    except FlawlineError as error:
+        problem = _problem(entry, "mask unreadable", str(error), expected, MASK_IGNORED)
+    else:
+        height, width = mask.shape
+        if (width, height) != (entry.width, entry.height):
+            found = f"{width} x {height}"
+            problem = _problem(entry, "mask of another size", found, expected, MASK_IGNORED)
+        elif not np.any(mask):
+            problem = _problem(entry, "empty mask", "all zero", "the defect marked", MASK_IGNORED)
+        else:
+            return []
+    entry.mask_path = ""
+    return [problem]
+
+
+def _problem(
+    entry: _Entry, kind: str, found: str, expected: str, if_skipped: str = LEFT_OUT
+) -> Problem:
+    return Problem(entry.image_id, kind, found, expected, "yes", if_skipped)
+
+
+def _train_test_twins(entries: list[_Entry]) -> list[Problem]:
+    tests = {entry.sha256: entry.image_id for entry in entries if entry.split == "test"}
+    return [
+        _problem(
+            entry,
+            "identical image in train and test",
+            f"same bytes as {tests[entry.sha256]}",
+            "no test image in train",
+            "the training copy is left out",
+        )
+        for entry in entries
+        if entry.split == "train" and entry.sha256 in tests
+    ]

@@ -1,0 +1,81 @@
+"""Decode every image once, in parallel, straight into memory-mapped arrays."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from flawline.data.images import decode_image, decode_mask, resize_image, resize_mask
+from flawline.files import new_array
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def prepare_images(
+    paths: list[Path],
+    path: Path | str,
+    *,
+    size: int,
+    resize: str,
+    max_megapixels: float,
+    workers: int,
+) -> None:
+    """Write uint8 (N, size, size, 3), RGB, in the order of `paths`, to the .npy file `path`."""
+
+    def prepare(source: Path) -> np.ndarray:
+        return resize_image(decode_image(source, max_megapixels), size, resize)
+
+    with new_array(path, (len(paths), size, size, 3), np.uint8) as array:
+        _fill(array, paths, prepare, workers, "images")
+
+
+def prepare_masks(
+    paths: list[Path | None],
+    path: Path | str,
+    *,
+    size: int,
+    resize: str,
+    max_megapixels: float,
+    workers: int,
+) -> None:
+    """Write uint8 (N, size, size), 0 or 1, to the .npy file `path`; zeros where a path is None."""
+
+    def prepare(source: Path | None) -> np.ndarray:
+        if source is None:
+            return np.zeros((size, size), np.uint8)
+        return resize_mask(decode_mask(source, max_megapixels), size, resize)
+
+    with new_array(path, (len(paths), size, size), np.uint8) as array:
+        _fill(array, paths, prepare, workers, "masks")
+
+
+def _fill(array: np.ndarray, sources: list, prepare: Callable, workers: int, what: str) -> None:
+    # one thread of the pool is one image: OpenCV's own threads would only compete
+    cv2.setNumThreads(1)
+    rows = tqdm(range(len(sources)), desc=what, unit="image", disable=None)
+    with ThreadPoolExecutor(workers) as pool:
+
+        def fill(row: int) -> None:
+            array[row] = prepare(sources[row])
+
+        for _ in zip(rows, pool.map(fill, range(len(sources))), strict=True):
+            pass
+
+
+def test_labels(split: "pd.DataFrame") -> "pd.DataFrame":
+    """What only the evaluation may see of the test subset, in the order of its arrays.
+
+    Returns
+    -------
+    Columns row, image_id, label (1 = defective), defect_type, has_mask (a mask was given).
+    """
+    test = split[split["subset"] == "test"].reset_index(drop=True)
+    labels = test[["image_id", "label", "defect_type"]].copy()
+    labels.insert(0, "row", range(len(labels)))
+    labels["has_mask"] = (test["mask_path"] != "").astype(int)
+    return labels

@@ -1,0 +1,50 @@
+"""Has a folder of images changed? By content, yet without reading unchanged files again."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from flawline.files import replacing
+from flawline.provenance import file_hash
+
+
+def folder_digest(folder: Path, cache: Path) -> str:
+    """Digest of the names and contents of all files below `folder`.
+
+    Hashes are remembered in `cache` by size and modification time, so that a file that was only
+    touched is read once more and changes nothing.
+
+    Parameters
+    ----------
+    folder : searched recursively; missing or empty gives a digest too.
+    cache : JSON file to keep hashes in; not written if its folder cannot be written to.
+    """
+    known = _read(cache)
+    seen: dict[str, list] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        about = path.stat()
+        stamp = [about.st_size, about.st_mtime_ns]
+        old = known.get(str(path))
+        seen[str(path)] = old if old and old[:2] == stamp else [*stamp, file_hash(path)]
+    if seen != {name: known.get(name) for name in seen}:
+        _write(cache, known | seen)
+    digest = hashlib.sha256()
+    for name, (_, _, content) in seen.items():
+        digest.update(os.fsencode(os.path.relpath(name, folder)) + b"\0" + content.encode() + b"\n")
+    return digest.hexdigest()[:16]
+
+
+def _read(cache: Path) -> dict[str, list]:
+    try:
+        return json.loads(cache.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _write(cache: Path, content: dict[str, list]) -> None:
+    try:
+        with replacing(cache) as partial:
+            partial.write_text(json.dumps(content), encoding="utf-8")
+    except OSError:
+        return

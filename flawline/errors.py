@@ -1,0 +1,6 @@
+"""The error that a person at the keyboard is meant to read."""
+
+
+class FlawlineError(Exception):
+    """Something the user can mend: names the file, row or key, what was found, what was expected
+    and what to do. Shown without a traceback."""

@@ -1,0 +1,58 @@
+"""Backbones, weights and layers of a configuration, checked before any job starts."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flawline.errors import FlawlineError
+from flawline.files import replacing
+
+if TYPE_CHECKING:
+    from flawline.config import Config
+
+
+def check_features(config: "Config", origin: str, cache: Path) -> None:
+    """Refuse a backbone, weights name or layer that does not exist.
+
+    Names that passed once are remembered in `cache`, because asking torchvision takes seconds.
+    Where torch is not installed (jobs then have environments of their own), nothing is checked.
+
+    Raises
+    ------
+    FlawlineError
+        One message with every mistake and the keys that hold it.
+    """
+    passed = _read(cache)
+    unknown: dict[str, tuple[str, tuple[str, str, list[str]]]] = {}
+    for category in config.category_names:
+        for name, features in config.of(category).features.items():
+            asked = (features.backbone, features.weights, features.layers)
+            unknown.setdefault(json.dumps(asked), (f"features.{name}", asked))
+    for key in passed & set(unknown):
+        del unknown[key]
+    if not unknown:
+        return
+    try:
+        from flawline.features.backbones import check_backbone
+
+        answers = [(key, check_backbone(*asked)) for _, (key, asked) in unknown.items()]
+    except ImportError:
+        return
+    if wrong := [f"{origin}: {key}: {answer}" for key, answer in answers if answer]:
+        raise FlawlineError("\n".join(wrong))
+    _write(cache, sorted(passed | set(unknown)))
+
+
+def _read(cache: Path) -> set[str]:
+    try:
+        return set(json.loads(cache.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return set()
+
+
+def _write(cache: Path, passed: list[str]) -> None:
+    try:
+        with replacing(cache) as partial:
+            partial.write_text(json.dumps(passed), encoding="utf-8")
+    except OSError:
+        return

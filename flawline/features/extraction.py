@@ -1,0 +1,130 @@
+"""From prepared images to one array of patch features per subset."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+from tqdm import tqdm
+
+from flawline.devices import autocast, inference_precision, to_tensor
+from flawline.errors import FlawlineError
+from flawline.files import new_array, write_json
+from flawline.provenance import file_hash, versions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+HALF_MAX = 65_504.0
+
+
+def patch_features(
+    network: "nn.Module", images: np.ndarray, *, pool: int, normalize: bool, precision: str
+) -> torch.Tensor:
+    """Concatenated feature maps of a batch of images.
+
+    Every map is averaged over `pool` x `pool` positions, resized (bilinear) to the largest, and
+    all are concatenated per position (PatchCore, section 3.1).
+
+    Parameters
+    ----------
+    network : maps float32 (N, 3, S, S) to {layer: (N, C_l, H_l, W_l)}.
+    images : uint8 (N, S, S, 3), RGB.
+
+    Returns
+    -------
+    float16 (N, H, W, C), on the network's device.
+    """
+    device = next(network.buffers()).device
+    pixels = to_tensor(images, device).permute(0, 3, 1, 2)
+    pixels = pixels.float().div_(255).contiguous(memory_format=torch.channels_last)
+    if normalize:
+        mean = torch.tensor(IMAGENET_MEAN, device=device)[:, None, None]
+        pixels = (pixels - mean) / torch.tensor(IMAGENET_STD, device=device)[:, None, None]
+    with torch.inference_mode(), autocast(device, precision):
+        maps = [found.float() for found in network(pixels).values()]
+        if any(found.ndim != 4 for found in maps):
+            raise FlawlineError(
+                "features: every layer must give a map (N, C, H, W); found shapes "
+                f"{[tuple(found.shape) for found in maps]}. Choose convolutional layers."
+            )
+        maps = [
+            functional.avg_pool2d(found, pool, 1, pool // 2, count_include_pad=False)
+            for found in maps
+        ]
+        size = max((found.shape[2:] for found in maps), key=lambda shape: shape[0])
+        maps = [
+            found
+            if found.shape[2:] == size
+            else functional.interpolate(found, size, mode="bilinear", align_corners=False)
+            for found in maps
+        ]
+        stacked = torch.cat(maps, dim=1).permute(0, 2, 3, 1)
+        return stacked.clamp_(-HALF_MAX, HALF_MAX).half()
+
+
+def extract(
+    images: np.ndarray,
+    path: Path | str,
+    *,
+    backbone: str,
+    weights: str,
+    layers: list[str],
+    pool: int,
+    normalize: bool,
+    precision: str,
+    batch_size: int,
+    device: torch.device,
+    images_hash: str,
+) -> None:
+    """Write the features of all images to `path` (.npy) and what they are to `path` with .json.
+
+    Parameters
+    ----------
+    images : uint8 (N, S, S, 3), RGB; may be a memory map, it is read batch by batch.
+    path : float16 (N, H, W, C) is written here.
+    """
+    from flawline.features.backbones import build_backbone
+
+    network = build_backbone(backbone, weights, layers)
+    network = network.to(device).to(memory_format=torch.channels_last)
+    # filter responses of the bank span more orders of magnitude than bfloat16 resolves
+    precision = "float32" if backbone == "gabor" else inference_precision(device, precision)
+    settings: dict[str, Any] = {"pool": pool, "normalize": normalize, "precision": precision}
+    shape = patch_features(network, images[:1], **settings).shape[1:]
+    with (
+        new_array(path, (len(images), *shape), np.float16) as features,
+        tqdm(total=len(images), desc="features", unit="image", disable=None) as bar,
+    ):
+        for start in range(0, len(images), batch_size):
+            part = slice(start, start + batch_size)
+            features[part] = patch_features(network, images[part], **settings).cpu().numpy()
+            bar.update(len(features[part]))
+    about = {
+        "backbone": backbone,
+        "weights": weights if not Path(weights).is_file() else Path(weights).name,
+        "weights_sha256": _weights_hash(network),
+        "layers": layers,
+        "input_size": list(images.shape[1:3]),
+        "images_sha256": images_hash,
+        "dtype": "float16",
+        "shape": [len(images), *shape],
+        "device": device.type,
+        "sha256": file_hash(path),
+        "versions": versions(),
+        **settings,
+    }
+    write_json(Path(path).with_suffix(".json"), about)
+
+
+def _weights_hash(network: "nn.Module") -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

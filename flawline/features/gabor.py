@@ -1,0 +1,78 @@
+"""A backbone that needs no weights: local energy of a multi-scale Gabor filter bank.
+
+Filters as in Bovik, Clark, Geisler: Multichannel Texture Analysis Using Localized Spatial
+Filters, 1990: pairs in quadrature, one octave apart, so that their energy does not depend on
+phase. Colour comes in as local means of opponent channels.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+LAYERS = {"fine": 4.0, "medium": 8.0, "coarse": 16.0}  # wavelengths, pixels
+ORIENTATIONS = 6
+STRIDE = 8
+OPPONENT = ((0.299, 0.587, 0.114), (0.5, -0.5, 0.0), (0.25, 0.25, -0.5))
+
+
+class GaborBank(nn.Module):
+    """RGB images float32 (N, 3, S, S) to {layer: float32 (N, 9, S/8, S/8)}.
+
+    The channels of a layer: square-root energy in six orientations, then the local means of
+    luminance, red-green and blue-yellow, all at the layer's scale.
+    """
+
+    opponent: torch.Tensor
+
+    def __init__(self, layers: list[str]) -> None:
+        super().__init__()
+        self.layers = layers
+        self.register_buffer("opponent", torch.tensor(OPPONENT)[:, :, None, None])
+        for name in layers:
+            self.register_buffer(f"filters_{name}", _quadrature_pairs(LAYERS[name]))
+            self.register_buffer(f"blur_{name}", _gaussian(LAYERS[name] / 2))
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Features of every layer, all on the same grid."""
+        channels = functional.conv2d(images, self.opponent)
+        return {name: self._layer(name, channels) for name in self.layers}
+
+    def _layer(self, name: str, channels: torch.Tensor) -> torch.Tensor:
+        filters, blur = getattr(self, f"filters_{name}"), getattr(self, f"blur_{name}")
+        even_odd = _same(channels[:, :1], filters)
+        even, odd = even_odd.chunk(2, dim=1)
+        energy = torch.sqrt(even.square() + odd.square() + 1e-8)
+        stack = torch.cat([energy, channels], dim=1)
+        count = stack.shape[1]
+        column = blur[None, None, :, None].expand(count, 1, -1, 1)
+        smooth = _same(_same(stack, column, count), column.transpose(2, 3), count)
+        return functional.avg_pool2d(smooth, STRIDE)
+
+
+def _same(images: torch.Tensor, kernels: torch.Tensor, groups: int = 1) -> torch.Tensor:
+    height, width = kernels.shape[2] // 2, kernels.shape[3] // 2
+    padded = functional.pad(images, (width, width, height, height), mode="reflect")
+    return functional.conv2d(padded, kernels, groups=groups)
+
+
+def _gaussian(sigma: float) -> torch.Tensor:
+    radius = int(np.ceil(2 * sigma))
+    x = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    kernel = torch.exp(-x.square() / (2 * sigma**2))
+    return kernel / kernel.sum()
+
+
+def _quadrature_pairs(wavelength: float) -> torch.Tensor:
+    sigma = 0.56 * wavelength  # one octave of bandwidth
+    radius = int(np.ceil(2 * sigma))
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float32)
+    envelope = np.exp(-(x**2 + y**2) / (2 * sigma**2))
+    even, odd = [], []
+    for angle in np.arange(ORIENTATIONS) * np.pi / ORIENTATIONS:
+        phase = 2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / wavelength
+        wave = envelope * np.cos(phase)
+        even.append(wave - envelope * wave.sum() / envelope.sum())  # blind to brightness
+        odd.append(envelope * np.sin(phase))
+    kernels = np.stack(even + odd) / envelope.sum()
+    return torch.from_numpy(kernels[:, None].astype(np.float32))

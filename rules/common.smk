@@ -1,0 +1,125 @@
+"""The validated configuration, and what the rules derive from it."""
+
+import csv
+import re
+from functools import cache
+from pathlib import Path
+
+from flawline.config import load_config, params as plain
+from flawline.data.source import folder_digest
+from flawline.detectors.registry import METHODS
+from flawline.errors import FlawlineError
+from flawline.features.check import check_features
+from flawline.provenance import code_fingerprint, file_hash
+
+
+def validated(given):
+    origin = ", ".join(map(str, workflow.configfiles)) or "--config"
+    try:
+        checked = load_config(given, origin)
+        check_features(checked, origin, cache=HIDDEN / "backbones.json")
+    except FlawlineError as error:
+        raise WorkflowError(str(error)) from None
+    return checked
+
+
+HIDDEN = Path(".snakemake/flawline")
+CONFIG = validated(config)
+DATASET = CONFIG.dataset.name
+DATA = f"data/{DATASET}"
+RESULTS = f"results/{DATASET}"
+LOGS = f"{RESULTS}/logs"
+BENCHMARKS = f"{RESULTS}/benchmarks"
+CATEGORY = f"{RESULTS}/{{category}}"
+PROTOCOL = f"{CATEGORY}/{{protocol}}"
+SUBSET = f"{PROTOCOL}/{{subset}}"
+DETECTOR = f"{PROTOCOL}/detectors/{{detector}}/seed{{seed}}"
+PROTOCOLS = ["unsupervised"]
+
+
+wildcard_constraints:
+    category="|".join(map(re.escape, CONFIG.category_names)),
+    protocol="|".join(PROTOCOLS),
+    subset="train|calibration|test",
+    features="|".join(map(re.escape, CONFIG.features)) or "none",
+    detector="|".join(map(re.escape, CONFIG.detectors)),
+    seed=r"\d+",
+
+
+@cache
+def code(script, *modules):
+    """Content hash of a script and of all that it imports."""
+    return code_fingerprint(Path(workflow.basedir) / "scripts" / script, *modules)
+
+
+def options(section):
+    """A section of the category's configuration, as a rule's params."""
+    return lambda wildcards: plain(getattr(CONFIG.of(wildcards.category), section))
+
+
+def entry(section, wildcard):
+    """One named entry of a section of the category's configuration, as a rule's params."""
+    return lambda wildcards: plain(
+        getattr(CONFIG.of(wildcards.category), section)[wildcards[wildcard]]
+    )
+
+
+def detector_options(wildcards):
+    return CONFIG.of(wildcards.category).detectors[wildcards.detector]
+
+
+def detector_class(wildcards):
+    """Where the detector's class is, as `module:name`."""
+    found = METHODS[detector_options(wildcards).method]
+    return f"{found.__module__}:{found.__name__}"
+
+
+def detector_code(script):
+    """Content hash of a script together with the method of the wildcard's detector."""
+    return lambda wildcards: code(script, METHODS[detector_options(wildcards).method].__module__)
+
+
+def detector_inputs(subset):
+    """Just what the method needs to see of a subset."""
+
+    def inputs(wildcards):
+        folder = PROTOCOL.format(**wildcards) + "/" + subset.format(**wildcards)
+        chosen = detector_options(wildcards)
+        needs = METHODS[chosen.method].needs
+        found = {}
+        if "images" in needs:
+            found["images"] = f"{folder}/images.npy"
+        if "features" in needs:
+            found["features"] = f"{folder}/features/{chosen.features}.npy"
+            found["features_json"] = f"{folder}/features/{chosen.features}.json"
+        return found
+
+    return inputs
+
+
+def runs(file):
+    """A file of every category, detector and seed."""
+    return expand(
+        f"{DETECTOR}/{file}",
+        category=CONFIG.category_names,
+        protocol=PROTOCOLS,
+        detector=CONFIG.detectors,
+        seed=CONFIG.seeds,
+    )
+
+
+def closing_line():
+    """Where the report is, and which detector was best for each category."""
+    table = Path(RESULTS, "comparison", "best.csv")
+    best = ""
+    if table.exists():
+        with table.open(encoding="utf-8", newline="") as file:
+            best = "; ".join(
+                (
+                    f"{row['category']}: {row['detector']} {float(row['image_auroc']):.3f}"
+                    if row["detector"]
+                    else f"{row['category']}: nothing to evaluate"
+                )
+                for row in csv.DictReader(file)
+            )
+    return f"Report: {RESULTS}/report.html - best image AUROC: {best}"

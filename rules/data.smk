@@ -1,0 +1,185 @@
+"""From a source of photographs to checked, split and prepared arrays."""
+
+
+def made_data(wildcards):
+    """The stamp of data that a rule makes; nothing for the user's own folder."""
+    return [] if CONFIG.provided else f"{DATA}/{wildcards.category}.json"
+
+
+if CONFIG.dataset.kind == "demo":
+
+    rule draw_demo:
+        output:
+            f"{DATA}/{{category}}.json",
+        log:
+            f"{LOGS}/draw_demo/{{category}}.log",
+        benchmark:
+            f"{BENCHMARKS}/draw_demo/{{category}}.tsv"
+        params:
+            folder=str(CONFIG.folder),
+            options=plain(CONFIG.dataset),
+            code=code("draw_demo.py"),
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=10,
+        conda:
+            "../envs/flawline.yaml"
+        message:
+            "Drawing the demo photographs of {wildcards.category}"
+        script:
+            "../scripts/draw_demo.py"
+
+
+if CONFIG.dataset.kind == "mvtec_ad" and not CONFIG.provided:
+
+    rule download:
+        output:
+            f"{DATA}/archive.tar.xz",
+        log:
+            f"{LOGS}/download.log",
+        benchmark:
+            f"{BENCHMARKS}/download.tsv"
+        params:
+            url=CONFIG.dataset.url,
+            sha256=CONFIG.dataset.sha256,
+        threads: 1
+        resources:
+            mem_mb=500,
+            runtime=720,
+        conda:
+            "../envs/flawline.yaml"
+        message:
+            "Downloading MVTec AD (4.9 GB; an interrupted download goes on where it stopped)"
+        script:
+            "../scripts/download.py"
+
+    rule unpack:
+        input:
+            f"{DATA}/archive.tar.xz",
+        output:
+            expand(f"{DATA}/{{category}}.json", category=CONFIG.category_names),
+        log:
+            f"{LOGS}/unpack.log",
+        benchmark:
+            f"{BENCHMARKS}/unpack.tsv"
+        params:
+            folder=str(CONFIG.folder),
+        threads: 1
+        resources:
+            mem_mb=500,
+            runtime=120,
+        conda:
+            "../envs/flawline.yaml"
+        message:
+            "Unpacking MVTec AD"
+        script:
+            "../scripts/unpack.py"
+
+
+rule index:
+    input:
+        made_data,
+    output:
+        index=f"{CATEGORY}/index.csv",
+        problems=f"{CATEGORY}/problems.csv",
+    log:
+        f"{LOGS}/index/{{category}}.log",
+    benchmark:
+        f"{BENCHMARKS}/index/{{category}}.tsv"
+    params:
+        folder=str(CONFIG.folder),
+        content=lambda wildcards: (
+            folder_digest(CONFIG.folder / wildcards.category, HIDDEN / f"{DATASET}.json")
+            if CONFIG.provided
+            else ""
+        ),
+        options=options("data"),
+        code=code("index.py"),
+    threads: 4
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    conda:
+        "../envs/flawline.yaml"
+    message:
+        "Checking the images of {wildcards.category}"
+    script:
+        "../scripts/index.py"
+
+
+rule split:
+    input:
+        f"{CATEGORY}/index.csv",
+    output:
+        f"{PROTOCOL}/split.csv",
+    log:
+        f"{LOGS}/split/{{category}}.{{protocol}}.log",
+    benchmark:
+        f"{BENCHMARKS}/split/{{category}}.{{protocol}}.tsv"
+    params:
+        options=options("calibration"),
+        code=code("split.py"),
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    conda:
+        "../envs/flawline.yaml"
+    message:
+        "Holding back calibration images of {wildcards.category}"
+    script:
+        "../scripts/split.py"
+
+
+rule prepare:
+    input:
+        f"{PROTOCOL}/split.csv",
+    output:
+        f"{SUBSET}/images.npy",
+    log:
+        f"{LOGS}/prepare/{{category}}.{{protocol}}.{{subset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/prepare/{{category}}.{{protocol}}.{{subset}}.tsv"
+    params:
+        folder=str(CONFIG.folder),
+        max_megapixels=lambda wildcards: CONFIG.of(wildcards.category).data.max_megapixels,
+        options=options("prepare"),
+        code=code("prepare.py"),
+    threads: 4
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    conda:
+        "../envs/flawline.yaml"
+    message:
+        "Preparing the {wildcards.subset} images of {wildcards.category}"
+    script:
+        "../scripts/prepare.py"
+
+
+rule ground_truth:
+    input:
+        f"{PROTOCOL}/split.csv",
+    output:
+        labels=f"{PROTOCOL}/test/labels.csv",
+        masks=f"{PROTOCOL}/test/masks.npy",
+    log:
+        f"{LOGS}/ground_truth/{{category}}.{{protocol}}.log",
+    benchmark:
+        f"{BENCHMARKS}/ground_truth/{{category}}.{{protocol}}.tsv"
+    params:
+        folder=str(CONFIG.folder),
+        max_megapixels=lambda wildcards: CONFIG.of(wildcards.category).data.max_megapixels,
+        options=options("prepare"),
+        code=code("ground_truth.py"),
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    conda:
+        "../envs/flawline.yaml"
+    message:
+        "Preparing the test labels and masks of {wildcards.category}"
+    script:
+        "../scripts/ground_truth.py"

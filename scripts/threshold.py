@@ -1,0 +1,8 @@
+from flawline.logs import logged
+
+with logged(snakemake.log[0]):
+    from flawline.evaluation.thresholds import choose_threshold
+    from flawline.files import read_table, write_json
+
+    scores = read_table(snakemake.input[0])["score"].to_numpy()
+    write_json(snakemake.output[0], choose_threshold(scores, **snakemake.params.options))
