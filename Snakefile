@@ -20,9 +20,9 @@ include: "rules/report.smk"
 
 rule all:
     default_target: True
-    localrule: True
     input:
         f"{RESULTS}/report.html",
+    localrule: True
 
 
 onsuccess:

@@ -6,6 +6,8 @@ here reruns nothing by itself.
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -15,9 +17,11 @@ from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 from flawline.data.datasets import DEMO_CATEGORIES, MVTEC_AD_CATEGORIES, categories_in
 from flawline.detectors.registry import METHODS, DetectorOptions
 from flawline.errors import FlawlineError
-from flawline.options import Options
+from flawline.features.backbones import weights_file
+from flawline.options import Options, unknown_key
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+Name = Annotated[str, Field(pattern=NAME)]
 OVERRIDABLE = ("data", "calibration", "prepare", "features", "detectors", "threshold")
 
 
@@ -98,7 +102,7 @@ class Calibration(Options):
 class Prepare(Options):
     """How images become square arrays."""
 
-    size: int = Field(256, ge=16, le=4096, description="Side of the square, pixels.")
+    size: int = Field(256, ge=32, le=4096, description="Side of the square, pixels.")
     resize: Literal["stretch", "letterbox", "center_crop"] = Field(
         "stretch",
         description="`stretch` ignores the aspect ratio; `letterbox` pads with black; "
@@ -134,12 +138,7 @@ class Features(Options):
     @property
     def weights_file(self) -> Path | None:
         """The weights' path, if they are a local file."""
-        is_path = "/" in self.weights or Path(self.weights).suffix in (
-            ".pth",
-            ".pt",
-            ".safetensors",
-        )
-        return Path(self.weights).expanduser() if is_path else None
+        return weights_file(self.weights)
 
 
 class MeanStd(Options):
@@ -188,24 +187,42 @@ class Config(Options):
         {}, description=f"Per category, any of: {', '.join(OVERRIDABLE)}."
     )
 
+    @field_validator("categories", mode="before")
+    @classmethod
+    def _all_or_names(cls, given: Any) -> Any:
+        names = given if isinstance(given, list) else []
+        if given != "all" and not (names and all(isinstance(name, str) for name in names)):
+            raise ValueError(f"must be `all` or a list of categories; found {_as_yaml(given)}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"{names} has a category twice; list each once")
+        return given
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"{seeds} has a seed twice; list each once")
+        return seeds
+
     @model_validator(mode="after")
     def _references(self) -> Self:
+        wrong = []
         for name, detector in self.detectors.items():
             wanted = getattr(detector, "features", None)
             if wanted is not None and wanted not in self.features:
-                raise ValueError(
+                wrong.append(
                     f"detectors.{name}.features: there is no feature set {wanted!r}; "
                     f"defined under features: {', '.join(self.features) or 'none'}"
                 )
         for name, features in self.features.items():
             file = features.weights_file
             if file is not None and not file.is_file():
-                raise ValueError(
+                wrong.append(
                     f"features.{name}.weights: there is no file {features.weights!r}; "
                     "give an existing state dict, `default`, or a torchvision weights name"
                 )
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: {self.seeds} has a seed twice; list each once")
+        if wrong:
+            raise ValueError("\n".join(wrong))
         return self
 
     @cached_property
@@ -214,7 +231,7 @@ class Config(Options):
         data = self.dataset
         if self.provided and not isinstance(data, Demo):
             return Path(data.source).expanduser()
-        return Path("data") / data.name
+        return Path("data") / data.name / "images"
 
     @property
     def provided(self) -> bool:
@@ -246,7 +263,15 @@ class Config(Options):
 
     @cached_property
     def _by_category(self) -> dict[str, "Config"]:
-        return {name: self._merged(name) for name in self.category_names}
+        merged, wrong = {}, []
+        for name in dict.fromkeys([*self.category_names, *self.overrides]):
+            try:
+                merged[name] = self._merged(name)
+            except FlawlineError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise FlawlineError("\n".join(wrong))
+        return merged
 
     def of(self, category: str) -> "Config":
         """The configuration of one category, its overrides applied."""
@@ -256,20 +281,27 @@ class Config(Options):
         changes = self.overrides.get(category)
         if not changes:
             return self
-        if wrong := [key for key in changes if key not in OVERRIDABLE]:
-            raise FlawlineError(
-                f"overrides.{category}: {', '.join(map(repr, wrong))} cannot differ between "
-                f"categories; allowed: {', '.join(OVERRIDABLE)}"
-            )
+        place = f"overrides.{category}"
+        for key in changes:
+            if key in OVERRIDABLE:
+                continue
+            if key in type(self).model_fields:
+                allowed = ", ".join(OVERRIDABLE)
+                raise FlawlineError(
+                    f"{place}: {key!r} cannot differ between categories; allowed keys: {allowed}"
+                )
+            raise FlawlineError(f"{place}: {unknown_key(key, list(OVERRIDABLE))}")
         for section in ("features", "detectors"):
-            for name in changes.get(section) or {}:
-                if name not in getattr(self, section):
+            defined, entries = getattr(self, section), changes.get(section)
+            for name in entries if isinstance(entries, dict) else ():
+                if name not in defined:
                     raise FlawlineError(
-                        f"overrides.{category}.{section}: {name!r} is not defined; "
-                        f"defined: {', '.join(getattr(self, section))}"
+                        f"{place}.{section}: {name!r} is not defined; "
+                        f"defined: {', '.join(defined) or 'none'}"
                     )
         base = self.model_dump(mode="json", exclude={"overrides"})
-        return _validated(_merge(base, changes), f"overrides.{category}")
+        with _prefixed(f"{place}."):
+            return _validated(_merge(base, changes))
 
 
 def load_config(given: dict[str, Any], origin: str) -> Config:
@@ -285,12 +317,10 @@ def load_config(given: dict[str, Any], origin: str) -> Config:
     FlawlineError
         One message with every mistake: its key, what was found, what is allowed.
     """
-    config = _validated(given, origin)
-    try:
+    with _prefixed(f"{origin}: "):
+        config = _validated(given)
         for category in config.category_names:
             config.of(category)
-    except FlawlineError as error:
-        raise FlawlineError(f"{origin}: {error}") from None
     return config
 
 
@@ -303,36 +333,88 @@ def params(options: Options, **more: Any) -> dict[str, Any]:
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        if both and merged[key].get("rule") == value.get("rule", merged[key].get("rule")):
-            value = _merge(merged[key], value)
+        old = merged.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            # another rule or method has other keys: nothing of the old one can stay
+            same_kind = all(value.get(tag, old.get(tag)) == old.get(tag) for tag in TAGS)
+            value = _merge(old, value) if same_kind else value
         merged[key] = value
     return merged
 
 
-def _validated(given: dict[str, Any], origin: str) -> Config:
+@contextmanager
+def _prefixed(prefix: str) -> Iterator[None]:
+    try:
+        yield
+    except FlawlineError as error:
+        lines = str(error).splitlines()
+        raise FlawlineError("\n".join(prefix + line for line in lines)) from None
+
+
+def _validated(given: dict[str, Any]) -> Config:
     try:
         return Config.model_validate(given)
     except ValidationError as error:
-        lines = [_explain(item) for item in error.errors()]
-        raise FlawlineError(f"{origin}: " + f"\n{origin}: ".join(lines)) from None
+        raise FlawlineError("\n".join(_explain(item) for item in error.errors())) from None
+
+
+TAGS = {"method": tuple(METHODS), "rule": ("mean_std", "quantile", "maximum")}
+REASONS = {
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "dict_type": "must hold keys with values",
+    "finite_number": "must be a finite number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "list_type": "must be a list",
+    "literal_error": "must be {expected}",
+    "missing": "is required",
+    "model_attributes_type": "must hold keys with values",
+    "model_type": "must hold keys with values",
+    "string_pattern_mismatch": "must match {pattern}",
+    "string_type": "must be text (a number in quotes)",
+    "too_short": "must have at least one entry",
+    "union_tag_invalid": "must be one of {expected_tags}",
+    "union_tag_not_found": "is required; allowed: {allowed}",
+}
 
 
 def _explain(item: Any) -> str:
-    # pydantic puts the tags of unions into the location; they are no keys of the file
-    tags = {"mvtec_ad", "folder", "demo", "mean_std", "quantile", "maximum", "list[str]"}
-    parts = [str(part) for part in item["loc"]]
-    keys = [part for i, part in enumerate(parts) if not (i and _is_tag(part, parts[:i], tags))]
-    message = re.sub("^Value error, ", "", item["msg"])
-    found = item["input"]
-    shown = "" if isinstance(found, dict) or item["type"] == "value_error" else f"; found {found!r}"
-    return f"{'.'.join(keys)}: {message}{shown}" if keys else message
+    """One line for one of pydantic's errors: the key, what is wrong, what was found."""
+    keys = [str(part) for part in item["loc"]]
+    kind, found, context = item["type"], item["input"], dict(item.get("ctx") or {})
+    # pydantic puts the kind of dataset, rule or method into the location; they are no keys
+    tag = {"dataset": 1, "threshold": 1, "detectors": 2}.get(keys[0], 0) if keys else 0
+    if tag and keys[tag : tag + 1] != ["[key]"]:
+        del keys[tag : tag + 1]
+    if kind.startswith("union_tag"):
+        key = re.sub(r"\W", "", context["discriminator"]).removeprefix("_")
+        keys.append(key)
+        found = context.get("tag", {})
+        context["allowed"] = ", ".join(map(repr, TAGS.get(key, ())))
+    message = REASONS.get(kind, item["msg"]).format_map(context)
+    if context.get("pattern") == NAME:
+        message = "must be of letters, digits, '_', '.' and '-' and start with one of the first two"
+    if keys[-1:] == ["[key]"]:
+        keys[-2:], message = [], f"a name {message}"
+    if kind in ("value_error", "unknown_key"):
+        message = item["msg"].removeprefix("Value error, ")
+    elif not isinstance(found, dict):
+        message += f"; found {_as_yaml(found)}"
+    return f"{'.'.join(keys)}: {message}" if keys else message
 
 
-def _is_tag(part: str, before: list[str], tags: set[str]) -> bool:
-    if before[0] == "detectors":
-        return len(before) == 2 and part in METHODS
-    return (before[0] in ("dataset", "threshold") and part in tags) or part.startswith("literal[")
+def _as_yaml(found: Any) -> str:
+    if found is None:
+        return "nothing"
+    return str(found).lower() if isinstance(found, bool) else repr(found)
 
 
 if __name__ == "__main__":

@@ -69,4 +69,11 @@ def read_table(path: Path | str, **options: Any) -> "pd.DataFrame":
     """Read a CSV file written by `write_table`; empty cells of text columns stay empty strings."""
     import pandas as pd
 
-    return pd.read_csv(path, keep_default_na=False, na_values={}, encoding="utf-8", **options)
+    return pd.read_csv(
+        path,
+        keep_default_na=False,
+        na_values={},
+        encoding="utf-8",
+        lineterminator="\n",  # a carriage return can be part of a file's name
+        **options,
+    )

@@ -22,6 +22,7 @@ def logged(path: Path | str) -> Iterator[logging.Logger]:
     to_terminal = logging.StreamHandler(sys.stderr)
     to_terminal.setLevel(logging.WARNING)
     root = logging.getLogger()
+    level = root.level
     root.setLevel(logging.INFO)
     root.addHandler(to_file)
     root.addHandler(to_terminal)
@@ -38,4 +39,6 @@ def logged(path: Path | str) -> Iterator[logging.Logger]:
     finally:
         root.removeHandler(to_file)
         root.removeHandler(to_terminal)
+        root.setLevel(level)
+        logging.captureWarnings(False)
         to_file.close()

@@ -1,9 +1,16 @@
 """The base of every options model: unknown keys are errors that help."""
 
 import difflib
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 
 class Options(BaseModel):
@@ -11,17 +18,30 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _no_unknown_keys(cls, given: Any) -> Any:
-        if isinstance(given, dict):
-            for key in given:
-                if key not in cls.model_fields:
-                    raise ValueError(_unknown_key(str(key), list(cls.model_fields)))
-        return given
+    def _name_unknown_keys(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(given)
+        except ValidationError as error:
+            allowed = list(cls.model_fields)
+            lines = [_with_allowed_keys(item, allowed) for item in error.errors()]
+            raise ValidationError.from_exception_data(cls.__name__, lines) from None
 
 
-def _unknown_key(key: str, allowed: list[str]) -> str:
+def unknown_key(key: str, allowed: list[str]) -> str:
+    """What to tell about a key that does not exist."""
     near = difflib.get_close_matches(key, allowed, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"unknown key {key!r}; {hint}allowed keys: {', '.join(allowed)}"
+
+
+def _with_allowed_keys(item: ErrorDetails, allowed: list[str]) -> InitErrorDetails:
+    kind, where, message = item["type"], list(item["loc"]), item["msg"]
+    if kind in ("extra_forbidden", "invalid_key") and len(where) == 1:
+        kind, message = "unknown_key", unknown_key(str(where.pop()), allowed)
+    return InitErrorDetails(
+        type=PydanticCustomError(kind, message, item.get("ctx")),
+        loc=tuple(where),
+        input=item["input"],
+    )

@@ -63,8 +63,9 @@ def code_fingerprint(script: Path | str, *modules: str) -> str:
             sources.add(path)
             queue.extend(_imported_files(path))
     digest = hashlib.sha256()
-    for path in sorted(sources, key=lambda path: (path.name, str(path))):
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    # in the order of their hashes: that of their paths would change with the checkout's place
+    for content in sorted(hashlib.sha256(path.read_bytes()).digest() for path in sources):
+        digest.update(content)
     return digest.hexdigest()[:16]
 
 
@@ -86,8 +87,8 @@ def _module_files(names: Iterable[str]) -> list[Path]:
         package, *parts = name.split(".")
         if package != PACKAGE.name or not parts:
             continue
-        module = PACKAGE.joinpath(*parts)
-        files += [
-            path for path in (module.with_suffix(".py"), module / "__init__.py") if path.is_file()
-        ]
+        for depth in range(1, len(parts) + 1):
+            module = PACKAGE.joinpath(*parts[:depth])
+            candidates = (module.with_suffix(".py"), module / "__init__.py")
+            files += [path for path in candidates if path.is_file()]
     return files

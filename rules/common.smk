@@ -83,7 +83,7 @@ def detector_inputs(subset):
     """Just what the method needs to see of a subset."""
 
     def inputs(wildcards):
-        folder = PROTOCOL.format(**wildcards) + "/" + subset.format(**wildcards)
+        folder = SUBSET.format(**(dict(wildcards) | {"subset": subset.format(**wildcards)}))
         chosen = detector_options(wildcards)
         needs = METHODS[chosen.method].needs
         found = {}
@@ -95,6 +95,31 @@ def detector_inputs(subset):
         return found
 
     return inputs
+
+
+def made_data(wildcards):
+    """The stamp of data that a rule makes; nothing for the user's own folder."""
+    return [] if CONFIG.provided else f"{DATA}/{wildcards.category}.json"
+
+
+def weights_file(wildcards):
+    file = CONFIG.of(wildcards.category).features[wildcards.features].weights_file
+    return [] if file is None else str(file)
+
+
+def templates_hash():
+    folder = Path(workflow.basedir, "flawline", "report", "templates")
+    return [file_hash(path) for path in sorted(folder.glob("*"))]
+
+
+def figure(file, caption, label):
+    return report(
+        f"{DETECTOR}/figures/{file}",
+        caption=f"captions/{caption}.rst",
+        category="{category}",
+        subcategory="{detector}",
+        labels={"figure": label, "seed": "{seed}"},
+    )
 
 
 def runs(file):

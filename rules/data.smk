@@ -1,11 +1,5 @@
 """From a source of photographs to checked, split and prepared arrays."""
 
-
-def made_data(wildcards):
-    """The stamp of data that a rule makes; nothing for the user's own folder."""
-    return [] if CONFIG.provided else f"{DATA}/{wildcards.category}.json"
-
-
 if CONFIG.dataset.kind == "demo":
 
     rule draw_demo:
@@ -15,16 +9,16 @@ if CONFIG.dataset.kind == "demo":
             f"{LOGS}/draw_demo/{{category}}.log",
         benchmark:
             f"{BENCHMARKS}/draw_demo/{{category}}.tsv"
-        params:
-            folder=str(CONFIG.folder),
-            options=plain(CONFIG.dataset),
-            code=code("draw_demo.py"),
+        conda:
+            "../envs/flawline.yaml"
         threads: 1
         resources:
             mem_mb=1000,
             runtime=10,
-        conda:
-            "../envs/flawline.yaml"
+        params:
+            folder=str(CONFIG.folder),
+            options=plain(CONFIG.dataset),
+            code=code("draw_demo.py"),
         message:
             "Drawing the demo photographs of {wildcards.category}"
         script:
@@ -40,15 +34,15 @@ if CONFIG.dataset.kind == "mvtec_ad" and not CONFIG.provided:
             f"{LOGS}/download.log",
         benchmark:
             f"{BENCHMARKS}/download.tsv"
-        params:
-            url=CONFIG.dataset.url,
-            sha256=CONFIG.dataset.sha256,
+        conda:
+            "../envs/flawline.yaml"
         threads: 1
         resources:
             mem_mb=500,
             runtime=720,
-        conda:
-            "../envs/flawline.yaml"
+        params:
+            url=CONFIG.dataset.url,
+            sha256=CONFIG.dataset.sha256,
         message:
             "Downloading MVTec AD (4.9 GB; an interrupted download goes on where it stopped)"
         script:
@@ -63,14 +57,14 @@ if CONFIG.dataset.kind == "mvtec_ad" and not CONFIG.provided:
             f"{LOGS}/unpack.log",
         benchmark:
             f"{BENCHMARKS}/unpack.tsv"
-        params:
-            folder=str(CONFIG.folder),
+        conda:
+            "../envs/flawline.yaml"
         threads: 1
         resources:
             mem_mb=500,
             runtime=120,
-        conda:
-            "../envs/flawline.yaml"
+        params:
+            folder=str(CONFIG.folder),
         message:
             "Unpacking MVTec AD"
         script:
@@ -87,6 +81,12 @@ rule index:
         f"{LOGS}/index/{{category}}.log",
     benchmark:
         f"{BENCHMARKS}/index/{{category}}.tsv"
+    conda:
+        "../envs/flawline.yaml"
+    threads: 4
+    resources:
+        mem_mb=2000,
+        runtime=30,
     params:
         folder=str(CONFIG.folder),
         content=lambda wildcards: (
@@ -96,12 +96,6 @@ rule index:
         ),
         options=options("data"),
         code=code("index.py"),
-    threads: 4
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    conda:
-        "../envs/flawline.yaml"
     message:
         "Checking the images of {wildcards.category}"
     script:
@@ -117,15 +111,15 @@ rule split:
         f"{LOGS}/split/{{category}}.{{protocol}}.log",
     benchmark:
         f"{BENCHMARKS}/split/{{category}}.{{protocol}}.tsv"
-    params:
-        options=options("calibration"),
-        code=code("split.py"),
+    conda:
+        "../envs/flawline.yaml"
     threads: 1
     resources:
         mem_mb=500,
         runtime=5,
-    conda:
-        "../envs/flawline.yaml"
+    params:
+        options=options("calibration"),
+        code=code("split.py"),
     message:
         "Holding back calibration images of {wildcards.category}"
     script:
@@ -141,17 +135,17 @@ rule prepare:
         f"{LOGS}/prepare/{{category}}.{{protocol}}.{{subset}}.log",
     benchmark:
         f"{BENCHMARKS}/prepare/{{category}}.{{protocol}}.{{subset}}.tsv"
+    conda:
+        "../envs/flawline.yaml"
+    threads: 4
+    resources:
+        mem_mb=2000,
+        runtime=30,
     params:
         folder=str(CONFIG.folder),
         max_megapixels=lambda wildcards: CONFIG.of(wildcards.category).data.max_megapixels,
         options=options("prepare"),
         code=code("prepare.py"),
-    threads: 4
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    conda:
-        "../envs/flawline.yaml"
     message:
         "Preparing the {wildcards.subset} images of {wildcards.category}"
     script:
@@ -168,17 +162,17 @@ rule ground_truth:
         f"{LOGS}/ground_truth/{{category}}.{{protocol}}.log",
     benchmark:
         f"{BENCHMARKS}/ground_truth/{{category}}.{{protocol}}.tsv"
+    conda:
+        "../envs/flawline.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=30,
     params:
         folder=str(CONFIG.folder),
         max_megapixels=lambda wildcards: CONFIG.of(wildcards.category).data.max_megapixels,
         options=options("prepare"),
         code=code("ground_truth.py"),
-    threads: 2
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    conda:
-        "../envs/flawline.yaml"
     message:
         "Preparing the test labels and masks of {wildcards.category}"
     script:

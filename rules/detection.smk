@@ -12,18 +12,18 @@ rule train:
         f"{LOGS}/train/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/train/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
-    params:
-        detector=detector_class,
-        image_size=lambda wildcards: CONFIG.of(wildcards.category).prepare.size,
-        options=entry("detectors", "detector"),
-        code=detector_code("train.py"),
+    conda:
+        "../envs/flawline.yaml"
     threads: 4
     resources:
         gpu=1,
         mem_mb=lambda wildcards, input: 2000 + 4 * input.size_mb,
         runtime=240,
-    conda:
-        "../envs/flawline.yaml"
+    params:
+        detector=detector_class,
+        image_size=lambda wildcards: CONFIG.of(wildcards.category).prepare.size,
+        options=entry("detectors", "detector"),
+        code=detector_code("train.py"),
     message:
         "Training {wildcards.detector} (seed {wildcards.seed}) on {wildcards.category}"
     script:
@@ -42,17 +42,17 @@ rule score:
         f"{LOGS}/score/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{subset}}.log",
     benchmark:
         f"{BENCHMARKS}/score/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{subset}}.tsv"
-    params:
-        detector=detector_class,
-        image_size=lambda wildcards: CONFIG.of(wildcards.category).prepare.size,
-        code=detector_code("score.py"),
+    conda:
+        "../envs/flawline.yaml"
     threads: 4
     resources:
         gpu=1,
         mem_mb=4000,
         runtime=60,
-    conda:
-        "../envs/flawline.yaml"
+    params:
+        detector=detector_class,
+        image_size=lambda wildcards: CONFIG.of(wildcards.category).prepare.size,
+        code=detector_code("score.py"),
     message:
         "Scoring {wildcards.category}, {wildcards.subset}, with {wildcards.detector}"
     script:
@@ -68,15 +68,15 @@ rule threshold:
         f"{LOGS}/threshold/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/threshold/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
-    params:
-        options=options("threshold"),
-        code=code("threshold.py"),
+    conda:
+        "../envs/flawline.yaml"
     threads: 1
     resources:
         mem_mb=500,
         runtime=5,
-    conda:
-        "../envs/flawline.yaml"
+    params:
+        options=options("threshold"),
+        code=code("threshold.py"),
     message:
         "Choosing the threshold of {wildcards.detector} for {wildcards.category}"
     script:

@@ -17,15 +17,15 @@ rule evaluate:
         f"{LOGS}/evaluate/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/evaluate/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
-    params:
-        method=lambda wildcards: detector_options(wildcards).method,
-        code=code("evaluate.py"),
+    conda:
+        "../envs/flawline.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=20,
-    conda:
-        "../envs/flawline.yaml"
+    params:
+        method=lambda wildcards: detector_options(wildcards).method,
+        code=code("evaluate.py"),
     message:
         "Evaluating {wildcards.detector} (seed {wildcards.seed}) on {wildcards.category}"
     script:
@@ -59,14 +59,14 @@ rule compare:
         f"{LOGS}/compare.log",
     benchmark:
         f"{BENCHMARKS}/compare.tsv"
-    params:
-        code=code("compare.py"),
+    conda:
+        "../envs/flawline.yaml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
-    conda:
-        "../envs/flawline.yaml"
+    params:
+        code=code("compare.py"),
     message:
         "Comparing detectors"
     script:

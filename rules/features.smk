@@ -1,11 +1,6 @@
 """Frozen features, one array per subset."""
 
 
-def weights_file(wildcards):
-    file = CONFIG.of(wildcards.category).features[wildcards.features].weights_file
-    return [] if file is None else str(file)
-
-
 rule extract_features:
     input:
         images=f"{SUBSET}/images.npy",
@@ -17,16 +12,16 @@ rule extract_features:
         f"{LOGS}/extract_features/{{category}}.{{protocol}}.{{subset}}.{{features}}.log",
     benchmark:
         f"{BENCHMARKS}/extract_features/{{category}}.{{protocol}}.{{subset}}.{{features}}.tsv"
-    params:
-        options=entry("features", "features"),
-        code=code("extract_features.py"),
+    conda:
+        "../envs/flawline.yaml"
     threads: 4
     resources:
         gpu=1,
         mem_mb=lambda wildcards, input: 3000 + 2 * input.size_mb,
         runtime=60,
-    conda:
-        "../envs/flawline.yaml"
+    params:
+        options=entry("features", "features"),
+        code=code("extract_features.py"),
     message:
         "Extracting {wildcards.features} features of {wildcards.category}, {wildcards.subset}"
     script:

@@ -1,21 +1,6 @@
 """Pictures of every run, and the page that shows them."""
 
 
-def templates_hash():
-    folder = Path(workflow.basedir, "flawline", "report", "templates")
-    return [file_hash(path) for path in sorted(folder.glob("*"))]
-
-
-def figure(file, caption, label):
-    return report(
-        f"{DETECTOR}/figures/{file}",
-        caption=f"captions/{caption}.rst",
-        category="{category}",
-        subcategory="{detector}",
-        labels={"figure": label, "seed": "{seed}"},
-    )
-
-
 rule figures:
     input:
         images=f"{PROTOCOL}/test/images.npy",
@@ -34,15 +19,15 @@ rule figures:
         f"{LOGS}/figures/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/figures/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
-    params:
-        options=options("report"),
-        code=code("figures.py"),
+    conda:
+        "../envs/flawline.yaml"
     threads: 1
     resources:
         mem_mb=1500,
         runtime=20,
-    conda:
-        "../envs/flawline.yaml"
+    params:
+        options=options("report"),
+        code=code("figures.py"),
     message:
         "Drawing {wildcards.detector} (seed {wildcards.seed}) on {wildcards.category}"
     script:
@@ -68,16 +53,16 @@ rule report_page:
         f"{LOGS}/report.log",
     benchmark:
         f"{BENCHMARKS}/report.tsv"
-    params:
-        dataset=DATASET,
-        code=code("report.py"),
-        templates=templates_hash(),
+    conda:
+        "../envs/flawline.yaml"
     threads: 1
     resources:
         mem_mb=1500,
         runtime=20,
-    conda:
-        "../envs/flawline.yaml"
+    params:
+        dataset=DATASET,
+        code=code("report.py"),
+        templates=templates_hash(),
     message:
         "Writing {output}"
     script:

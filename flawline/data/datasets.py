@@ -35,7 +35,7 @@ DEMO_CATEGORIES = ("bolt", "tablet", "weave")
 
 
 def categories_in(folder: Path) -> list[str]:
-    """Names of the subfolders of `folder` that have a ``train/good`` folder, sorted.
+    """Names of the subfolders of `folder` that have a ``train/good`` folder, sorted, none hidden.
 
     Raises
     ------
@@ -47,7 +47,9 @@ def categories_in(folder: Path) -> list[str]:
             f"dataset.source: there is no folder {str(folder)!r}. "
             "Give the folder that holds one folder per category."
         )
-    found = sorted(path.parent.parent.name for path in folder.glob("*/train/good"))
+    goods = [path for path in folder.glob("*/train/good") if path.is_dir()]
+    names = sorted(path.parent.parent.name for path in goods)
+    found = [name for name in names if not name.startswith(".")]
     if not found:
         raise FlawlineError(
             f"dataset.source: no category found in {str(folder)!r}. "

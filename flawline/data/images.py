@@ -4,12 +4,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from flawline.errors import FlawlineError
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+class TooLargeError(FlawlineError):
+    """The image has more pixels than are decoded."""
 
 
 def open_image(path: Path, max_megapixels: float) -> Image.Image:
@@ -23,12 +27,15 @@ def open_image(path: Path, max_megapixels: float) -> Image.Image:
     Image.MAX_IMAGE_PIXELS = None  # our own limit, below, is stricter and its message clearer
     try:
         image = Image.open(path, formats=FORMATS)
-    except OSError as error:
-        raise FlawlineError(f"{path}: cannot be opened as an image ({error})") from error
+    except UnidentifiedImageError:
+        known = ", ".join(FORMATS)
+        raise FlawlineError(f"{path}: not an image, its content is none of {known}") from None
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        raise FlawlineError(f"{path}: cannot be opened as an image ({reason(error)})") from error
     width, height = image.size
     if width * height > max_megapixels * 1e6:
         image.close()
-        raise FlawlineError(
+        raise TooLargeError(
             f"{path}: {width} x {height} pixels; at most {max_megapixels:g} megapixels are decoded "
             "(data.max_megapixels)"
         )
@@ -54,8 +61,8 @@ def decode_image(path: Path, max_megapixels: float = 100) -> np.ndarray:
         try:
             image.load()
             return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise FlawlineError(f"{path}: cannot be decoded ({error})") from error
+        except Exception as error:
+            raise FlawlineError(f"{path}: cannot be decoded ({reason(error)})") from error
 
 
 def decode_mask(path: Path, max_megapixels: float = 100) -> np.ndarray:
@@ -63,13 +70,21 @@ def decode_mask(path: Path, max_megapixels: float = 100) -> np.ndarray:
     with open_image(path, max_megapixels) as image:
         try:
             image.load()
-            pixels = np.asarray(ImageOps.exif_transpose(image))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise FlawlineError(f"{path}: cannot be decoded ({error})") from error
+            upright = ImageOps.exif_transpose(image)
+            # a palette may put black anywhere, not only first
+            upright = upright.convert("RGB") if upright.mode in ("P", "PA") else upright
+            pixels = np.asarray(upright)
+        except Exception as error:
+            raise FlawlineError(f"{path}: cannot be decoded ({reason(error)})") from error
     if pixels.ndim == 3:
-        colours = pixels.shape[2] - (image.mode in ("RGBA", "LA"))
+        colours = pixels.shape[2] - (upright.mode in ("RGBA", "LA"))
         pixels = pixels[..., :colours].max(axis=2)
     return pixels > 0
+
+
+def reason(error: Exception) -> str:
+    """What an error says, without the path that system errors repeat."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -98,12 +113,8 @@ def resize_image(image: np.ndarray, size: int, mode: str) -> np.ndarray:
     -------
     uint8 (size, size, 3).
     """
-    height, width = _scaled(image.shape, size, mode)
-    shrinks = height * width < image.shape[0] * image.shape[1]
-    resized = cv2.resize(
-        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    )
-    return _square(resized, size)
+    scaled = _scaled(image.shape, size, mode)
+    return _square(_resized(image, scaled, cv2.INTER_CUBIC), size)
 
 
 def resize_mask(mask: np.ndarray, size: int, mode: str) -> np.ndarray:
@@ -119,11 +130,20 @@ def resize_mask(mask: np.ndarray, size: int, mode: str) -> np.ndarray:
     -------
     uint8 (size, size), 0 or 1.
     """
-    height, width = _scaled(mask.shape, size, mode)
-    covered = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
-    covered = _square(covered, size)
+    scaled = _scaled(mask.shape, size, mode)
+    covered = _square(_resized(mask.astype(np.float32), scaled, cv2.INTER_AREA), size)
     half = covered >= 0.5
-    return (half if half.any() else covered > 0).astype(np.uint8)
+    _, defects = cv2.connectedComponents((covered > 0).astype(np.uint8))
+    vanished = ~np.isin(defects, defects[half])
+    return (half | (vanished & (covered > 0))).astype(np.uint8)
+
+
+def _resized(image: np.ndarray, scaled: tuple[int, int], growing: int) -> np.ndarray:
+    height, width = scaled
+    # OpenCV takes no area averages where one side shrinks and the other grows: two steps
+    smaller = (min(width, image.shape[1]), min(height, image.shape[0]))
+    image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, (width, height), interpolation=growing)
 
 
 def _scaled(shape: tuple[int, ...], size: int, mode: str) -> tuple[int, int]:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import ImageOps
 
-from flawline.data.images import SUFFIXES, decode_mask, open_image
+from flawline.data.images import SUFFIXES, TooLargeError, decode_mask, open_image, reason
 from flawline.errors import FlawlineError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MAY_TURN = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
 IGNORED = ("thumbs.db", "desktop.ini")
 COLUMNS = (
     "image_id",
@@ -151,14 +152,21 @@ def _files(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if path.is_file() and not path.name.startswith(".") and path.name.lower() not in IGNORED
+        if (path.is_file() or (path.is_symlink() and not path.exists()))
+        and not path.name.startswith(".")
+        and path.name.lower() not in IGNORED
+    )
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(
+        path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")
     )
 
 
 def _list_images(folder: Path) -> tuple[list[_Entry], list[Problem]]:
     entries, problems = [], []
-    tests = sorted(path for path in (folder / "test").glob("*") if path.is_dir())
-    for part in [folder / "train" / "good", *tests]:
+    for part in [folder / "train" / "good", *_folders(folder / "test")]:
         split, defect = part.parent.name, part.name
         for path in _files(part):
             image_id = f"{split}/{defect}/{path.name}"
@@ -187,8 +195,7 @@ def _match_masks(folder: Path, entries: list[_Entry]) -> list[Problem]:
     defective = [entry for entry in entries if entry.label]
     available = {
         (part.name, path.stem.removesuffix("_mask")): path
-        for part in sorted(root.iterdir())
-        if part.is_dir()
+        for part in _folders(root)
         for path in _files(part)
     }
     problems = []
@@ -223,7 +230,10 @@ def _match_masks(folder: Path, entries: list[_Entry]) -> list[Problem]:
 
 def _check(folder: Path, entry: _Entry, max_megapixels: float) -> list[Problem]:
     path = folder / entry.image_id
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return [_problem(entry, "unreadable", reason(error), "a whole image")]
     if not content:
         return [_problem(entry, "empty file", "zero bytes", "an image")]
     entry.sha256 = hashlib.sha256(content).hexdigest()
@@ -231,19 +241,22 @@ def _check(folder: Path, entry: _Entry, max_megapixels: float) -> list[Problem]:
     try:
         with open_image(path, max_megapixels) as image:
             frames = getattr(image, "n_frames", 1)
-            # a PNG carries checksums of its own, which cost far less than decoding it
-            if image.format == "PNG":
+            # a PNG carries checksums of its own, which cost far less than decoding it; but where
+            # its metadata may turn it, only decoding tells its size
+            if image.format == "PNG" and not MAY_TURN & image.info.keys():
                 size = image.size
                 image.verify()
             else:
                 image.load()
                 size = ImageOps.exif_transpose(image).size
+    except TooLargeError as error:
+        expected = f"at most {max_megapixels:g} megapixels"
+        return [_problem(entry, "too large", _detail(error, path), expected)]
     except FlawlineError as error:
-        kind = "too large" if "megapixels" in str(error) else "not an image"
-        detail = str(error).removeprefix(f"{path}: ")
-        return [_problem(entry, kind, detail, "a PNG, JPEG, BMP, TIFF or WebP image")]
+        expected = "a PNG, JPEG, BMP, TIFF or WebP image"
+        return [_problem(entry, "not an image", _detail(error, path), expected)]
     except Exception as error:  # decoders raise nearly anything on damaged files
-        return [_problem(entry, "unreadable", str(error) or type(error).__name__, "a whole image")]
+        return [_problem(entry, "unreadable", reason(error), "a whole image")]
     entry.width, entry.height = size
     if frames > 1:
         return [_problem(entry, "several frames", f"{frames} frames", "one image per file")]
@@ -258,18 +271,22 @@ def _check_mask(folder: Path, entry: _Entry, max_megapixels: float) -> list[Prob
     try:
         mask = decode_mask(path, max_megapixels)
     except FlawlineError as error:
-        problem = _problem(entry, "mask unreadable", str(error), expected, MASK_IGNORED)
+        kind, found = "mask unreadable", _detail(error, path)
     else:
         height, width = mask.shape
         if (width, height) != (entry.width, entry.height):
-            found = f"{width} x {height}"
-            problem = _problem(entry, "mask of another size", found, expected, MASK_IGNORED)
+            kind, found = "mask of another size", f"{width} x {height}"
         elif not np.any(mask):
-            problem = _problem(entry, "empty mask", "all zero", "the defect marked", MASK_IGNORED)
+            kind, found, expected = "empty mask", "all zero", "the defect marked"
         else:
             return []
+    file = str(path.relative_to(folder))
     entry.mask_path = ""
-    return [problem]
+    return [Problem(file, kind, found, expected, "yes", MASK_IGNORED)]
+
+
+def _detail(error: FlawlineError, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ")
 
 
 def _problem(

@@ -17,12 +17,12 @@ def folder_digest(folder: Path, cache: Path) -> str:
 
     Parameters
     ----------
-    folder : searched recursively; missing or empty gives a digest too.
+    folder : searched recursively, through links too; missing or empty gives a digest too.
     cache : JSON file to keep hashes in; not written if its folder cannot be written to.
     """
     known = _read(cache)
     seen: dict[str, list] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in _files(folder):
         about = path.stat()
         stamp = [about.st_size, about.st_mtime_ns]
         old = known.get(str(path))
@@ -35,11 +35,26 @@ def folder_digest(folder: Path, cache: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def _files(folder: Path) -> list[Path]:
+    found, entered = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        # a link to a folder above it would go round for ever
+        if (real := os.path.realpath(parent)) in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        found += [path for name in names if (path := Path(parent, name)).is_file()]
+    return sorted(found)
+
+
 def _read(cache: Path) -> dict[str, list]:
     try:
-        return json.loads(cache.read_text(encoding="utf-8"))
+        found = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    entries = found.items() if isinstance(found, dict) else ()
+    return {name: old for name, old in entries if isinstance(old, list) and len(old) == 3}
 
 
 def _write(cache: Path, content: dict[str, list]) -> None:

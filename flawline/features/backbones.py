@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def weights_file(weights: str) -> Path | None:
+    """The path that `weights` is, or None if it is a name."""
+    is_path = "/" in weights or Path(weights).suffix in (".pth", ".pt", ".safetensors")
+    return Path(weights).expanduser() if is_path else None
+
+
 def check_backbone(backbone: str, weights: str, layers: list[str]) -> str | None:
     """What is wrong with these names, as one sentence, or None. Downloads nothing.
 
@@ -20,7 +26,7 @@ def check_backbone(backbone: str, weights: str, layers: list[str]) -> str | None
     """
     try:
         _extractor(backbone, layers)
-        if backbone != "gabor" and not Path(weights).is_file():
+        if backbone != "gabor" and weights_file(weights) is None:
             _weights_enum(backbone, weights)
     except FlawlineError as error:
         return str(error)
@@ -33,8 +39,9 @@ def build_backbone(backbone: str, weights: str, layers: list[str]) -> "nn.Module
     Parameters
     ----------
     backbone : ``gabor``, or a name in ``torchvision.models``.
-    weights : ``default``, a name in torchvision's weights enum, or a path to a state dict
-        (.pth, .pt, .safetensors). Tensors of layers beyond the cut may be missing, no others.
+    weights : ``default``, a name in torchvision's weights enum, or a path to a state dict: with a
+        ``/`` in it, or ending in .pth, .pt or .safetensors. Tensors of layers beyond the cut may
+        be missing, no others.
     layers : names as in ``torchvision.models.feature_extraction``, shallow to deep.
 
     Raises
@@ -65,7 +72,7 @@ def _extractor(backbone: str, layers: list[str]) -> "nn.Module":
         )
     network = torchvision.models.get_model(backbone, weights=None).eval()
     nodes = get_graph_node_names(network)[1]
-    parents = {node.rsplit(".", depth)[0] for node in nodes for depth in range(4)}
+    parents = {node.rsplit(".", depth)[0] for node in nodes for depth in range(node.count(".") + 1)}
     _refuse_unknown(layers, [*nodes, *sorted(parents)], backbone)
     return create_feature_extractor(network, return_nodes=layers)
 
@@ -79,26 +86,15 @@ def _weights_enum(backbone: str, weights: str) -> Any:
     except (KeyError, AttributeError):
         raise FlawlineError(
             f"weights {weights!r} are not known for {backbone}; give 'default', one of "
-            f"{', '.join(entry.name for entry in enum)}, or the path of a state dict"
+            f"{', '.join(entry.name for entry in enum)}, or the path of a state dict (with a / in "
+            "it, or ending in .pth, .pt or .safetensors)"
         ) from None
 
 
 def _state_dict(backbone: str, weights: str) -> "dict[str, torch.Tensor]":
-    import torch
-
-    path = Path(weights).expanduser()
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        if path.is_file():
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise FlawlineError(
-            f"{path}: not a readable state dict ({error}). Give a file of tensors by name, as "
-            "torch.save(model.state_dict(), path) or safetensors write it."
-        ) from error
+    path = weights_file(weights)
+    if path is not None:
+        return _read_state_dict(path)
     entry = _weights_enum(backbone, weights)
     try:
         return entry.get_state_dict(progress=True, check_hash=True)
@@ -107,6 +103,33 @@ def _state_dict(backbone: str, weights: str) -> "dict[str, torch.Tensor]":
             f"{entry.url}: the weights of {backbone} cannot be downloaded ({error}). Run again "
             "when the network is back, or set `weights` to the path of a local state dict."
         ) from error
+
+
+def _read_state_dict(path: Path) -> "dict[str, torch.Tensor]":
+    import torch
+    from safetensors.torch import load_file
+
+    advice = (
+        "Give a file of tensors by name, as torch.save(model.state_dict(), path) or safetensors "
+        "write it."
+    )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise FlawlineError(f"weights: there is no file {str(path)!r}. {advice}") from None
+    except OSError as error:
+        raise FlawlineError(f"{path}: cannot be read ({error}). {advice}") from error
+    except Exception as error:
+        # without the error's own text: torch's advises to load unsafe files all the same
+        raise FlawlineError(
+            f"{path}: not a readable state dict (damaged, or with other objects than tensors, "
+            f"which could run code and are not loaded). {advice}"
+        ) from error
+    if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
+        raise FlawlineError(f"{path}: not a state dict, it holds other values. {advice}")
+    return state
 
 
 def _load(network: "nn.Module", state: "dict[str, torch.Tensor]", weights: str) -> None:

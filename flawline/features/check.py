@@ -45,9 +45,10 @@ def check_features(config: "Config", origin: str, cache: Path) -> None:
 
 def _read(cache: Path) -> set[str]:
     try:
-        return set(json.loads(cache.read_text(encoding="utf-8")))
+        found = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return set()
+    return {key for key in found if isinstance(key, str)} if isinstance(found, list) else set()
 
 
 def _write(cache: Path, passed: list[str]) -> None:

@@ -1,5 +1,6 @@
 """From prepared images to one array of patch features per subset."""
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ def patch_features(
     -------
     float16 (N, H, W, C), on the network's device.
     """
-    device = next(network.buffers()).device
+    device = next(chain(network.parameters(), network.buffers())).device
     pixels = to_tensor(images, device).permute(0, 3, 1, 2)
     pixels = pixels.float().div_(255).contiguous(memory_format=torch.channels_last)
     if normalize:
@@ -87,7 +88,7 @@ def extract(
     images : uint8 (N, S, S, 3), RGB; may be a memory map, it is read batch by batch.
     path : float16 (N, H, W, C) is written here.
     """
-    from flawline.features.backbones import build_backbone
+    from flawline.features.backbones import build_backbone, weights_file
 
     network = build_backbone(backbone, weights, layers)
     network = network.to(device).to(memory_format=torch.channels_last)
@@ -105,7 +106,7 @@ def extract(
             bar.update(len(features[part]))
     about = {
         "backbone": backbone,
-        "weights": weights if not Path(weights).is_file() else Path(weights).name,
+        "weights": file.name if (file := weights_file(weights)) else weights,
         "weights_sha256": _weights_hash(network),
         "layers": layers,
         "input_size": list(images.shape[1:3]),

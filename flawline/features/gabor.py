@@ -1,8 +1,8 @@
 """A backbone that needs no weights: local energy of a multi-scale Gabor filter bank.
 
 Filters as in Bovik, Clark, Geisler: Multichannel Texture Analysis Using Localized Spatial
-Filters, 1990: pairs in quadrature, one octave apart, so that their energy does not depend on
-phase. Colour comes in as local means of opponent channels.
+Filters, 1990: pairs in quadrature, so that their energy does not depend on phase. Scales are
+levels of an image pyramid, one octave apart. Colour comes in as local means of opponent channels.
 """
 
 import numpy as np
@@ -10,44 +10,47 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-LAYERS = {"fine": 4.0, "medium": 8.0, "coarse": 16.0}  # wavelengths, pixels
+LAYERS = {"fine": 1, "medium": 2, "coarse": 4}  # how much smaller the image is made
+WAVELENGTH = 4.0  # pixels of the pyramid's level
 ORIENTATIONS = 6
-STRIDE = 8
-OPPONENT = ((0.299, 0.587, 0.114), (0.5, -0.5, 0.0), (0.25, 0.25, -0.5))
+STRIDE = 8  # pixels of the image
+# luminance, red-green, blue-yellow; colour is weaker than light in most products, hence its gain
+OPPONENT = ((0.299, 0.587, 0.114), (2.0, -2.0, 0.0), (1.0, 1.0, -2.0))
 
 
 class GaborBank(nn.Module):
     """RGB images float32 (N, 3, S, S) to {layer: float32 (N, 9, S/8, S/8)}.
 
-    The channels of a layer: square-root energy in six orientations, then the local means of
-    luminance, red-green and blue-yellow, all at the layer's scale.
+    The channels of a layer: amplitude in six orientations, then the local means of luminance,
+    red-green and blue-yellow, all at the layer's scale. Amplitudes are square-rooted, because
+    strong edges would drown faint texture otherwise.
     """
 
     opponent: torch.Tensor
+    filters: torch.Tensor
+    blur: torch.Tensor
 
     def __init__(self, layers: list[str]) -> None:
         super().__init__()
         self.layers = layers
         self.register_buffer("opponent", torch.tensor(OPPONENT)[:, :, None, None])
-        for name in layers:
-            self.register_buffer(f"filters_{name}", _quadrature_pairs(LAYERS[name]))
-            self.register_buffer(f"blur_{name}", _gaussian(LAYERS[name] / 2))
+        self.register_buffer("filters", _quadrature_pairs())
+        self.register_buffer("blur", _gaussian(WAVELENGTH / 2))
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Features of every layer, all on the same grid."""
         channels = functional.conv2d(images, self.opponent)
-        return {name: self._layer(name, channels) for name in self.layers}
+        return {name: self._layer(channels, LAYERS[name]) for name in self.layers}
 
-    def _layer(self, name: str, channels: torch.Tensor) -> torch.Tensor:
-        filters, blur = getattr(self, f"filters_{name}"), getattr(self, f"blur_{name}")
-        even_odd = _same(channels[:, :1], filters)
-        even, odd = even_odd.chunk(2, dim=1)
-        energy = torch.sqrt(even.square() + odd.square() + 1e-8)
-        stack = torch.cat([energy, channels], dim=1)
+    def _layer(self, channels: torch.Tensor, reduction: int) -> torch.Tensor:
+        level = functional.avg_pool2d(channels, reduction)
+        even, odd = _same(level[:, :1], self.filters).chunk(2, dim=1)
+        amplitude = torch.sqrt(even.square() + odd.square() + 1e-8)
+        stack = torch.cat([amplitude.sqrt(), level], dim=1)
         count = stack.shape[1]
-        column = blur[None, None, :, None].expand(count, 1, -1, 1)
+        column = self.blur[None, None, :, None].expand(count, 1, -1, 1)
         smooth = _same(_same(stack, column, count), column.transpose(2, 3), count)
-        return functional.avg_pool2d(smooth, STRIDE)
+        return functional.avg_pool2d(smooth, STRIDE // reduction)
 
 
 def _same(images: torch.Tensor, kernels: torch.Tensor, groups: int = 1) -> torch.Tensor:
@@ -63,14 +66,14 @@ def _gaussian(sigma: float) -> torch.Tensor:
     return kernel / kernel.sum()
 
 
-def _quadrature_pairs(wavelength: float) -> torch.Tensor:
-    sigma = 0.56 * wavelength  # one octave of bandwidth
+def _quadrature_pairs() -> torch.Tensor:
+    sigma = 0.56 * WAVELENGTH  # one octave of bandwidth
     radius = int(np.ceil(2 * sigma))
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float32)
     envelope = np.exp(-(x**2 + y**2) / (2 * sigma**2))
     even, odd = [], []
     for angle in np.arange(ORIENTATIONS) * np.pi / ORIENTATIONS:
-        phase = 2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / wavelength
+        phase = 2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / WAVELENGTH
         wave = envelope * np.cos(phase)
         even.append(wave - envelope * wave.sum() / envelope.sum())  # blind to brightness
         odd.append(envelope * np.sin(phase))

@@ -1,0 +1,60 @@
+# `make demo` and `make test` set up everything they need on a fresh machine with Python 3.11+.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Small jobs finish sooner side by side than with several threads each.
+SMALL := --set-threads index=1 prepare=1 ground_truth=1 extract_features=1 train=1 score=1
+
+.PHONY: demo test lint unit slow schema lock clean help
+
+help:
+	@echo "make demo   set up, run the demo line, say where its report is"
+	@echo "make test   set up, check style and types, run the tests"
+	@echo "make slow   the tests that take long"
+	@echo "make clean  delete results, demo data and the virtual environment"
+
+demo: $(VENV)/ready
+	$(BIN)/snakemake --configfile config/demo.yaml $(SMALL)
+
+test: lint unit
+
+lint: $(VENV)/ready-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --configfile config/demo.yaml --lint
+	$(BIN)/mypy
+
+unit: $(VENV)/ready-dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+slow: $(VENV)/ready-dev
+	$(BIN)/python -m pytest -m slow
+
+schema: $(VENV)/ready
+	$(BIN)/python -m flawline.config > config/schema.json
+
+$(VENV)/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready requirements-dev.lock
+	$(BIN)/pip install --quiet --requirement requirements-dev.lock
+	touch $@
+
+# Resolves the newest versions that pyproject.toml allows and pins them. CUDA comes for Linux only.
+FREEZE := $(BIN)/pip freeze --exclude flawline | \
+	sed -E '/^(nvidia|cuda|triton)/ s/$$/ ; sys_platform == "linux"/'
+
+lock:
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet .
+	$(FREEZE) > requirements.lock
+	$(BIN)/pip install --quiet --group dev
+	$(FREEZE) | grep -vxFf requirements.lock > requirements-dev.lock
+
+clean:
+	rm -rf results/demo data/demo $(VENV) build *.egg-info

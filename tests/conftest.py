@@ -1,0 +1,47 @@
+"""Small photographs on disk, and a configuration that needs none."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def photograph(seed: int, height: int = 24, width: int = 32) -> np.ndarray:
+    """uint8 (H, W, 3), another for every seed."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def save(path: Path, pixels: np.ndarray, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def category(tmp_path: Path) -> Path:
+    """bottle: four training goods, two test goods, two cracks and one stain, all with masks."""
+    folder = tmp_path / "photographs" / "bottle"
+    mask = np.zeros((24, 32), np.uint8)
+    mask[6:12, 8:20] = 255
+    for i in range(4):
+        save(folder / f"train/good/{i:03d}.png", photograph(i))
+    for i in range(2):
+        save(folder / f"test/good/{i:03d}.png", photograph(10 + i))
+    for seed, (defect, i) in enumerate([("crack", 0), ("crack", 1), ("stain", 0)], start=20):
+        save(folder / f"test/{defect}/{i:03d}.png", photograph(seed))
+        save(folder / f"ground_truth/{defect}/{i:03d}_mask.png", mask)
+    return folder
+
+
+@pytest.fixture
+def minimal() -> dict[str, Any]:
+    """The least that a configuration must say."""
+    return {
+        "features": {"bank": {"backbone": "gabor", "layers": ["fine"]}},
+        "detectors": {"pc": {"method": "patchcore", "features": "bank"}},
+    }
+
+

@@ -1,0 +1,233 @@
+"""What users may rely on in every detector, and what is special to each."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from flawline.detectors.base import Data, Detector, smooth_maps
+from flawline.detectors.featcae import FeatCAE, FeatCAEOptions
+from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
+from flawline.detectors.registry import METHODS
+from flawline.detectors.scoring import score_to_files
+from flawline.errors import FlawlineError
+from flawline.features.coreset import greedy_coreset, project
+from flawline.features.neighbours import nearest
+
+CPU = torch.device("cpu")
+SIZE = 32
+SMALL: dict[str, dict[str, Any]] = {
+    "patchcore": {"features": "x", "coreset_fraction": 0.2},
+    "featcae": {"features": "x", "latent": 2, "epochs": 30, "batch_size": 128},
+}
+
+
+def detector(method: str, seed: int = 0, **changes: Any) -> Detector:
+    found = METHODS[method]
+    return found(found.Options.model_validate(SMALL[method] | changes), seed, CPU)
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[Data, Data, np.ndarray]:
+    """Goods lie on a plane in 8-dimensional feature space; defects leave it."""
+    rng = np.random.default_rng(0)
+    sheet = rng.normal(size=(2, 8))
+
+    def goods(count: int) -> np.ndarray:
+        return rng.uniform(-1, 1, size=(count, 8, 8, 2)) @ sheet + 0.05 * rng.normal(
+            size=(count, 8, 8, 8)
+        )
+
+    test = goods(40)
+    labels = np.repeat([0, 1], 20)
+    test[20:, 2:4, 3:5] += 1.5 * rng.normal(size=8)
+    return (
+        Data(SIZE, features=goods(20).astype(np.float16)),
+        Data(SIZE, features=test.astype(np.float16)),
+        labels,
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+class TestEveryMethod:
+    def test_finds_obvious_defects_and_where_they_are(self, method: str, parts: Any) -> None:
+        train, test, labels = parts
+        found = detector(method, smoothing=1.0)
+        found.fit(train)
+        scores = found.score(test)
+        assert roc_auc_score(labels, scores.scores) > 0.98
+        assert scores.scores.shape == (40,)
+        assert scores.anomaly_maps.shape == (40, SIZE, SIZE)
+        assert scores.anomaly_maps.dtype == np.float16
+        defect = scores.anomaly_maps[20:, 8:16, 12:20].mean()
+        assert defect > 2 * scores.anomaly_maps[:20].mean()
+
+    def test_gives_the_same_scores_after_saving_and_loading(
+        self, method: str, parts: Any, tmp_path: Path
+    ) -> None:
+        train, test, _ = parts
+        found = detector(method)
+        found.fit(train)
+        found.save(tmp_path, {"note": "here"})
+        again = METHODS[method].load(tmp_path, CPU)
+        np.testing.assert_allclose(
+            again.score(test).scores, found.score(test).scores, rtol=2e-3, atol=1e-5
+        )
+        assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors", "model.json"}
+
+    def test_is_reproducible_by_seed_and_differs_between_seeds(
+        self, method: str, parts: Any
+    ) -> None:
+        train, test, _ = parts
+        scores = []
+        for seed in (0, 0, 1):
+            found = detector(method, seed)
+            found.fit(train)
+            scores.append(found.score(test).scores)
+        assert np.array_equal(scores[0], scores[1])
+        assert not np.array_equal(scores[0], scores[2])
+
+    def test_scores_each_image_independently_of_the_others(self, method: str, parts: Any) -> None:
+        train, test, _ = parts
+        found = detector(method)
+        found.fit(train)
+        together = found.score(test).scores
+        apart = np.concatenate([found.score(part).scores for part in test.chunks(7)])
+        np.testing.assert_allclose(apart, together, rtol=1e-4, atol=1e-5)
+
+    def test_says_which_model_is_damaged(self, method: str, parts: Any, tmp_path: Path) -> None:
+        train, _, _ = parts
+        found = detector(method)
+        found.fit(train)
+        found.save(tmp_path)
+        model = tmp_path / "model.safetensors"
+        model.write_bytes(model.read_bytes()[:-100])
+        with pytest.raises(FlawlineError, match=str(tmp_path)):
+            METHODS[method].load(tmp_path, CPU)
+
+    def test_writes_scores_and_maps_of_all_images(
+        self, method: str, parts: Any, tmp_path: Path
+    ) -> None:
+        train, test, _ = parts
+        found = detector(method)
+        found.fit(train)
+        score_to_files(found, test, tmp_path / "scores.csv", tmp_path / "maps.npy")
+        lines = (tmp_path / "scores.csv").read_text().splitlines()
+        assert lines[0] == "row,score"
+        assert len(lines) == 41
+        assert np.load(tmp_path / "maps.npy").shape == (40, SIZE, SIZE)
+
+
+def plain_greedy(vectors: np.ndarray, count: int, first: int) -> list[int]:
+    picks, distances = [first], np.full(len(vectors), np.inf)
+    while len(picks) < count:
+        distances = np.minimum(distances, ((vectors - vectors[picks[-1]]) ** 2).sum(1))
+        distances[picks] = -1
+        picks.append(int(distances.argmax()))
+    return picks
+
+
+@pytest.mark.parametrize("count", [1, 2, 50, 400])
+def test_the_coreset_is_that_of_the_plain_greedy_rule(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flawline.features.coreset.ACTIVE", 32)
+    vectors = np.random.default_rng(0).normal(size=(400, 6)).astype(np.float32)
+    picks = greedy_coreset(torch.from_numpy(vectors), count, seed=3).tolist()
+    assert picks == plain_greedy(vectors.astype(float), count, picks[0])
+
+
+def test_a_coreset_of_duplicates_still_has_distinct_rows() -> None:
+    vectors = torch.ones(50, 4)
+    picks = greedy_coreset(vectors, 20, seed=0).tolist()
+    assert len(set(picks)) == 20
+
+
+def test_projection_keeps_distances() -> None:
+    vectors = torch.from_numpy(np.random.default_rng(0).normal(size=(60, 512))).float()
+    before = torch.cdist(vectors, vectors)
+    after = torch.cdist(*[project(vectors, 128, seed=1)] * 2)
+    ratio = (after / before)[~torch.eye(60, dtype=torch.bool)]
+    assert ratio.min() > 0.7
+    assert ratio.max() < 1.3
+
+
+def test_projection_never_widens() -> None:
+    vectors = torch.rand(5, 8)
+    assert torch.equal(project(vectors, 128, seed=0), vectors)
+
+
+def test_nearest_neighbours_are_exact_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flawline.features.neighbours.CHUNK_BYTES", 4 * 70 * 3)
+    rng = np.random.default_rng(0)
+    queries, bank = (torch.from_numpy(rng.normal(size=(n, 9))).float() for n in (50, 70))
+    distances, rows = nearest(queries, bank, 4)
+    expected = torch.cdist(queries, bank).sort(1)
+    assert torch.equal(rows, expected.indices[:, :4])
+    torch.testing.assert_close(distances, expected.values[:, :4], rtol=1e-4, atol=1e-5)
+
+
+def test_patchcore_scores_are_distances_to_memory() -> None:
+    train = np.random.default_rng(0).normal(size=(4, 3, 3, 5)).astype(np.float16)
+    options = PatchCoreOptions(
+        features="x", coreset_fraction=1, reweight=False, score_from="patches", smoothing=0
+    )
+    found = PatchCore(options, 0, CPU)
+    found.fit(Data(3, features=train))
+    test = np.random.default_rng(1).normal(size=(2, 3, 3, 5)).astype(np.float16)
+    scores = found.score(Data(3, features=test))
+    flat = torch.from_numpy(test.reshape(2, 9, 5)).float()
+    expected = torch.cdist(flat, found.bank).min(2).values
+    np.testing.assert_allclose(scores.scores, expected.amax(1), rtol=1e-4)
+    np.testing.assert_allclose(scores.anomaly_maps, expected.reshape(2, 3, 3), rtol=2e-3)
+
+
+def test_patchcore_reweights_as_in_equation_7() -> None:
+    rng = np.random.default_rng(0)
+    train = rng.normal(size=(4, 4, 4, 5)).astype(np.float16)
+    options = PatchCoreOptions(features="x", coreset_fraction=1, score_from="patches", neighbours=3)
+    found = PatchCore(options, 0, CPU)
+    found.fit(Data(4, features=train))
+    test = rng.normal(size=(1, 4, 4, 5)).astype(np.float16)
+    patches = test.reshape(16, 5).astype(float)
+    bank = found.bank.double().numpy()
+    distances = np.linalg.norm(patches[:, None] - bank, axis=2)
+    strange = distances.min(1).argmax()
+    match = distances[strange].argmin()
+    around = np.linalg.norm(bank[match] - bank, axis=1).argsort()[:3]
+    soft = np.exp(distances[strange, match]) / np.exp(distances[strange, around]).sum()
+    expected = (1 - soft) * distances[strange, match]
+    np.testing.assert_allclose(found.score(Data(4, features=test)).scores, expected, rtol=1e-3)
+
+
+def test_featcae_ignores_the_border_if_told_to() -> None:
+    rng = np.random.default_rng(0)
+    found = FeatCAE(FeatCAEOptions(features="x", latent=2, epochs=1, border=1), 0, CPU)
+    found.fit(Data(16, features=rng.normal(size=(8, 8, 8, 4)).astype(np.float16)))
+    clean = rng.normal(size=(1, 8, 8, 4)).astype(np.float16)
+    spoiled = clean.copy()
+    spoiled[:, 0] = 50
+    assert found.score(Data(16, features=clean)).scores == pytest.approx(
+        found.score(Data(16, features=spoiled)).scores
+    )
+
+
+def test_featcae_learns() -> None:
+    rng = np.random.default_rng(0)
+    sheet = rng.normal(size=(8, 8, 8, 2)) @ rng.normal(size=(2, 12))
+    found = FeatCAE(FeatCAEOptions(features="x", latent=2, epochs=20, batch_size=64), 0, CPU)
+    log = found.fit(Data(16, features=sheet.astype(np.float16)))
+    assert [row["epoch"] for row in log] == list(range(1, 21))
+    assert log[-1]["loss"] < 0.5 * log[0]["loss"]
+
+
+def test_smoothed_maps_keep_the_peak_in_place() -> None:
+    cells = np.zeros((1, 8, 8), np.float32)
+    cells[0, 2, 5] = 1
+    found = smooth_maps(cells, 64, 4.0)
+    row, column = np.unravel_index(found[0].argmax(), (64, 64))
+    assert (row // 8, column // 8) == (2, 5)
+    assert found[0].sum() == pytest.approx(64, rel=0.02)

@@ -1,0 +1,494 @@
+"""The line as a whole: what runs, what runs again, what may see what, what survives a kill.
+
+A small copy of the project runs once; the tests then ask Snakemake what it would do after a change.
+"""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("Snakefile", "rules", "scripts", "flawline", "envs", "profiles", "config")
+CONFIG: dict[str, Any] = {
+    "dataset": {"name": "demo", "size": 64, "train_good": 12, "test_good": 4, "test_defective": 5},
+    "categories": ["bolt", "weave"],
+    "prepare": {"size": 64},
+    "features": {
+        "gabor": {
+            "backbone": "gabor",
+            "layers": ["fine", "medium"],
+            "pool": 1,
+            "normalize": False,
+        }
+    },
+    "detectors": {
+        "patchcore": {"method": "patchcore", "features": "gabor", "coreset_fraction": 0.05},
+        "featcae": {"method": "featcae", "features": "gabor", "latent": 2, "epochs": 2},
+    },
+}
+ONE_THREAD = [
+    "--set-threads",
+    *(f"{rule}=1" for rule in ("extract_features", "train", "score", "index", "prepare")),
+]
+
+
+WALK = """
+import contextlib, io, json
+from pathlib import Path
+from snakemake.api import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings
+from snakemake.api import SnakemakeApi
+
+with SnakemakeApi(OutputSettings()) as api:
+    line = api.workflow(
+        resource_settings=ResourceSettings(cores=2),
+        config_settings=ConfigSettings(configfiles=[Path("test.yaml")]),
+        snakefile=Path("Snakefile"),
+    )
+    with contextlib.redirect_stdout(io.StringIO()):
+        line.dag(DAGSettings(forceall=True)).printrulegraph()
+    jobs = [
+        {"rule": job.rule.name, "input": list(job.input), "output": list(job.output)}
+        for job in line._workflow.dag.jobs
+    ]
+print(json.dumps(jobs))
+"""
+
+
+class Project:
+    """A copy of the project in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in PARTS:
+            source = ROOT / part
+            if source.is_dir():
+                shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, folder / part)
+        self.configure(CONFIG)
+
+    def configure(self, config: dict[str, Any]) -> None:
+        (self.folder / "test.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "snakemake", "--configfile", "test.yaml", *arguments]
+
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"PYTHONPATH": str(self.folder), "PYTHONHASHSEED": "0"}
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def run(self) -> subprocess.CompletedProcess[str]:
+        done = self.snakemake("--cores", "2", *ONE_THREAD)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def table(self) -> list[dict[str, str]]:
+        """What Snakemake says of every output file, its inputs included."""
+        done = self.snakemake("--detailed-summary")
+        assert done.returncode == 0, done.stdout + done.stderr
+        lines = done.stdout.splitlines()
+        start = next(i for i, line in enumerate(lines) if line.startswith("output_file"))
+        return list(csv.DictReader(lines[start:], delimiter="\t"))
+
+    def pending(self) -> set[str]:
+        """Output files that would be made anew."""
+        return {row["output_file"] for row in self.table() if row["plan"] == "update pending"}
+
+    def pending_rules(self) -> set[str]:
+        return {row["rule"] for row in self.table() if row["plan"] == "update pending"}
+
+    def dag(self) -> list[dict[str, Any]]:
+        """Every job of the line with its rule, inputs and outputs, whether it would run or not."""
+        done = subprocess.run(
+            [sys.executable, "-c", WALK],
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def results(self) -> dict[str, bytes]:
+        """All tables and JSON files."""
+        return {
+            str(path.relative_to(self.folder)): path.read_bytes()
+            for path in sorted(self.folder.glob("results/**/*"))
+            if path.suffix in (".csv", ".json")
+        }
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project as it was when the tests began."""
+    return Project(tmp_path_factory.mktemp("source"), ROOT).folder
+
+
+@pytest.fixture(scope="module")
+def finished(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("line"), source)
+    project.closing = project.run().stdout
+    return project
+
+
+@pytest.fixture
+def project(finished: Project) -> Iterator[Project]:
+    """The finished project; configuration and code are put back afterwards."""
+    yield finished
+    finished.restore()
+
+
+def changed(change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    config = deepcopy(CONFIG)
+    change(config)
+    return config
+
+
+class TestAFinishedRun:
+    def test_has_a_report_with_every_category_and_detector(self, finished: Project) -> None:
+        page = (finished.folder / "results/demo/report.html").read_text(encoding="utf-8")
+        for name in ("bolt", "weave", "patchcore", "featcae"):
+            assert name in page
+
+    def test_ends_with_one_line_that_says_where_the_report_is_and_what_was_best(
+        self, finished: Project
+    ) -> None:
+        lines = [line for line in finished.closing.splitlines() if line.startswith("Report: ")]
+        assert len(lines) == 1
+        assert "results/demo/report.html" in lines[0]
+        assert "bolt: " in lines[0]
+        assert "weave: " in lines[0]
+
+    def test_leaves_a_log_and_a_benchmark_of_every_job(self, finished: Project) -> None:
+        results = finished.folder / "results/demo"
+        for row in finished.table():
+            if row["rule"] == "all":
+                continue
+            log = finished.folder / row["log-file(s)"]
+            assert log.is_file(), row
+            tsv = Path(str(log).replace("/logs/", "/benchmarks/")).with_suffix(".tsv")
+            assert tsv.is_file(), tsv
+        assert not list(results.rglob("*.part"))
+
+    def test_has_nothing_left_to_do(self, finished: Project) -> None:
+        assert finished.pending() == set()
+
+    def test_writes_nothing_outside_results_and_data(self, finished: Project) -> None:
+        names = {path.name for path in finished.folder.iterdir()}
+        assert names == {*PARTS, "test.yaml", "results", "data", ".snakemake"}
+
+
+class TestWhatRunsAgain:
+    def test_a_changed_option_of_one_detector_reruns_that_detector_alone(
+        self, project: Project
+    ) -> None:
+        project.configure(changed(lambda c: c["detectors"]["featcae"].update(epochs=3)))
+        pending = project.pending()
+        assert pending
+        shared = ("results/demo/comparison/", "results/demo/report.html")
+        for file in pending:
+            assert "/detectors/featcae/" in file or file.startswith(shared), file
+        assert project.pending_rules() >= {"train", "score", "threshold", "evaluate", "figures"}
+
+    def test_a_changed_size_of_one_category_reruns_that_category_alone(
+        self, project: Project
+    ) -> None:
+        project.configure(
+            changed(lambda c: c.update(overrides={"bolt": {"prepare": {"size": 48}}}))
+        )
+        pending = project.pending()
+        assert any(file.endswith("bolt/unsupervised/train/images.npy") for file in pending)
+        assert not any("/weave/" in file for file in pending)
+
+    def test_a_changed_threshold_rule_retrains_and_rescores_nothing(self, project: Project) -> None:
+        project.configure(changed(lambda c: c.update(threshold={"rule": "maximum"})))
+        assert project.pending_rules() == {
+            "threshold",
+            "evaluate",
+            "figures",
+            "compare",
+            "report_page",
+        }
+
+    def test_an_added_category_runs_itself_and_the_tables(self, project: Project) -> None:
+        project.configure(changed(lambda c: c["categories"].append("tablet")))
+        pending = project.pending()
+        assert any("/tablet/" in file for file in pending)
+        assert not any("/bolt/" in file or "/weave/" in file for file in pending)
+
+    def test_an_added_seed_runs_just_that_seed(self, project: Project) -> None:
+        project.configure(changed(lambda c: c.update(seeds=[0, 1])))
+        assert not any("seed0" in file for file in project.pending())
+        assert project.pending_rules() >= {"train", "score"}
+
+    @pytest.mark.parametrize(
+        ("module", "rules", "spared"),
+        [
+            (
+                "detectors/featcae.py",
+                {"train", "score"},
+                {"patchcore/seed0/model", "patchcore/seed0/test"},
+            ),
+            ("evaluation/thresholds.py", {"threshold"}, {"/model/", "/scores.csv"}),
+            ("evaluation/pixel_metrics.py", {"evaluate"}, {"threshold.json", "/model/"}),
+            ("features/gabor.py", {"extract_features"}, {"images.npy", "labels.csv"}),
+            ("report/page.py", {"report_page"}, {"metrics.json", "histogram.svg"}),
+            ("report/templates/page.html.j2", {"report_page"}, {"metrics.json"}),
+            ("seeding.py", {"split", "train"}, {"index.csv"}),
+        ],
+    )
+    def test_a_changed_library_file_reruns_the_stages_that_use_it(
+        self, project: Project, module: str, rules: set[str], spared: set[str]
+    ) -> None:
+        with (project.folder / "flawline" / module).open("a", encoding="utf-8") as file:
+            file.write("\n")
+        assert project.pending_rules() >= rules
+        for file in project.pending():
+            assert not any(part in file for part in spared), file
+
+    def test_a_changed_script_reruns_its_rule(self, project: Project) -> None:
+        with (project.folder / "scripts" / "compare.py").open("a", encoding="utf-8") as file:
+            file.write("\n")
+        assert project.pending_rules() == {"compare", "report_page"}
+
+    def test_a_changed_source_image_reruns_its_category(self, source: Path, tmp_path: Path) -> None:
+        project = Project(tmp_path / "project", source)
+        photographs = tmp_path / "photographs"
+        subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "from pathlib import Path; from flawline.data.demo import write_category\n"
+                "for name in ('bolt', 'weave'):\n"
+                f"    write_category(Path({str(photographs)!r}, name), name, size=64,"
+                " train_good=10, test_good=2, test_defective=0)",
+            ],
+            check=True,
+        )
+        config = changed(lambda c: c.update(dataset={"name": "mine", "source": str(photographs)}))
+        del config["detectors"]["featcae"]
+        project.configure(config)
+        project.run()
+        assert project.pending() == set()
+        image = photographs / "bolt/train/good/000.png"
+        image.touch()
+        assert project.pending() == set()
+        shutil.copy(photographs / "bolt/train/good/001.png", image)
+        pending = project.pending()
+        assert "results/mine/bolt/index.csv" in pending
+        assert not any("/weave/" in file for file in pending)
+
+    def test_touched_files_reordered_keys_and_a_branch_switched_back_rerun_nothing(
+        self, project: Project
+    ) -> None:
+        for part in ("flawline", "scripts", "rules", "results"):
+            for path in (project.folder / part).rglob("*"):
+                if path.is_file():
+                    path.touch()
+        backwards = {key: CONFIG[key] for key in reversed(CONFIG)}
+        patchcore = CONFIG["detectors"]["patchcore"]
+        backwards["detectors"] = {
+            "featcae": CONFIG["detectors"]["featcae"],
+            "patchcore": {key: patchcore[key] for key in reversed(patchcore)},
+        }
+        project.configure(backwards)
+        module = project.folder / "flawline/features/gabor.py"
+        text = module.read_text()
+        module.write_text("raise RuntimeError\n")
+        module.write_text(text)
+        assert project.pending() == set()
+
+
+LABELS = ("/test/labels.csv", "/test/masks.npy")
+MAY_SEE_LABELS = {"evaluate", "figures", "compare", "report_page", "all"}
+MAY_SEE_SPLIT = {"prepare", "ground_truth"} | MAY_SEE_LABELS
+
+
+def leaks(jobs: list[dict[str, Any]]) -> set[str]:
+    """Rules that see, directly or through another file, what only the evaluation may see."""
+    made_from = {file: job["input"] for job in jobs for file in job["output"]}
+
+    def sources(files: list[str]) -> set[str]:
+        found, queue = set(files), list(files)
+        while queue:
+            new = set(made_from.get(queue.pop(), [])) - found
+            found |= new
+            queue += new
+        return found
+
+    wrong = set()
+    for job in jobs:
+        rule, seen = job["rule"], sources(job["input"])
+        test_scores = [s for s in seen if "/detectors/" in s and "/test/" in s]
+        if rule not in MAY_SEE_LABELS and any(source.endswith(LABELS) for source in seen):
+            wrong.add(f"{rule} sees test labels or masks")
+        if rule not in MAY_SEE_LABELS and test_scores:
+            wrong.add(f"{rule} sees test scores")
+        if rule not in MAY_SEE_SPLIT and any(s.endswith("/split.csv") for s in job["input"]):
+            wrong.add(f"{rule} reads split.csv, which has labels")
+        if rule == "train" and any("/test/" in s or "/calibration/" in s for s in seen):
+            wrong.add("train sees test or calibration images")
+        if rule == "threshold" and any("/test/" in s for s in seen):
+            wrong.add("threshold sees the test subset")
+    return wrong
+
+
+class TestTheLeakRule:
+    def test_holds_for_every_file_of_the_line(self, finished: Project) -> None:
+        jobs = finished.dag()
+        assert {"train", "score", "threshold", "evaluate"} <= {job["rule"] for job in jobs}
+        assert leaks(jobs) == set()
+
+    @pytest.mark.parametrize(
+        ("old", "new", "complaint"),
+        [
+            ("/calibration/scores.csv", "/test/scores.csv", "threshold sees test scores"),
+            (
+                'unpack(detector_inputs("train")),',
+                'unpack(detector_inputs("train")),\n        x=f"{PROTOCOL}/test/labels.csv",',
+                "train sees test labels or masks",
+            ),
+            (
+                'unpack(detector_inputs("train")),',
+                'unpack(detector_inputs("calibration")),',
+                "train sees test or calibration images",
+            ),
+        ],
+    )
+    def test_would_notice_a_leak(
+        self, project: Project, old: str, new: str, complaint: str
+    ) -> None:
+        rules = project.folder / "rules/detection.smk"
+        text = rules.read_text()
+        assert old in text
+        rules.write_text(text.replace(old, new))
+        assert complaint in leaks(project.dag())
+
+
+class TestTwoRunsFromScratch:
+    def test_give_byte_identical_tables_and_json(
+        self, finished: Project, source: Path, tmp_path: Path
+    ) -> None:
+        again = Project(tmp_path / "again", source)
+        again.run()
+        first, second = finished.results(), again.results()
+        assert first.keys() == second.keys()
+        assert [name for name in first if first[name] != second[name]] == []
+        assert len(first) > 40
+
+
+class TestAKilledJob:
+    def test_leaves_nothing_that_a_later_run_takes_for_finished(
+        self, source: Path, tmp_path: Path
+    ) -> None:
+        project = Project(tmp_path / "killed", source)
+        config = changed(lambda c: c.update(categories=["weave"]))
+        del config["detectors"]["patchcore"]
+        endless = deepcopy(config)
+        endless["detectors"]["featcae"]["epochs"] = 10**9
+        project.configure(endless)
+        running = subprocess.Popen(
+            project.command("--cores", "2", *ONE_THREAD),
+            cwd=project.folder,
+            env=project.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            job = wait_for_training(running.pid)
+            job.send_signal(signal.SIGKILL)
+            assert running.wait(120) == 1
+        finally:
+            running.kill()
+        model = project.folder / "results/demo/weave/unsupervised/detectors/featcae/seed0/model"
+        assert not list(model.glob("*"))
+        project.configure(config)
+        assert "train" in project.pending_rules()
+        project.run()
+        assert (model / "model.safetensors").is_file()
+        assert project.pending() == set()
+
+
+def wait_for_training(pid: int) -> psutil.Process:
+    """The process of the train job, once it has begun to train."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        for process in psutil.Process(pid).children(recursive=True):
+            try:
+                command = process.cmdline()
+                training = any(part.endswith("train.py") for part in command)
+                if training and process.cpu_times().user > 3:
+                    return process
+            except psutil.NoSuchProcess:
+                continue
+        time.sleep(0.2)
+    raise AssertionError("the train job did not start")
+
+
+class TestBadConfigurations:
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (
+                lambda c: c["detectors"]["patchcore"].update(coreset_fractoin=0.1),
+                ["detectors.patchcore", "coreset_fractoin", "did you mean 'coreset_fraction'"],
+            ),
+            (lambda c: c["prepare"].update(size=-1), ["prepare.size", "-1"]),
+            (
+                lambda c: c["detectors"]["featcae"].update(features="resnet"),
+                ["detectors.featcae.features", "'resnet'", "gabor"],
+            ),
+            (
+                lambda c: c["features"]["gabor"].update(layers=["layer2"]),
+                ["features.gabor", "'layer2'", "fine, medium, coarse"],
+            ),
+            (
+                lambda c: c["features"]["gabor"].update(backbone="resnet81", layers=["layer2"]),
+                ["features.gabor", "'resnet81'", "resnet18"],
+            ),
+            (
+                lambda c: c["features"]["gabor"].update(backbone="resnet18", layers=["layer7"]),
+                ["features.gabor", "'layer7'", "layer3"],
+            ),
+            (
+                lambda c: c.update(dataset={"name": "mine", "source": "no/such/folder"}),
+                ["dataset.source", "no/such/folder"],
+            ),
+            (lambda c: c["categories"].append("scerw"), ["categories", "'scerw'", "bolt"]),
+        ],
+    )
+    def test_get_one_clear_message_before_any_job_starts(
+        self, project: Project, change: Callable[[dict[str, Any]], None], words: list[str]
+    ) -> None:
+        project.configure(changed(change))
+        done = project.snakemake("-n")
+        assert done.returncode == 1
+        message = done.stdout + done.stderr
+        for word in ["test.yaml", *words]:
+            assert word in message, message
+        assert "Traceback" not in message
+        assert "Job stats" not in message
