@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 # Small jobs finish sooner side by side than with several threads each.
 SMALL := --set-threads index=1 prepare=1 ground_truth=1 extract_features=1 train=1 score=1
 
+.DEFAULT_GOAL := help
 .PHONY: demo test lint unit slow schema lock clean help
 
 help:

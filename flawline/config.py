@@ -401,7 +401,7 @@ def _explain(item: Any) -> str:
         context["allowed"] = ", ".join(map(repr, TAGS.get(key, ())))
     message = REASONS.get(kind, item["msg"]).format_map(context)
     if context.get("pattern") == NAME:
-        message = "must be of letters, digits, '_', '.' and '-' and start with one of the first two"
+        message = "must be of letters, digits, '_', '.' and '-' and start with a letter or digit"
     if keys[-1:] == ["[key]"]:
         keys[-2:], message = [], f"a name {message}"
     if kind in ("value_error", "unknown_key"):

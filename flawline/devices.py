@@ -13,6 +13,7 @@ def choose_device(gpus_granted: int, threads: int) -> "torch.device":
     """CUDA when the job was granted a GPU and there is one, else the CPU with `threads` threads."""
     import torch
 
+    torch.set_flush_denormal(True)  # decaying weights reach numbers that CPUs are slow with
     torch.set_num_threads(max(threads, 1))
     if gpus_granted and torch.cuda.is_available():
         return torch.device("cuda")

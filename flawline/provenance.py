@@ -85,7 +85,7 @@ def _module_files(names: Iterable[str]) -> list[Path]:
     files = []
     for name in names:
         package, *parts = name.split(".")
-        if package != PACKAGE.name or not parts:
+        if package != PACKAGE.name:
             continue
         for depth in range(1, len(parts) + 1):
             module = PACKAGE.joinpath(*parts[:depth])

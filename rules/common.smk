@@ -1,6 +1,7 @@
 """The validated configuration, and what the rules derive from it."""
 
 import csv
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,10 @@ from flawline.detectors.registry import METHODS
 from flawline.errors import FlawlineError
 from flawline.features.check import check_features
 from flawline.provenance import code_fingerprint, file_hash
+
+# Idle threads sleep instead of spinning: where jobs share cores, spinning makes them several times
+# slower. Read when a job imports torch.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def validated(given):

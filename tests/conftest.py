@@ -1,6 +1,5 @@
 """Small photographs on disk, and a configuration that needs none."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,5 +42,3 @@ def minimal() -> dict[str, Any]:
         "features": {"bank": {"backbone": "gabor", "layers": ["fine"]}},
         "detectors": {"pc": {"method": "patchcore", "features": "bank"}},
     }
-
-

@@ -57,9 +57,7 @@ class TestDecoding:
         assert close(decode_image(tmp_path / "a.png"), expected)
 
     @pytest.mark.parametrize("suffix", ["png", "tif"])
-    def test_sixteen_bit_grey_keeps_its_upper_eight_bits(
-        self, tmp_path: Path, suffix: str
-    ) -> None:
+    def test_sixteen_bit_grey_keeps_its_upper_eight_bits(self, tmp_path: Path, suffix: str) -> None:
         grey = np.arange(0, 65_536, 64, dtype=np.uint16).reshape(32, 32)
         found = decode_image(save(tmp_path / f"a.{suffix}", grey))
         assert close(found, np.stack([grey >> 8] * 3, axis=2))
@@ -135,7 +133,9 @@ class TestDecoding:
     ) -> None:
         def chunk(kind: bytes, content: bytes) -> bytes:
             checked = kind + content
-            return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+            return (
+                struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+            )
 
         header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
         path = tmp_path / "bomb.png"
@@ -159,6 +159,7 @@ class TestDecoding:
         with pytest.raises(FlawlineError):
             decode_image(path, max_megapixels=0.0099)
 
+    @pytest.mark.filterwarnings("ignore::UserWarning")
     @pytest.mark.parametrize("decode", [decode_image, decode_mask])
     @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
     def test_damage_anywhere_is_a_clear_error_or_harmless(
@@ -168,7 +169,7 @@ class TestDecoding:
         kind = {"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix)
         Image.fromarray(photograph(0)).save(whole, kind)
         rng = np.random.default_rng(0)
-        refused = 0
+        refused = []
         path = tmp_path / f"a.{suffix}"
         for attempt in range(60):
             content = bytearray(whole.getvalue())
@@ -181,9 +182,9 @@ class TestDecoding:
             try:
                 assert decode(path).ndim == (3 if decode is decode_image else 2)
             except FlawlineError as error:
-                assert str(error).startswith(f"{path}: ")
-                refused += 1
-        assert refused > 10
+                refused.append(str(error))
+        assert len(refused) > 10
+        assert all(message.startswith(f"{path}: ") for message in refused)
 
     @pytest.mark.parametrize("decode", [decode_image, decode_mask])
     def test_a_broken_header_that_pillow_does_not_expect_is_a_clear_error(
@@ -236,12 +237,12 @@ class TestMasks:
 @st.composite
 def rectangles(draw: st.DrawFn) -> tuple[np.ndarray, int]:
     """A mask with one rectangle, and the size to bring it to."""
-    height, width = draw(st.integers(8, 90)), draw(st.integers(8, 90))
+    height, width = draw(st.integers(16, 90)), draw(st.integers(16, 90))
     top, left = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
     bottom, right = draw(st.integers(top + 1, height)), draw(st.integers(left + 1, width))
     mask = np.zeros((height, width), bool)
     mask[top:bottom, left:right] = True
-    return mask, draw(st.integers(8, 100))
+    return mask, draw(st.integers(8, 64))
 
 
 class TestResizing:
@@ -288,9 +289,10 @@ class TestResizing:
         image = np.ascontiguousarray(image.swapaxes(0, 1)) if turned else image
         found = resize_image(image, size, "center_crop")
         found = found.swapaxes(0, 1) if turned else found
-        row = found[size // 2, :, 0]
-        assert set(row[: size // 2 - 2]) == {90}
-        assert set(row[size // 2 + 2 :]) == {200}
+        row = found[size // 2, :, 0].astype(int)
+        assert np.abs(row[4 : size // 2 - 4] - 90).max() <= 5
+        assert np.abs(row[size // 2 + 4 : -4] - 200).max() <= 5
+        assert np.array_equal(row > 145, np.arange(size) >= size // 2)
 
     def test_shrinking_averages_instead_of_picking(self) -> None:
         image = np.zeros((64, 64, 3), np.uint8)
@@ -304,11 +306,16 @@ class TestResizing:
     ) -> None:
         mask, size = drawn
         image = np.repeat((mask * 255).astype(np.uint8)[..., None], 3, axis=2)
-        bright = (resize_image(image, size, mode)[..., 0] >= 128).astype(np.uint8)
+        shown = resize_image(image, size, mode)[..., 0]
         marked = resize_mask(mask, size, mode)
         rim = np.ones((3, 3), np.uint8)
-        assert np.all(marked <= cv2.dilate(bright, rim)) or not bright.any()
+        bright = (shown >= 128).astype(np.uint8)
         assert np.all(bright <= cv2.dilate(marked, rim))
+        # what is thinner than the pixels of the result is marked although it is not bright
+        thick = min(marked.any(0).sum(), marked.any(1).sum()) >= 3
+        visible = bright if thick else (shown > 0).astype(np.uint8)
+        if shown.any():  # less than 1/255 of a pixel is left of a defect that the crop cuts
+            assert np.all(marked <= cv2.dilate(visible, rim))
 
     @settings(max_examples=150, deadline=None)
     @given(
@@ -338,6 +345,12 @@ class TestResizing:
         found = resize_mask(mask, 64, "stretch")
         assert found[:40].sum() in range(140, 180)
         assert np.array_equal(np.unique(np.nonzero(found[40:])[0]), [10])
+
+    def test_a_line_that_covers_exactly_half_of_its_pixels_is_not_torn(self) -> None:
+        mask = np.zeros((28, 72), bool)
+        mask[25, :14] = True
+        found = resize_mask(mask, 21, "stretch")
+        assert np.array_equal(np.argwhere(found), [(19, x) for x in range(4)])
 
     def test_a_wide_defect_is_not_fattened(self) -> None:
         mask = np.zeros((64, 64), bool)

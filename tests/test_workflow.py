@@ -10,15 +10,22 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import yaml
+
+from flawline.data.demo import write_category
+from flawline.provenance import file_hash
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "rules", "scripts", "flawline", "envs", "profiles", "config")
@@ -60,7 +67,17 @@ with SnakemakeApi(OutputSettings()) as api:
     with contextlib.redirect_stdout(io.StringIO()):
         line.dag(DAGSettings(forceall=True)).printrulegraph()
     jobs = [
-        {"rule": job.rule.name, "input": list(job.input), "output": list(job.output)}
+        {
+            "rule": job.rule.name,
+            "input": list(job.input),
+            "output": list(job.output),
+            "has": [
+                name
+                for name in ("message", "log", "benchmark", "conda_env", "script")
+                if getattr(job.rule, name)
+            ],
+            "resources": sorted(job.rule.resources),
+        }
         for job in line._workflow.dag.jobs
     ]
 print(json.dumps(jobs))
@@ -70,15 +87,22 @@ print(json.dumps(jobs))
 class Project:
     """A copy of the project in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, source: Path) -> None:
         self.folder = folder
+        self.source = source
+        self.closing = ""
         folder.mkdir(parents=True, exist_ok=True)
+        self.restore()
+
+    def restore(self) -> None:
+        """Put code and configuration back as they were."""
+        ignored = shutil.ignore_patterns("__pycache__")
         for part in PARTS:
-            source = ROOT / part
+            source, copy = self.source / part, self.folder / part
             if source.is_dir():
-                shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source, copy, ignore=ignored, dirs_exist_ok=True)
             else:
-                shutil.copy(source, folder / part)
+                shutil.copy(source, copy)
         self.configure(CONFIG)
 
     def configure(self, config: dict[str, Any]) -> None:
@@ -278,17 +302,9 @@ class TestWhatRunsAgain:
     def test_a_changed_source_image_reruns_its_category(self, source: Path, tmp_path: Path) -> None:
         project = Project(tmp_path / "project", source)
         photographs = tmp_path / "photographs"
-        subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "from pathlib import Path; from flawline.data.demo import write_category\n"
-                "for name in ('bolt', 'weave'):\n"
-                f"    write_category(Path({str(photographs)!r}, name), name, size=64,"
-                " train_good=10, test_good=2, test_defective=0)",
-            ],
-            check=True,
-        )
+        for name in ("bolt", "weave"):
+            few = {"train_good": 10, "test_good": 2, "test_defective": 0}
+            write_category(photographs / name, name, size=64, **few)
         config = changed(lambda c: c.update(dataset={"name": "mine", "source": str(photographs)}))
         del config["detectors"]["featcae"]
         project.configure(config)
@@ -387,6 +403,51 @@ class TestTheLeakRule:
         assert old in text
         rules.write_text(text.replace(old, new))
         assert complaint in leaks(project.dag())
+
+
+class TestEveryRule:
+    def test_says_what_it_does_logs_and_states_what_it_needs(self, finished: Project) -> None:
+        jobs = [job for job in finished.dag() if job["rule"] != "all"]
+        assert len({job["rule"] for job in jobs}) == 13
+        for job in jobs:
+            assert job["has"] == ["message", "log", "benchmark", "conda_env", "script"], job
+            assert {"_cores", "mem_mb", "runtime"} <= set(job["resources"]), job
+        with_gpu = {job["rule"] for job in jobs if "gpu" in job["resources"]}
+        assert with_gpu == {"extract_features", "train", "score"}
+
+
+class TestDownloadingMvtecAd:
+    def test_gets_unpacks_and_indexes_the_archive_and_names_the_licence_once(
+        self, source: Path, tmp_path: Path
+    ) -> None:
+        project = Project(tmp_path / "project", source)
+        served = tmp_path / "served"
+        for name in ("bottle", "screw"):
+            write_category(
+                served / name, "tablet", size=64, train_good=8, test_good=1, test_defective=4
+            )
+            (served / name / "license.txt").write_text("CC BY-NC-SA 4.0")
+        archive = tmp_path / "archive.tar.xz"
+        with tarfile.open(archive, "w:xz") as tar:
+            for name in ("bottle", "screw"):
+                tar.add(served / name, name)
+        handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            dataset = {
+                "name": "mvtec_ad",
+                "url": f"http://127.0.0.1:{server.server_port}/archive.tar.xz",
+                "sha256": file_hash(archive),
+            }
+            categories = ["bottle", "screw"]
+            project.configure(changed(lambda c: c.update(dataset=dataset, categories=categories)))
+            targets = [f"results/mvtec_ad/{name}/index.csv" for name in categories]
+            done = project.snakemake("--cores", "2", *targets)
+            server.shutdown()
+        assert done.returncode == 0, done.stderr
+        for target in targets:
+            assert len((project.folder / target).read_text().splitlines()) == 1 + 8 + 1 + 4
+        assert (done.stdout + done.stderr).count("CC BY-NC-SA 4.0") == 1
 
 
 class TestTwoRunsFromScratch:

@@ -132,7 +132,7 @@ def resize_mask(mask: np.ndarray, size: int, mode: str) -> np.ndarray:
     """
     scaled = _scaled(mask.shape, size, mode)
     covered = _square(_resized(mask.astype(np.float32), scaled, cv2.INTER_AREA), size)
-    half = covered >= 0.5
+    half = covered > 0.499  # an exact half, rounded: a line must not be torn by it
     _, defects = cv2.connectedComponents((covered > 0).astype(np.uint8))
     vanished = ~np.isin(defects, defects[half])
     return (half | (vanished & (covered > 0))).astype(np.uint8)

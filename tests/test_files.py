@@ -1,0 +1,236 @@
+import logging
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flawline.errors import FlawlineError
+from flawline.files import (
+    new_array,
+    read_array,
+    read_json,
+    read_table,
+    replacing,
+    write_array,
+    write_json,
+    write_table,
+)
+from flawline.logs import logged
+from flawline.seeding import derive, generator
+
+
+class TestWriting:
+    def test_makes_the_folder_and_leaves_only_the_file(self, tmp_path: Path) -> None:
+        with replacing(tmp_path / "a" / "b" / "x.txt") as partial:
+            partial.write_text("whole")
+            assert not (tmp_path / "a/b/x.txt").exists()
+        assert [path.name for path in (tmp_path / "a/b").iterdir()] == ["x.txt"]
+        assert (tmp_path / "a/b/x.txt").read_text() == "whole"
+
+    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+    def test_an_error_leaves_the_old_file_and_nothing_else(
+        self, tmp_path: Path, error: type[BaseException]
+    ) -> None:
+        path = tmp_path / "x.txt"
+        path.write_text("old")
+
+        def fail() -> None:
+            with replacing(path) as partial:
+                partial.write_text("half of the ne")
+                raise error
+
+        with pytest.raises(error):
+            fail()
+        assert [file.name for file in tmp_path.iterdir()] == ["x.txt"]
+        assert path.read_text() == "old"
+
+    def test_an_error_in_an_array_leaves_the_old_one_and_nothing_else(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.npy"
+        write_array(path, np.arange(3))
+
+        def fail() -> None:
+            with new_array(path, (5, 5), np.uint8) as array:
+                array[0] = 1
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fail()
+        assert [file.name for file in tmp_path.iterdir()] == ["x.npy"]
+        assert np.array_equal(read_array(path), [0, 1, 2])
+
+    @pytest.mark.parametrize(
+        ("write", "content"),
+        [
+            (write_json, {"x": object()}),
+            (write_table, pd.DataFrame({"x": ["\udc80"]})),
+            (write_array, np.array([object()])),
+        ],
+        ids=["json", "table", "array"],
+    )
+    def test_content_that_cannot_be_written_leaves_the_old_file_and_nothing_else(
+        self, tmp_path: Path, write: Callable[[Path, Any], None], content: Any
+    ) -> None:
+        path = tmp_path / "x"
+        path.write_text("old")
+        with pytest.raises((TypeError, ValueError)):
+            write(path, content)
+        assert [file.name for file in tmp_path.iterdir()] == ["x"]
+        assert path.read_text() == "old"
+
+
+class TestArrays:
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.int64, bool])
+    def test_come_back_as_read_only_maps(self, tmp_path: Path, dtype: type) -> None:
+        array = np.arange(24).reshape(2, 3, 4).astype(dtype)
+        write_array(tmp_path / "x.npy", array.transpose(2, 0, 1))
+        found = read_array(tmp_path / "x.npy")
+        assert isinstance(found, np.memmap)
+        assert not found.flags.writeable
+        assert found.flags.c_contiguous
+        assert found.dtype == dtype
+        assert np.array_equal(found, array.transpose(2, 0, 1))
+
+    def test_written_row_by_row_are_the_same_file(self, tmp_path: Path) -> None:
+        array = np.arange(24, dtype=np.float16).reshape(4, 6)
+        with new_array(tmp_path / "rows.npy", array.shape, array.dtype) as rows:
+            for i, row in enumerate(array):
+                rows[i] = row
+        write_array(tmp_path / "whole.npy", array)
+        assert (tmp_path / "rows.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+class TestTables:
+    def test_text_comes_back_as_it_was(self, tmp_path: Path) -> None:
+        text = ["", "NA", "nan", "None", 'a "b", c', "two\nlines", "odd\rname", "Größe 部品", " x "]
+        table = pd.DataFrame({"first": text, "number": range(len(text))})
+        write_table(tmp_path / "x.csv", table)
+        found = read_table(tmp_path / "x.csv")
+        assert list(found["first"]) == text
+        assert list(found["number"]) == list(range(len(text)))
+
+    def test_a_column_of_empty_text_stays_text(self, tmp_path: Path) -> None:
+        write_table(tmp_path / "x.csv", pd.DataFrame({"id": [1, 2], "mask_path": ["", ""]}))
+        assert list(read_table(tmp_path / "x.csv")["mask_path"]) == ["", ""]
+
+    def test_floats_have_nine_digits_so_that_float32_is_exact(self, tmp_path: Path) -> None:
+        scores = np.random.default_rng(0).normal(size=200).astype(np.float32)
+        write_table(tmp_path / "x.csv", pd.DataFrame({"score": scores}))
+        assert np.array_equal(read_table(tmp_path / "x.csv")["score"].astype(np.float32), scores)
+        write_table(tmp_path / "y.csv", pd.DataFrame({"x": [1 / 3, 2e10, 1.0]}))
+        assert (tmp_path / "y.csv").read_bytes() == b"x\n0.333333333\n2e+10\n1\n"
+
+    def test_an_empty_table_keeps_its_columns(self, tmp_path: Path) -> None:
+        write_table(tmp_path / "x.csv", pd.DataFrame([], columns=["a", "b"]))
+        assert list(read_table(tmp_path / "x.csv").columns) == ["a", "b"]
+
+
+class TestJson:
+    def test_equal_content_gives_equal_bytes(self, tmp_path: Path) -> None:
+        write_json(tmp_path / "a.json", {"b": 1, "a": {"d": [1.5, None], "c": "ü"}})
+        write_json(tmp_path / "b.json", {"a": {"c": "ü", "d": [1.5, None]}, "b": 1})
+        assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+        assert (tmp_path / "a.json").read_text(encoding="utf-8").index('"a"') < 10
+        assert "ü" in (tmp_path / "a.json").read_text(encoding="utf-8")
+        assert read_json(tmp_path / "a.json") == {"a": {"c": "ü", "d": [1.5, None]}, "b": 1}
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_what_json_has_no_word_for_is_refused(self, tmp_path: Path, value: float) -> None:
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            write_json(tmp_path / "a.json", {"x": value})
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestLogs:
+    def test_a_mistake_of_the_user_ends_the_job_with_its_message_alone(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "logs" / "job.log"
+        with pytest.raises(SystemExit) as ended, logged(path):
+            raise FlawlineError("bottle/000.png: zero bytes; give a whole image")
+        assert ended.value.code == 1
+        shown, kept = capsys.readouterr().err, path.read_text(encoding="utf-8")
+        for text in (shown, kept):
+            assert text.count("bottle/000.png: zero bytes; give a whole image") == 1
+            assert "Traceback" not in text
+
+    @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+    def test_any_other_error_is_raised_on_and_its_traceback_kept(
+        self,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        error: type[BaseException],
+    ) -> None:
+        with pytest.raises(error), logged(tmp_path / "job.log"):
+            raise error("surprise")
+        kept = (tmp_path / "job.log").read_text(encoding="utf-8")
+        assert "Traceback" in kept
+        assert f"{error.__name__}: surprise" in kept
+        # Python shows it once more at the end of the job; twice would be noise
+        assert "Traceback" not in capsys.readouterr().err
+
+    def test_information_goes_to_the_log_and_warnings_to_the_terminal_too(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with logged(tmp_path / "job.log") as log:
+            log.info("read %d images", 5)
+            log.warning("Größe fehlt")
+            warnings.warn("from a library", stacklevel=1)
+        kept, shown = (tmp_path / "job.log").read_text("utf-8"), capsys.readouterr().err
+        assert "INFO read 5 images" in kept
+        assert "read 5 images" not in shown
+        for text in (kept, shown):
+            assert "Größe fehlt" in text
+            assert "from a library" in text
+
+    def test_the_log_of_an_earlier_try_is_replaced(self, tmp_path: Path) -> None:
+        for word in ("first", "second"):
+            with logged(tmp_path / "job.log") as log:
+                log.info(word)
+        assert "first" not in (tmp_path / "job.log").read_text()
+
+    def test_logging_is_left_as_it_was(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        root = logging.getLogger()
+        monkeypatch.setattr(root, "level", logging.ERROR)
+        before = (root.level, list(root.handlers), warnings.showwarning)
+        with logged(tmp_path / "job.log"):
+            assert len(root.handlers) == len(before[1]) + 2
+        assert (root.level, root.handlers, warnings.showwarning) == before
+
+
+class TestSeeds:
+    def test_stay_what_they_were(self) -> None:
+        assert derive(0) == 3456079177858693020
+        assert derive(0, "bottle", "split") == 1157898760706804226
+        assert generator(3, "screw", "coreset").integers(1000) == 931
+
+    def test_differ_by_seed_and_by_every_name(self) -> None:
+        seeds = {
+            derive(0, "bottle", "split"),
+            derive(1, "bottle", "split"),
+            derive(0, "screw", "split"),
+            derive(0, "bottle", "train"),
+            derive(0, "split", "bottle"),
+            derive(0, "bottle"),
+            derive(0, "bottles", "plit"),
+        }
+        assert len(seeds) == 7
+
+    def test_fit_what_torch_and_numpy_accept(self) -> None:
+        seeds = [derive(seed, "x") for seed in range(200)]
+        assert all(0 <= seed < 2**63 for seed in seeds)
+
+    def test_do_not_depend_on_the_process(self) -> None:
+        # Python's own hash of text differs between processes
+        command = "from flawline.seeding import derive; print(derive(7, 'bottle', 'train'))"
+        environment = os.environ | {"PYTHONHASHSEED": "12345"}
+        found = subprocess.check_output([sys.executable, "-c", command], env=environment)
+        assert int(found) == derive(7, "bottle", "train")
