@@ -22,6 +22,7 @@ from flawline.options import Options, unknown_key
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
+RESERVED = ("benchmarks", "comparison", "logs")
 OVERRIDABLE = ("data", "calibration", "prepare", "features", "detectors", "threshold")
 
 
@@ -259,6 +260,11 @@ class Config(Options):
                 f"overrides: {', '.join(map(repr, unknown))} not in dataset "
                 f"{self.dataset.name!r}; it has: {', '.join(known)}"
             )
+        if taken := [name for name in wanted if name in RESERVED]:
+            raise FlawlineError(
+                f"categories: {', '.join(map(repr, taken))} cannot name a category, because "
+                "results/ has a folder of that name; rename the category's folder"
+            )
         return list(wanted)
 
     @cached_property
@@ -399,13 +405,13 @@ def _explain(item: Any) -> str:
         keys.append(key)
         found = context.get("tag", {})
         context["allowed"] = ", ".join(map(repr, TAGS.get(key, ())))
-    message = REASONS.get(kind, item["msg"]).format_map(context)
+    message = REASONS[kind].format_map(context) if kind in REASONS else item["msg"]
     if context.get("pattern") == NAME:
         message = "must be of letters, digits, '_', '.' and '-' and start with a letter or digit"
     if keys[-1:] == ["[key]"]:
         keys[-2:], message = [], f"a name {message}"
     if kind in ("value_error", "unknown_key"):
-        message = item["msg"].removeprefix("Value error, ")
+        message = message.removeprefix("Value error, ")
     elif not isinstance(found, dict):
         message += f"; found {_as_yaml(found)}"
     return f"{'.'.join(keys)}: {message}" if keys else message

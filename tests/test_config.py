@@ -12,7 +12,8 @@ from flawline.config import Config, load_config, params
 from flawline.data.datasets import DEMO_CATEGORIES, MVTEC_AD_CATEGORIES
 from flawline.errors import FlawlineError
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "config").glob("*.yaml"))
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "config").glob("*.yaml"))
 JARGON = (
     "literal_error", "union_tag", "discriminator", "pydantic", "http", "Input ", "[key]",
     "list[", "Value error", "_kind", "ValidationError", "type=", "instance of", "None",
@@ -191,6 +192,7 @@ WRONG = [
     ("threshold.k", -1, ["at least 0", "found -1"]),
     ("categories", "bolt", ["`all` or a list", "found 'bolt'"]),
     ("categories", [], ["`all` or a list", "found []"]),
+    ("categories", {"bolt": 1}, ["`all` or a list", "found {'bolt': 1}"]),
     ("categories", [1], ["`all` or a list", "found [1]"]),
     ("categories", ["bolt", "bolt"], ["twice"]),
     ("categories", ["bolt", "scerw"], ["'scerw'", "bolt, tablet, weave"]),
@@ -339,7 +341,10 @@ class TestMistakes:
         assert "must hold keys" in refused(given)
 
     def test_a_key_that_is_no_text_is_refused(self, whole: dict[str, Any]) -> None:
-        assert "unknown key '1'" in refused(whole | {1: 2})
+        assert "unknown key '1'" in refused({**whole, 1: 2})
+
+    def test_a_key_with_braces_is_shown_as_it_is(self, whole: dict[str, Any]) -> None:
+        assert "unknown key '{ge}'" in refused(whole | {"{ge}": 2})
 
 
 class TestOverrides:
@@ -457,3 +462,29 @@ class TestParams:
         config = load_config(minimal, "x.yaml")
         with pytest.raises(ValueError, match="frozen"):
             config.prepare.size = 3  # type: ignore[misc]
+
+
+def test_a_category_named_like_a_results_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "logs" / "train" / "good").mkdir(parents=True)
+    config = {
+        "dataset": {"name": "mine", "source": str(tmp_path)},
+        "features": {"g": {"backbone": "gabor", "layers": ["fine"]}},
+        "detectors": {"p": {"method": "patchcore", "features": "g"}},
+    }
+    with pytest.raises(FlawlineError, match="'logs' cannot name a category"):
+        load_config(config, "my.yaml")
+
+
+def test_the_guide_explains_every_key_and_every_default_file_is_listed() -> None:
+    guide = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    schema = Config.model_json_schema()
+    models = [schema, *schema["$defs"].values()]
+    keys = {key for model in models for key in model.get("properties", {})}
+    assert len(keys) > 40
+    assert [key for key in sorted(keys) if key not in guide] == []
+    assert [path.name for path in (ROOT / "config").glob("*.yaml") if path.name not in guide] == []
+
+
+def test_the_schema_file_is_up_to_date() -> None:
+    written = json.loads((ROOT / "config" / "schema.json").read_text(encoding="utf-8"))
+    assert written == Config.model_json_schema(), "run `make schema`"

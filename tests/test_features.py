@@ -148,7 +148,7 @@ class TestGaborBank:
     def test_does_not_depend_on_the_phase_of_a_grating(self) -> None:
         found = []
         for shift in range(4):
-            wave = np.cos(2 * np.pi * (np.arange(64) + shift) / 4)
+            wave = np.cos(2 * np.pi * (np.arange(64) + shift / 4) / 4)
             images = np.tile(
                 (127 + 100 * wave).astype(np.uint8)[None, None, :, None], (1, 64, 1, 3)
             )
