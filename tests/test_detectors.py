@@ -16,6 +16,7 @@ from flawline.detectors.scoring import score_to_files
 from flawline.errors import FlawlineError
 from flawline.features.coreset import greedy_coreset, project
 from flawline.features.neighbours import nearest
+from flawline.files import read_table
 
 CPU = torch.device("cpu")
 SIZE = 32
@@ -108,17 +109,21 @@ class TestEveryMethod:
         with pytest.raises(FlawlineError, match=str(tmp_path)):
             METHODS[method].load(tmp_path, CPU)
 
-    def test_writes_scores_and_maps_of_all_images(
-        self, method: str, parts: Any, tmp_path: Path
+    def test_writes_scores_and_maps_of_all_images_in_their_order(
+        self, method: str, parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(Data.chunks, "__defaults__", (7,))
         train, test, _ = parts
         found = detector(method)
         found.fit(train)
         score_to_files(found, test, tmp_path / "scores.csv", tmp_path / "maps.npy")
-        lines = (tmp_path / "scores.csv").read_text().splitlines()
-        assert lines[0] == "row,score"
-        assert len(lines) == 41
-        assert np.load(tmp_path / "maps.npy").shape == (40, SIZE, SIZE)
+        expected = found.score(test)
+        table = read_table(tmp_path / "scores.csv")
+        assert table["row"].tolist() == list(range(40))
+        np.testing.assert_allclose(table["score"], expected.scores, rtol=1e-4, atol=1e-5)
+        maps = np.load(tmp_path / "maps.npy")
+        assert maps.dtype == np.float16
+        np.testing.assert_allclose(maps, expected.anomaly_maps, rtol=1e-2, atol=1e-3)
 
 
 def plain_greedy(vectors: np.ndarray, count: int, first: int) -> list[int]:

@@ -4,9 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
+from pydantic import Field
 
 from flawline.errors import FlawlineError
 from flawline.files import read_array, read_json, replacing, write_json
@@ -27,16 +28,18 @@ class Data:
     image_size : side of the prepared images, pixels.
     images : uint8 (N, S, S, 3), RGB, or None.
     features : float16 (N, H, W, C), or None.
+    object_masks : uint8 (N, S, S), 0 or 1, or None.
     """
 
     image_size: int
     images: np.ndarray | None = None
     features: np.ndarray | None = None
+    object_masks: np.ndarray | None = None
 
     @classmethod
     def open(cls, image_size: int, files: Mapping[str, str]) -> Self:
         """Map those of `files` (name to path) that are arrays of this class; others are ignored."""
-        names = [name for name in ("images", "features") if name in files]
+        names = [name for name in ("images", "features", "object_masks") if name in files]
         return cls(image_size, **{name: read_array(files[name]) for name in names})
 
     def __len__(self) -> int:
@@ -50,7 +53,44 @@ class Data:
                 self,
                 images=None if self.images is None else self.images[part],
                 features=None if self.features is None else self.features[part],
+                object_masks=None if self.object_masks is None else self.object_masks[part],
             )
+
+
+class ObjectMaskUse(Options):
+    """Options of detectors whose image score can be restricted to the object."""
+
+    object_mask: Literal["none", "score", "memory"] = Field(
+        "none",
+        description="`score` takes the image score from the object alone, `memory` learns from the "
+        "object alone as well. The anomaly map stays whole.",
+    )
+    object_dilation: int = Field(
+        8, ge=0, description="How far around the object still counts, pixels at 256 px."
+    )
+
+    def inside(self, data: Data, shape: tuple[int, int]) -> np.ndarray | None:
+        """Which cells of a grid of `shape` touch the dilated object; None for all.
+
+        An image in which no object was found counts as a whole: a missing part is a defect too.
+
+        Returns
+        -------
+        bool (N, h, w), or None.
+        """
+        import cv2
+
+        if self.object_mask == "none":
+            return None
+        assert data.object_masks is not None
+        side = 2 * round(self.object_dilation * data.image_size / 256) + 1
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+        found = np.empty((len(data), *shape), bool)
+        for i, mask in enumerate(data.object_masks):
+            grown = cv2.dilate(np.asarray(mask), disc).astype(np.float32)
+            touched = cv2.resize(grown, shape[::-1], interpolation=cv2.INTER_AREA) > 0
+            found[i] = touched if touched.any() else True
+        return found
 
 
 @dataclass(frozen=True)
@@ -66,6 +106,7 @@ class Detector(ABC):
 
     Options: ClassVar[type[Options]]
     needs: ClassVar[frozenset[str]]
+    """Of images and features; object masks are needed where the options use them."""
 
     def __init__(self, options: Any, seed: int, device: "torch.device") -> None:
         self.options = options
@@ -125,6 +166,11 @@ class Detector(ABC):
                 "the same command again to train it anew."
             ) from error
         return detector
+
+
+def outside_as(values: np.ndarray, inside: np.ndarray | None, fill: float) -> np.ndarray:
+    """`values` with `fill` wherever `inside` is False."""
+    return values if inside is None else np.where(inside, values, np.float32(fill))
 
 
 def smooth_maps(cells: np.ndarray, image_size: int, sigma: float) -> np.ndarray:

@@ -12,16 +12,15 @@ import numpy as np
 from pydantic import Field
 from tqdm import trange
 
-from flawline.detectors.base import Data, Detector, Scores, smooth_maps
+from flawline.detectors.base import Data, Detector, ObjectMaskUse, Scores, outside_as, smooth_maps
 from flawline.devices import autocast, inference_precision, to_tensor
-from flawline.options import Options
 from flawline.seeding import derive
 
 if TYPE_CHECKING:
     import torch
 
 
-class FeatCAEOptions(Options):
+class FeatCAEOptions(ObjectMaskUse):
     """Defaults are the published ones, but for standardised features and random positions."""
 
     method: Literal["featcae"] = "featcae"
@@ -68,8 +67,11 @@ class FeatCAE(Detector):
         import torch
 
         assert data.features is not None
-        channels = data.features.shape[-1]
+        _, height, width, channels = data.features.shape
         positions = to_tensor(data.features, self.device).reshape(-1, channels)
+        inside = self.options.inside(data, (height, width))
+        if inside is not None and self.options.object_mask == "memory":
+            positions = positions[to_tensor(inside, self.device).reshape(-1)]
         self._standardize_by(positions)
         torch.manual_seed(derive(self.seed, "weights"))
         self.network = build_network(channels, self.options.latent).to(self.device).train()
@@ -125,14 +127,14 @@ class FeatCAE(Detector):
             for part in positions.split(65_536):
                 target = (part.float() - self.mean) / self.std
                 errors.append((self.network(target) - target).square().mean(1).cpu())
-        cells = torch.cat(errors).reshape(count, height, width)
+        cells = torch.cat(errors).reshape(count, height, width).numpy()
         edge = min(self.options.border, (min(height, width) - 1) // 2)
-        inner = cells[:, edge : height - edge, edge : width - edge]
-        flat = inner.reshape(count, -1)
-        scores = flat.topk(min(self.options.largest, flat.shape[1])).values.mean(1)
-        padded = np.pad(inner.numpy(), ((0, 0), (edge, edge), (edge, edge)), mode="edge")
-        maps = smooth_maps(padded, data.image_size, self.options.smoothing)
-        return Scores(scores.numpy(), maps.astype(np.float16))
+        kept = slice(edge, height - edge), slice(edge, width - edge)
+        inner = np.pad(cells[:, *kept], ((0, 0), (edge, edge), (edge, edge)), mode="edge")
+        maps = smooth_maps(inner, data.image_size, self.options.smoothing)
+        on_object = outside_as(cells, self.options.inside(data, (height, width)), 0)[:, *kept]
+        largest = np.sort(on_object.reshape(count, -1), axis=1)[:, -self.options.largest :]
+        return Scores(largest.mean(axis=1), maps.astype(np.float16))
 
     def state(self) -> dict[str, "torch.Tensor"]:
         """Standardisation and network weights."""

@@ -25,12 +25,13 @@ def score_to_files(detector: "Detector", data: "Data", scores: Path, maps: Path)
     """
     import pandas as pd
 
-    found = []
+    values = np.empty(len(data), np.float32)
     first = detector.score(next(data.chunks(1))).anomaly_maps
     with (
         new_array(maps, (len(data), *first.shape[1:]), np.float16) as array,
         tqdm(total=len(data), desc="scores", unit="image", disable=None) as bar,
     ):
+        done = 0
         for chunk in data.chunks():
             part = detector.score(chunk)
             if not (np.isfinite(part.scores).all() and not np.isnan(part.anomaly_maps).any()):
@@ -38,9 +39,9 @@ def score_to_files(detector: "Detector", data: "Data", scores: Path, maps: Path)
                     f"{type(detector).__name__}: scores are not finite numbers. The model did not "
                     "train well: look at training.csv, lower the learning rate, or change the seed."
                 )
-            rows = slice(bar.n, bar.n + len(part.scores))
+            rows = slice(done, done + len(chunk))
+            values[rows] = part.scores
             array[rows] = np.clip(part.anomaly_maps, -HALF_MAX, HALF_MAX)
-            found.append(part.scores)
-            bar.update(len(part.scores))
-    values = np.concatenate(found)
+            done += len(chunk)
+            bar.update(len(chunk))
     write_table(scores, pd.DataFrame({"row": range(len(values)), "score": values}))
