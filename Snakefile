@@ -12,6 +12,7 @@ report: "rules/captions/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/data.smk"
+include: "rules/synthesis.smk"
 include: "rules/features.smk"
 include: "rules/detection.smk"
 include: "rules/evaluation.smk"

@@ -19,11 +19,22 @@ from flawline.detectors.registry import METHODS, DetectorOptions
 from flawline.errors import FlawlineError
 from flawline.features.backbones import weights_file
 from flawline.options import Options, unknown_key
+from flawline.synthesis.object_masks import ObjectMaskOptions
+from flawline.synthesis.synthesize import RECIPES, SyntheticSet
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 RESERVED = ("benchmarks", "comparison", "logs")
-OVERRIDABLE = ("data", "calibration", "prepare", "features", "detectors", "threshold")
+OVERRIDABLE = (
+    "data",
+    "calibration",
+    "prepare",
+    "object_masks",
+    "synthetic",
+    "features",
+    "detectors",
+    "threshold",
+)
 
 
 class MvtecAd(Options):
@@ -179,6 +190,9 @@ class Config(Options):
     categories: list[str] | Literal["all"] = "all"
     calibration: Calibration = Calibration()
     prepare: Prepare = Prepare()
+    object_masks: ObjectMaskOptions = ObjectMaskOptions()
+    synthetic: dict[Name, SyntheticSet] = Field({})
+    synthetic_seed: int = Field(0, ge=0, description="Seed of all synthetic anomalies.")
     features: dict[Name, Features] = Field({})
     detectors: dict[Name, DetectorOptions] = Field(min_length=1)
     seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1)
@@ -297,7 +311,7 @@ class Config(Options):
                     f"{place}: {key!r} cannot differ between categories; allowed keys: {allowed}"
                 )
             raise FlawlineError(f"{place}: {unknown_key(key, list(OVERRIDABLE))}")
-        for section in ("features", "detectors"):
+        for section in ("synthetic", "features", "detectors"):
             defined, entries = getattr(self, section), changes.get(section)
             for name in entries if isinstance(entries, dict) else ():
                 if name not in defined:
@@ -342,7 +356,9 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         old = merged.get(key)
         if isinstance(value, dict) and isinstance(old, dict):
             # another rule or method has other keys: nothing of the old one can stay
-            same_kind = all(value.get(tag, old.get(tag)) == old.get(tag) for tag in TAGS)
+            same_kind = key == "object_masks" or all(
+                value.get(tag, old.get(tag)) == old.get(tag) for tag in TAGS
+            )
             value = _merge(old, value) if same_kind else value
         merged[key] = value
     return merged
@@ -364,7 +380,11 @@ def _validated(given: dict[str, Any]) -> Config:
         raise FlawlineError("\n".join(_explain(item) for item in error.errors())) from None
 
 
-TAGS = {"method": tuple(METHODS), "rule": ("mean_std", "quantile", "maximum")}
+TAGS = {
+    "method": tuple(METHODS),
+    "recipe": tuple(RECIPES),
+    "rule": ("mean_std", "quantile", "maximum"),
+}
 REASONS = {
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
@@ -397,7 +417,11 @@ def _explain(item: Any) -> str:
     keys = [str(part) for part in item["loc"]]
     kind, found, context = item["type"], item["input"], dict(item.get("ctx") or {})
     # pydantic puts the kind of dataset, rule or method into the location; they are no keys
-    tag = {"dataset": 1, "threshold": 1, "detectors": 2}.get(keys[0], 0) if keys else 0
+    tag = (
+        {"dataset": 1, "threshold": 1, "detectors": 2, "synthetic": 4}.get(keys[0], 0)
+        if keys
+        else 0
+    )
     if tag and keys[tag : tag + 1] != ["[key]"]:
         del keys[tag : tag + 1]
     if kind.startswith("union_tag"):

@@ -47,6 +47,7 @@ wildcard_constraints:
     protocol="|".join(PROTOCOLS),
     subset="train|calibration|test",
     features="|".join(map(re.escape, CONFIG.features)) or "none",
+    synthetic="|".join(map(re.escape, CONFIG.synthetic)) or "none",
     detector="|".join(map(re.escape, CONFIG.detectors)),
     seed=r"\d+",
 
@@ -97,6 +98,8 @@ def detector_inputs(subset):
         if "features" in needs:
             found["features"] = f"{folder}/features/{chosen.features}.npy"
             found["features_json"] = f"{folder}/features/{chosen.features}.json"
+        if getattr(chosen, "object_mask", "none") != "none":
+            found["object_masks"] = f"{folder}/object_masks.npy"
         return found
 
     return inputs
@@ -135,6 +138,16 @@ def runs(file):
         protocol=PROTOCOLS,
         detector=CONFIG.detectors,
         seed=CONFIG.seeds,
+    )
+
+
+def contact_sheets():
+    """The contact sheet of every set of synthetic anomalies and category."""
+    return expand(
+        f"{PROTOCOL}/synthetic/{{synthetic}}/contact_sheet.png",
+        category=CONFIG.category_names,
+        protocol="unsupervised",
+        synthetic=CONFIG.synthetic,
     )
 
 

@@ -42,6 +42,7 @@ rule report_page:
         galleries=runs("figures/gallery.jpg"),
         cases=runs("figures/cases.json"),
         comparison=f"{RESULTS}/comparison/runs.csv",
+        sheets=contact_sheets(),
     output:
         report(
             f"{RESULTS}/report.html",

@@ -136,6 +136,7 @@ class CategorySection:
     name: str
     anchor: str
     detectors: tuple[DetectorSection, ...]
+    sheets: tuple[Figure, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -210,8 +211,22 @@ def section_from_files(
     return Section(**fields)
 
 
+def contact_sheet(category: str, name: str, path: Path) -> Figure:
+    """The contact sheet of one set of synthetic anomalies as a figure of its category."""
+    return Figure(
+        path.read_bytes(),
+        f"Synthetic anomalies, set {name}. From left to right: original, object mask, synthetic "
+        "image, the pixels that really changed.",
+        f"Examples of the synthetic anomalies {name} of {category}.",
+    )
+
+
 def assemble(
-    title: str, dataset: str, facts: Iterable[tuple[str, str]], sections: Iterable[Section]
+    title: str,
+    dataset: str,
+    facts: Iterable[tuple[str, str]],
+    sections: Iterable[Section],
+    sheets: Mapping[str, Sequence[Figure]] | None = None,
 ) -> Page:
     """Group sections by category and detector, compare detectors, and note what needs attention.
 
@@ -221,6 +236,7 @@ def assemble(
     dataset : the name of the dataset.
     facts : (label, value) pairs about the run, shown as they come.
     sections : one per (category, detector, seed); categories keep the order of their first ones.
+    sheets : contact sheets of synthetic anomalies by category.
     """
     sections = list(sections)
     categories = list(dict.fromkeys(section.category for section in sections))
@@ -235,7 +251,12 @@ def assemble(
         attention=_attention(sections, anchors),
         rankings=tuple(_ranking(protocol, sections, anchors) for protocol in protocols),
         categories=tuple(
-            CategorySection(name, anchor, _detectors(name, anchor, sections, protocols))
+            CategorySection(
+                name,
+                anchor,
+                _detectors(name, anchor, sections, protocols),
+                tuple((sheets or {}).get(name, ())),
+            )
             for name, anchor in anchors.items()
         ),
     )

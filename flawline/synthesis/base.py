@@ -1,0 +1,246 @@
+"""What every recipe for synthetic anomalies is made of, and what they share: where the object lies,
+how a layer is laid on an image, and which pixels changed by it."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import cv2
+import numpy as np
+from pydantic import AfterValidator
+
+from flawline.options import Options
+
+SIZE_OF_LENGTHS = 224
+"""Lengths in options are pixels of an image with this side; they grow with the image."""
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a recipe may take material from.
+
+    Attributes
+    ----------
+    images : uint8 (N, S, S, 3), RGB
+        Training goods; may be a memory map.
+    object_masks : uint8 (N, S, S), 0 or 1
+    """
+
+    images: np.ndarray
+    object_masks: np.ndarray
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An image with one anomaly.
+
+    Attributes
+    ----------
+    image : uint8 (S, S, 3), RGB
+    parameters : what was drawn by lot
+    """
+
+    image: np.ndarray
+    parameters: dict[str, float | int | str]
+
+
+class Recipe(Options, ABC):
+    """A way to put an anomaly on a good image, with the ranges that it draws from."""
+
+    remedy: ClassVar[str]
+    """What to change if the anomalies cannot be seen."""
+
+    @abstractmethod
+    def draw(
+        self,
+        image: np.ndarray,
+        object_mask: np.ndarray,
+        sources: Sources,
+        row: int,
+        rng: np.random.Generator,
+    ) -> Drawn:
+        """Put one anomaly on one image.
+
+        Parameters
+        ----------
+        image : uint8 (S, S, 3), RGB
+            Is left as it is.
+        object_mask : uint8 (S, S), 0 or 1
+            Where the object lies; the whole image if it is empty.
+        sources : the training images
+        row : the row of `image` among them
+        rng : makes all choices
+        """
+
+
+def within(low: float, high: float) -> AfterValidator:
+    """Validator of a range: low <= first <= second <= high."""
+
+    def check(given: Range) -> Range:
+        if not low <= given[0] <= given[1] <= high:
+            raise ValueError(
+                f"must be [lowest, highest] between {low:g} and {high:g}; "
+                f"found [{given[0]:g}, {given[1]:g}]"
+            )
+        return given
+
+    return AfterValidator(check)
+
+
+def scaled(length: float, size: int) -> float:
+    """A length of the options in pixels of an image with side `size`."""
+    return length * size / SIZE_OF_LENGTHS
+
+
+def uniform(rng: np.random.Generator, bounds: Range) -> float:
+    """A number from a range, all equally likely."""
+    return float(rng.uniform(*bounds))
+
+
+def log_uniform(rng: np.random.Generator, bounds: Range) -> float:
+    """A number from a positive range, all orders of magnitude equally likely.
+
+    Small defects are more common than large ones.
+    """
+    return math.exp(rng.uniform(math.log(bounds[0]), math.log(bounds[1])))
+
+
+def likely_colour(rng: np.random.Generator) -> np.ndarray:
+    """Float32 (3,), 0..255: any colour, but most are near grey, as those of most materials are."""
+    grey, colour = rng.uniform(0, 255), rng.uniform(0, 255, 3)
+    return (grey + rng.random() ** 2 * (colour - grey)).astype(np.float32)
+
+
+def object_or_whole(object_mask: np.ndarray) -> np.ndarray:
+    """The object mask, uint8 (S, S), 0 or 1; all ones if it is empty."""
+    mask = np.asarray(object_mask, np.uint8)
+    return mask if mask.any() else np.ones_like(mask)
+
+
+def dilated(mask: np.ndarray, radius: float) -> np.ndarray:
+    """A mask grown by `radius` pixels of its own image, uint8 (S, S), 0 or 1."""
+    reach = round(radius)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    return cv2.dilate(mask, disc)
+
+
+def random_point(mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
+    """x and y of a pixel where `mask` is not zero."""
+    y, x = divmod(int(rng.choice(np.flatnonzero(mask))), mask.shape[1])
+    return x, y
+
+
+def changed_mask(before: np.ndarray, after: np.ndarray, threshold: int = 8) -> np.ndarray:
+    """Where an image really changed, which is seldom the outline of what was drawn.
+
+    Parameters
+    ----------
+    before, after : uint8 (S, S, 3)
+    threshold : smaller differences, in the channel that differs most, do not count
+
+    Returns
+    -------
+    uint8 (S, S), 0 or 1
+        Gaps of a pixel or two are closed and specks under four pixels removed.
+    """
+    mask = (cv2.absdiff(before, after).max(axis=2) > threshold).astype(np.uint8)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    keep = stats[:, cv2.CC_STAT_AREA] >= 4
+    keep[0] = False
+    return keep[labels].astype(np.uint8)
+
+
+def blend(image: np.ndarray, layer: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Lay `layer` (0..255, broadcast to the image) over a uint8 image, opaque where `alpha`,
+    float (S, S), is 1."""
+    under = image.astype(np.float32)
+    over = under + alpha[..., None].astype(np.float32) * (layer - under)
+    return np.clip(np.rint(over), 0, 255).astype(np.uint8)
+
+
+def stroke(
+    shape: tuple[int, int],
+    points: np.ndarray,
+    widths: np.ndarray,
+    inked: Sequence[bool] | np.ndarray | None = None,
+) -> np.ndarray:
+    """How much of each pixel a line covers that may change its width on the way.
+
+    Parameters
+    ----------
+    shape : height and width of the canvas
+    points : float (K, 2), x and y
+    widths : float (K,), pixels
+    inked : bool (K - 1,), whether the pen is down between two points; always, if None
+
+    Returns
+    -------
+    float32 `shape`, 0..1
+    """
+    coverage = np.zeros(shape, np.float32)
+    for i in range(len(points) - 1):
+        if inked is not None and not inked[i]:
+            continue
+        reach = max(widths[i], widths[i + 1]) / 2 + 1
+        ends = points[i : i + 2]
+        x0, y0 = np.maximum(np.floor(ends.min(0) - reach), 0).astype(int)
+        x1, y1 = np.maximum(np.ceil(ends.max(0) + reach) + 1, 0).astype(int)
+        box = coverage[y0:y1, x0:x1]
+        if not box.size:
+            continue
+        y, x = np.ogrid[y0 : y0 + box.shape[0], x0 : x0 + box.shape[1]]
+        (ax, ay), (dx, dy) = ends[0], ends[1] - ends[0]
+        along = ((x - ax) * dx + (y - ay) * dy) / max(dx * dx + dy * dy, 1e-6)
+        along = np.clip(along, 0, 1)
+        distance = np.hypot(x - ax - along * dx, y - ay - along * dy)
+        half = (widths[i] + along * (widths[i + 1] - widths[i])) / 2
+        # a line thinner than a pixel cannot fill it
+        np.maximum(box, np.clip(half - distance + 0.5, 0, np.minimum(2 * half, 1)), out=box)
+    return coverage
+
+
+def smooth_noise(rng: np.random.Generator, size: int, cells: float, octaves: int = 3) -> np.ndarray:
+    """Clouds, float32 (size, size), about 0..1, the coarsest with `cells` lumps to a side.
+
+    Random grids, each twice as fine and half as strong as the last, as in Perlin's noise.
+    """
+    total, most = np.zeros((size, size), np.float32), 0.0
+    for octave in range(octaves):
+        side = min(math.ceil(cells * 2**octave) + 2, size)
+        grid = rng.random((side, side), np.float32)
+        total += 0.5**octave * cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
+        most += 0.5**octave
+    return total / most
+
+
+def foreign_texture(sources: Sources, row: int, side: int, rng: np.random.Generator) -> np.ndarray:
+    """A turned, zoomed and recoloured piece of another training image.
+
+    Parameters
+    ----------
+    sources : the training images
+    row : the row to avoid; it serves if there is no other
+    side : side of the piece in pixels
+
+    Returns
+    -------
+    float32 (side, side, 3), 0..255
+    """
+    rows = len(sources.images)
+    other = (row + int(rng.integers(1, max(rows, 2)))) % rows
+    x, y = random_point(object_or_whole(sources.object_masks[other]), rng)
+    warp = cv2.getRotationMatrix2D((x, y), rng.uniform(-180, 180), rng.uniform(0.7, 1.5))
+    warp[:, 2] += np.array([side / 2 - x, side / 2 - y])
+    piece = cv2.warpAffine(
+        np.ascontiguousarray(sources.images[other]),
+        warp,
+        (side, side),
+        borderMode=cv2.BORDER_REFLECT_101,
+    )
+    tint = log_uniform(rng, (0.4, 1.5)) * rng.uniform(0.85, 1.15, 3)
+    return np.clip(piece * tint.astype(np.float32), 0, 255)

@@ -1,0 +1,352 @@
+"""Cut-paste: cut-outs laid on the image after flip, rotation and resize."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+import cv2
+import numpy as np
+from pydantic import Field, model_validator
+
+from flawline.data.images import open_image
+from flawline.errors import FlawlineError
+from flawline.synthesis.base import (
+    Drawn,
+    Range,
+    Recipe,
+    Sources,
+    dilated,
+    foreign_texture,
+    log_uniform,
+    object_or_whole,
+    random_point,
+    scaled,
+    smooth_noise,
+    stroke,
+    uniform,
+    within,
+)
+
+FOLDER_SIDE = 512  # larger files are kept no larger than this
+MARGIN = 3  # pixels around a cut-out whose gradients the Poisson blending keeps
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """Something to paste.
+
+    Attributes
+    ----------
+    colour : float32 (H, W, 3), 0..255
+    alpha : float32 (H, W), 0..1
+    name : what it shows
+    """
+
+    colour: np.ndarray
+    alpha: np.ndarray
+    name: str
+
+
+class CutPaste(Recipe):
+    """Foreign objects or defects cut out and pasted; lengths in pixels at 224 pixels."""
+
+    remedy: ClassVar[str] = "raise `size` or `opacity`, or paste other objects"
+
+    recipe: Literal["cut_paste"] = "cut_paste"
+    objects: Literal["defect_like", "random_objects", "folder"] = Field(
+        "defect_like",
+        description="`defect_like`: stains, cracks and holes; `random_objects`: shapes unrelated "
+        "to the product; `folder`: your own PNG files with transparency.",
+    )
+    defects: list[Literal["stain", "crack", "hole"]] = Field(
+        ["stain", "crack", "hole"], min_length=1, description="Which ones `defect_like` draws."
+    )
+    folder: Path | None = Field(None, description="The PNG files for `objects: folder`.")
+    # methods.md, "Synthetic anomalies": two per image, after flip, rotation and resize
+    count: int = Field(2, ge=1, le=50, description="Objects an image.")
+    flip: bool = Field(True, description="Mirror every other object.")
+    angle: Annotated[Range, within(-180, 180)] = Field((-180, 180), description="Degrees.")
+    size: Annotated[Range, within(2, 224)] = Field(
+        (8, 48), description="Longer side; small ones prevail."
+    )
+    opacity: Annotated[Range, within(0, 1)] = (0.5, 1.0)
+    edge: Annotated[Range, within(0, 32)] = Field((0.5, 2), description="Width of the soft edge.")
+    blending: Literal["alpha", "poisson"] = Field(
+        "alpha", description="`poisson` carries the surroundings' shading into the object."
+    )
+    place: Literal["object", "anywhere"] = Field(
+        "object", description="Where objects have their centre."
+    )
+    dilate: float = Field(
+        2,
+        ge=0,
+        le=64,
+        description="How far a defect may reach beyond the object's edge; other things may lie "
+        "across it.",
+    )
+
+    @model_validator(mode="after")
+    def _folder_belongs_to_its_objects(self) -> Self:
+        if (self.objects == "folder") != (self.folder is not None):
+            raise ValueError("`folder` must be given with `objects: folder`, and only then")
+        return self
+
+    @cached_property
+    def _files(self) -> list[Cutout]:
+        assert self.folder is not None
+        return read_cutouts(self.folder)
+
+    def draw(
+        self,
+        image: np.ndarray,
+        object_mask: np.ndarray,
+        sources: Sources,
+        row: int,
+        rng: np.random.Generator,
+    ) -> Drawn:
+        size = len(image)
+        whole = np.ones((size, size), np.uint8)
+        ground = object_or_whole(object_mask) if self.place == "object" else whole
+        # a defect is part of the surface and ends with it; a foreign object lies on top
+        if self.objects == "defect_like":
+            allowed = dilated(ground, scaled(self.dilate, size))
+        else:
+            allowed = whole
+        parameters: dict[str, float | int | str] = {}
+        for number in range(self.count):
+            x, y = random_point(ground, rng)
+            length = log_uniform(rng, self.size)
+            side = max(round(scaled(length, size)), 2)
+            cutout = self._cutout(image, x, y, side, sources, row, rng)
+            angle = uniform(rng, self.angle)
+            flipped = self.flip and bool(rng.integers(2))
+            opacity, edge = uniform(rng, self.opacity), uniform(rng, self.edge)
+            layer, alpha = _placed(
+                cutout, size, (x, y), side, angle, flipped, scaled(edge, size), opacity
+            )
+            layer, alpha = layer * allowed[..., None], alpha * allowed
+            if self.blending == "poisson":
+                image = _poisson(image, layer, alpha, allowed)
+            else:
+                over = image * (1 - alpha[..., None]) + layer
+                image = np.clip(np.rint(over), 0, 255).astype(np.uint8)
+            parameters |= {
+                f"{number}.object": cutout.name,
+                f"{number}.x": x,
+                f"{number}.y": y,
+                f"{number}.size": length,
+                f"{number}.angle": angle,
+                f"{number}.flipped": int(flipped),
+                f"{number}.opacity": opacity,
+                f"{number}.edge": edge,
+            }
+        return Drawn(image, parameters)
+
+    def _cutout(
+        self,
+        image: np.ndarray,
+        x: int,
+        y: int,
+        side: int,
+        sources: Sources,
+        row: int,
+        rng: np.random.Generator,
+    ) -> Cutout:
+        if self.objects == "folder":
+            return self._files[rng.integers(len(self._files))]
+        if self.objects == "random_objects":
+            return _random_object(side, rng)
+        defect = rng.choice(self.defects)
+        surface = image[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3].mean((0, 1))
+        if defect == "stain":
+            return _stain(side, sources, row, rng)
+        return _crack(side, surface, rng) if defect == "crack" else _hole(side, surface, rng)
+
+
+def read_cutouts(folder: Path) -> list[Cutout]:
+    """Read the PNG files of a folder, in the order of their names.
+
+    Raises
+    ------
+    FlawlineError
+        If there is none, or if one has no transparency or nothing but transparency.
+    """
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() == ".png")
+    if not paths:
+        raise FlawlineError(f"{folder}: no PNG files to paste; put some there or mend `folder`")
+    return [_read_cutout(path) for path in paths]
+
+
+def _read_cutout(path: Path) -> Cutout:
+    with open_image(path, max_megapixels=100) as file:
+        if file.mode != "RGBA":
+            raise FlawlineError(
+                f"{path}: has the mode {file.mode}, but must be RGBA: export it with an alpha "
+                "channel that is 0 around the object"
+            )
+        box = file.getchannel("A").getbbox()
+        if box is None:
+            raise FlawlineError(f"{path}: nothing in it is opaque; paint the object or remove it")
+        cut = file.crop(box)
+    cut.thumbnail((FOLDER_SIDE, FOLDER_SIDE))
+    pixels = np.asarray(cut, np.float32)
+    return Cutout(pixels[..., :3], pixels[..., 3] / 255, path.name)
+
+
+def _stain(side: int, sources: Sources, row: int, rng: np.random.Generator) -> Cutout:
+    colour = foreign_texture(sources, row, side, rng)
+    return Cutout(colour, _inside(_irregular(side, rng), side), "stain")
+
+
+def _crack(side: int, surface: np.ndarray, rng: np.random.Generator) -> Cutout:
+    """A jagged line across the cut-out, tapering, with branches that leave at an angle."""
+    thickness = max(1.2, rng.uniform(0.03, 0.09) * side)
+    x = np.linspace(0.04, 0.96, 12) * side
+    y = side / 2 + np.cumsum(rng.normal(0, 0.05 * side, 12))
+    trunk = np.stack([x, np.clip(y, 0, side)], axis=1)
+    alpha = stroke((side, side), trunk, thickness * np.linspace(1, 0.4, 12))
+    for _ in range(rng.integers(0, 4)):
+        start = trunk[rng.integers(1, 9)]
+        heading = rng.choice([-1, 1]) * rng.uniform(0.35, 1.1) + rng.normal(0, 0.3, 6)
+        step = rng.uniform(0.04, 0.09) * side
+        steps = step * np.stack([np.cos(heading), np.sin(heading)], axis=1)
+        branch = np.concatenate([start[None], start + np.cumsum(steps, axis=0)])
+        widths = thickness * np.linspace(0.6, 0.2, len(branch))
+        alpha = np.maximum(alpha, stroke((side, side), branch, widths))
+    # a crack is a shadow; on a dark surface its broken flanks catch the light
+    shade = rng.uniform(0.1, 0.6)
+    colour = shade * surface if surface.mean() > 60 else surface + shade * (255 - surface)
+    flat = np.broadcast_to(colour.astype(np.float32), (side, side, 3))
+    return Cutout(flat, alpha, "crack")
+
+
+def _hole(side: int, surface: np.ndarray, rng: np.random.Generator) -> Cutout:
+    """A pit: dark, its far wall lit and its rim bright on that side."""
+    depth = _irregular(side, rng)
+    offset = (np.arange(side, dtype=np.float32) + 0.5) / side * 2 - 1
+    light = rng.uniform(0, 2 * math.pi)
+    facing = math.cos(light) * offset[None] + math.sin(light) * offset[:, None]
+    wall = np.clip(1 - 2.5 * depth, 0, 1) * np.clip(facing, 0, 1)
+    brightness = rng.uniform(0.1, 0.5) + rng.uniform(0.3, 1.2) * wall
+    colour = np.clip(brightness[..., None] * surface.astype(np.float32), 0, 255)
+    return Cutout(colour.astype(np.float32), _inside(depth, side), "hole")
+
+
+def _irregular(side: int, rng: np.random.Generator) -> np.ndarray:
+    """Float32 (side, side): above 0 inside an uneven, oblong blob, near 1 in its middle."""
+    offset = (np.arange(side, dtype=np.float32) + 0.5) / side * 2 - 1
+    oblong = rng.uniform(1, 2)
+    radius = np.hypot(offset[None], oblong * offset[:, None])
+    rough = smooth_noise(rng, side, rng.uniform(2, 4)) - 0.5
+    # the noise must not carry the blob over the border of its cut-out
+    return np.minimum(0.75 - radius + rough, 1.5 * (1 - radius))
+
+
+def _inside(depth: np.ndarray, side: int) -> np.ndarray:
+    """Coverage of the pixels where `depth` is above 0; it falls by 2 over the cut-out's side."""
+    return np.clip(depth * side / 2 + 0.5, 0, 1)
+
+
+def _random_object(side: int, rng: np.random.Generator) -> Cutout:
+    fine = 2 * side  # drawn at twice its size for smooth edges
+    canvas = np.zeros((fine, fine), np.uint8)
+    shape = str(rng.choice(["polygon", "ellipse", "letter"]))
+    if shape == "polygon":
+        corners = np.sort(rng.uniform(0, 2 * math.pi, rng.integers(3, 9)))
+        reach = fine * rng.uniform(0.25, 0.5, len(corners))
+        points = np.stack([np.cos(corners), np.sin(corners)], axis=1) * reach[:, None] + fine / 2
+        cv2.fillPoly(canvas, [points.astype(np.int32)], 255)
+    elif shape == "ellipse":
+        axes = (fine // 2, max(int(fine * rng.uniform(0.1, 0.5)), 1))
+        # rings as well as discs
+        thickness = -1 if rng.random() < 0.7 else max(fine // 10, 1)
+        inner = tuple(max(axis - max(thickness, 0), 1) for axis in axes)
+        cv2.ellipse(canvas, (fine // 2, fine // 2), inner, 0, 0, 360, 255, thickness)
+    else:
+        text = chr(rng.integers(ord("A"), ord("Z") + 1))
+        scale = fine / 30
+        cv2.putText(
+            canvas,
+            text,
+            (fine // 8, fine * 7 // 8),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            scale,
+            255,
+            max(int(fine / 8), 1),
+        )
+    alpha = cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    first, second = rng.uniform(0, 255, (2, 3)).astype(np.float32)
+    ramp = np.linspace(0, 1, side, dtype=np.float32)
+    weight = ramp if rng.random() < 0.5 else np.zeros_like(ramp)  # a gradient, or plain
+    colour = first + weight[None, :, None] * (second - first)
+    return Cutout(np.broadcast_to(colour, (side, side, 3)), alpha, shape)
+
+
+def _placed(
+    cutout: Cutout,
+    size: int,
+    centre: tuple[int, int],
+    side: int,
+    angle: float,
+    flipped: bool,
+    edge: float,
+    opacity: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Resize, mirror, turn and move a cut-out to its place.
+
+    Returns
+    -------
+    layer : float32 (size, size, 3)
+        Colour times alpha, so that nothing from outside the cut-out bleeds in.
+    alpha : float32 (size, size), 0..1
+    """
+    stacked = np.dstack([cutout.colour * cutout.alpha[..., None], cutout.alpha])
+    height, width = cutout.alpha.shape
+    shrink = side / max(height, width)
+    if shrink != 1:
+        width, height = max(round(width * shrink), 1), max(round(height * shrink), 1)
+        method = cv2.INTER_AREA if shrink < 1 else cv2.INTER_LINEAR
+        stacked = cv2.resize(stacked, (width, height), interpolation=method)
+    if flipped:
+        stacked = stacked[:, ::-1]
+    middle = ((width - 1) / 2, (height - 1) / 2)
+    warp = cv2.getRotationMatrix2D(middle, angle, 1)
+    warp[:, 2] += np.subtract(centre, middle)
+    placed = cv2.warpAffine(np.ascontiguousarray(stacked), warp, (size, size))
+    fade = np.full((size, size), opacity, np.float32)
+    if edge > 0:
+        # relative to its peak: thin lines keep their strength
+        soft = cv2.GaussianBlur(placed[..., 3], (0, 0), edge)
+        fade = fade * soft / max(float(soft.max()), 1e-6)
+    return placed[..., :3] * fade[..., None], placed[..., 3] * fade
+
+
+def _poisson(
+    image: np.ndarray, layer: np.ndarray, alpha: np.ndarray, allowed: np.ndarray
+) -> np.ndarray:
+    """Keep the gradients of the cut-out over a plain surface, and the image around them."""
+    mask = dilated((alpha > 0.02).astype(np.uint8), MARGIN) * allowed
+    if not mask.any():
+        return image
+    # the clone must not touch the image's border
+    pad = 2
+    x, y, width, height = cv2.boundingRect(mask)
+    around = np.s_[y : y + height + 2 * pad, x : x + width + 2 * pad]
+    mask = np.pad(mask, pad)[around]
+    ground = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)[around]
+    plain = ground[mask > 0].mean(axis=0)
+    cover = np.pad(alpha, pad)[around][..., None]
+    cut = plain * (1 - cover) + np.pad(layer, ((pad, pad), (pad, pad), (0, 0)))[around]
+    cloned = cv2.seamlessClone(
+        np.clip(np.rint(cut), 0, 255).astype(np.uint8),
+        np.ascontiguousarray(ground),
+        mask * 255,
+        (pad + width // 2, pad + height // 2),
+        cv2.NORMAL_CLONE,
+    )
+    pasted = np.where(mask[..., None] > 0, cloned, ground)[pad:-pad, pad:-pad]
+    result = image.copy()
+    result[y : y + height, x : x + width] = pasted
+    return result

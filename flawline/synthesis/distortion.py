@@ -1,0 +1,116 @@
+"""Distortion (partial rotation): the content of a rectangle on the object is turned and shifted."""
+
+from typing import Annotated, ClassVar, Literal
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from flawline.synthesis.base import (
+    Drawn,
+    Range,
+    Recipe,
+    Sources,
+    blend,
+    dilated,
+    object_or_whole,
+    random_point,
+    scaled,
+    uniform,
+    within,
+)
+
+SHRINK = 0.8  # factor from a rectangle that finds no place to the next one
+
+
+class Distortion(Recipe):
+    """Rectangles turned and shifted, never mirrored; lengths in pixels at 224 pixels."""
+
+    remedy: ClassVar[str] = "raise `size`, `angle` or `shift`"
+
+    recipe: Literal["distortion"] = "distortion"
+    # methods.md, "Synthetic anomalies": within +-30 degrees, up to 20 % of the rectangle's size
+    angle: Annotated[Range, within(-90, 90)] = Field((-30, 30), description="Degrees.")
+    shift: Annotated[Range, within(-0.5, 0.5)] = Field(
+        (-0.2, 0.2), description="As a part of the rectangle's width and height."
+    )
+    size: Annotated[Range, within(4, 224)] = Field(
+        (20, 80), description="Width and height; a rectangle that finds no place is made smaller."
+    )
+    overlap: float = Field(
+        0.5, gt=0, le=1, description="Least part of the rectangle that lies on the object."
+    )
+    edge: Annotated[Range, within(0, 32)] = Field((0, 3), description="Width of the soft edge.")
+    dilate: float = Field(
+        2, ge=0, le=64, description="How far the change may reach beyond the object's edge."
+    )
+
+    def draw(
+        self,
+        image: np.ndarray,
+        object_mask: np.ndarray,
+        sources: Sources,
+        row: int,
+        rng: np.random.Generator,
+    ) -> Drawn:
+        size = len(image)
+        mask = object_or_whole(object_mask)
+        sides = [scaled(uniform(rng, self.size), size) for _ in range(2)]
+        x, y, width, height = _place(mask, sides[0], sides[1], self.overlap, rng)
+        angle = uniform(rng, self.angle)
+        shift_x, shift_y = uniform(rng, self.shift), uniform(rng, self.shift)
+        edge = uniform(rng, self.edge)
+
+        warp = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1)
+        warp[:, 2] += np.array([shift_x * width, shift_y * height])
+        there = np.s_[y : y + height, x : x + width]
+        turned = cv2.warpAffine(
+            image[there], warp, (width, height), borderMode=cv2.BORDER_REPLICATE
+        )
+        alpha = _soft_rectangle(width, height, scaled(edge, size))
+        alpha *= dilated(mask, scaled(self.dilate, size))[there]
+        result = image.copy()
+        result[there] = blend(image[there], turned, alpha)
+        return Drawn(
+            result,
+            {
+                "x": x,
+                "y": y,
+                "width": width,
+                "height": height,
+                "angle": angle,
+                "shift_x": shift_x,
+                "shift_y": shift_y,
+                "edge": edge,
+            },
+        )
+
+
+def _place(
+    mask: np.ndarray, width: float, height: float, overlap: float, rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """x, y, width and height of a rectangle inside the image, around a pixel of the object and
+    with at least `overlap` of its area on the object."""
+    size = len(mask)
+    while True:
+        w, h = (min(max(round(side), 1), size) for side in (width, height))
+        share = cv2.boxFilter(
+            mask, cv2.CV_32F, (w, h), anchor=(w // 2, h // 2), borderType=cv2.BORDER_CONSTANT
+        )
+        # only rectangles that lie in the image as a whole
+        inside = np.zeros_like(mask)
+        inside[h // 2 : size - h + h // 2 + 1, w // 2 : size - w + w // 2 + 1] = 1
+        centres = mask & inside & (share >= overlap - 1e-6)
+        if centres.any():  # at the latest those of a single pixel
+            x, y = random_point(centres, rng)
+            return x - w // 2, y - h // 2, w, h
+        width, height = SHRINK * w, SHRINK * h
+
+
+def _soft_rectangle(width: int, height: int, edge: float) -> np.ndarray:
+    """Float (height, width): 1 inside, falling towards the border over `edge` pixels."""
+    across, down = (
+        np.minimum(np.arange(side) + 1, side - np.arange(side)) / (edge + 1)
+        for side in (width, height)
+    )
+    return np.minimum(np.minimum(across[None], down[:, None]), 1)

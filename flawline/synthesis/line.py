@@ -1,0 +1,129 @@
+"""Line: a scratch that starts on the object."""
+
+import math
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from flawline.synthesis.base import (
+    Drawn,
+    Range,
+    Recipe,
+    Sources,
+    blend,
+    dilated,
+    log_uniform,
+    object_or_whole,
+    random_point,
+    scaled,
+    smooth_noise,
+    stroke,
+    uniform,
+    within,
+)
+
+POINTS = 33  # of a curve; enough for the longest and most bent
+
+
+class Line(Recipe):
+    """Straight, curved or broken lines; lengths in pixels at 224 pixels."""
+
+    remedy: ClassVar[str] = "raise `width` or `opacity`"
+
+    recipe: Literal["line"] = "line"
+    # methods.md, "Synthetic anomalies": width 1 to 16, offsets up to 45, random colour or grey
+    width: Annotated[Range, within(0.5, 64)] = Field(
+        (1, 16), description="Small ones prevail; never over half the length."
+    )
+    length: Annotated[Range, within(1, 224)] = (10, 45)
+    colours: list[Literal["random", "grey", "darker", "lighter"]] = Field(
+        ["random", "grey", "darker", "lighter"],
+        min_length=1,
+        description="`darker` and `lighter` than the surface under the line.",
+    )
+    kinds: list[Literal["straight", "curved", "broken"]] = Field(
+        ["straight", "curved", "broken"], min_length=1
+    )
+    opacity: Annotated[Range, within(0, 1)] = (0.3, 1.0)
+    dilate: float = Field(
+        2, ge=0, le=64, description="How far a line may reach beyond the object's edge."
+    )
+
+    def draw(
+        self,
+        image: np.ndarray,
+        object_mask: np.ndarray,
+        sources: Sources,
+        row: int,
+        rng: np.random.Generator,
+    ) -> Drawn:
+        size = len(image)
+        mask = object_or_whole(object_mask)
+        kind, colour = str(rng.choice(self.kinds)), str(rng.choice(self.colours))
+        x, y = random_point(mask, rng)
+        angle = rng.uniform(0, 360)
+        length = uniform(rng, self.length)
+        width = min(log_uniform(rng, self.width), length / 2)
+        opacity = uniform(rng, self.opacity)
+
+        bend = 0.0 if kind == "straight" else rng.uniform(-0.5, 0.5)
+        points = np.array([x, y]) + _arc(scaled(length, size), math.radians(angle), bend)
+        widths = scaled(width, size) * _pressure(rng)
+        inked = _gaps(rng) if kind == "broken" else np.ones(POINTS - 1, bool)
+        coverage = stroke((size, size), points, widths, inked)
+        # no tool presses evenly on a rough surface
+        coverage *= 1 - rng.uniform(0, 0.8) * smooth_noise(rng, size, size / 6, octaves=1)
+        coverage *= dilated(mask, scaled(self.dilate, size))
+        return Drawn(
+            blend(image, _ink(colour, image, rng), opacity * coverage),
+            {
+                "kind": kind,
+                "colour": colour,
+                "x": x,
+                "y": y,
+                "angle": angle,
+                "length": length,
+                "width": width,
+                "opacity": opacity,
+            },
+        )
+
+
+def _arc(length: float, angle: float, bend: float) -> np.ndarray:
+    """Float (POINTS, 2): a quadratic Bézier curve from the origin, `bend` times its length off the
+    straight line."""
+    t = np.linspace(0, 1, POINTS)
+    along, across = length * t, 2 * bend * length * t * (1 - t)
+    cos, sin = math.cos(angle), math.sin(angle)
+    return np.stack([along * cos - across * sin, along * sin + across * cos], axis=1)
+
+
+def _pressure(rng: np.random.Generator) -> np.ndarray:
+    """Float (POINTS,), 0.3..1: scratches swell, thin out and end in a point, at times abruptly."""
+    t = np.linspace(0, 1, POINTS)
+    swell = 0.85 + 0.15 * np.sin(2 * math.pi * (rng.uniform(0.5, 2) * t + rng.uniform(0, 1)))
+    ends = rng.uniform(0.01, 0.4, 2)
+    taper = np.minimum(np.minimum(t / ends[0], (1 - t) / ends[1]), 1)
+    return swell * (0.3 + 0.7 * taper)
+
+
+def _gaps(rng: np.random.Generator) -> np.ndarray:
+    """Bool (POINTS - 1,): False in two or three gaps; the first and last piece stay."""
+    inked = np.ones(POINTS - 1, bool)
+    for _ in range(rng.integers(2, 4)):
+        start = rng.integers(3, POINTS - 9)
+        inked[start : start + rng.integers(3, 7)] = False
+    return inked
+
+
+def _ink(colour: str, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The line's colour, 0..255: (3,), or (S, S, 3) where the surface shines through."""
+    if colour == "random":
+        return rng.uniform(0, 255, 3)
+    if colour == "grey":
+        return np.full(3, rng.uniform(0, 255))
+    strength = rng.uniform(0.3, 0.9)
+    if colour == "darker":
+        return image * (1 - strength)
+    return image + (255.0 - image) * strength

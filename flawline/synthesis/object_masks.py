@@ -1,0 +1,275 @@
+"""Where the object is, learned from good training images alone.
+
+``mean_difference``: parts in varying poses average out, so the training images show the background
+behind them. ``border_color``: aligned parts lie on a background that the image's border shows.
+``whole``: a texture fills the image. ``auto`` chooses by two measured ratios.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import cv2
+import numpy as np
+from pydantic import Field
+from tqdm import tqdm
+
+from flawline.files import new_array, read_array, read_json, write_array, write_json
+from flawline.options import Options
+
+Method = Literal["mean_difference", "border_color", "whole"]
+
+# `auto`: below, the border is plain compared with the image; above, it is textured as the rest is.
+PLAIN_BORDER = 0.6
+# `auto`: standard deviation over images against contrast within an image; above, poses vary.
+VARYING_POSE = 0.5
+# How far above Otsu's threshold a difference is surely no shadow; set on drawn parts with shadows.
+STRONG = 1.4
+SAMPLE = 200  # training images that statistics are taken from
+ROUNDS = 3
+RARELY_SEEN = 0.15  # part of the images; the background is not known where it is seen less
+BORDER = 0.04  # width of the border, as a part of the image's side
+
+
+class ObjectMaskOptions(Options):
+    """How object masks are found."""
+
+    method: Literal["auto", "mean_difference", "border_color", "whole"] = Field(
+        "auto", description="`auto` decides from the training images and records why."
+    )
+    smoothing: float = Field(
+        1.0, ge=0, description="Sigma of the Gaussian before comparing, pixels at 256 px."
+    )
+    opening: int = Field(3, ge=0, description="Specks narrower than this go, pixels at 256 px.")
+    closing: int = Field(5, ge=0, description="Gaps narrower than this close, pixels at 256 px.")
+
+
+@dataclass(frozen=True)
+class ObjectModel:
+    """What `fit` learned: enough to mask any image of the category.
+
+    Attributes
+    ----------
+    method : chosen method.
+    reason : why `auto` chose it; "configured" otherwise.
+    background : float32 (S, S, 3), expected image without object; zeros where not needed.
+    thresholds : differences from the background below which a pixel is surely not object, and
+        above which it surely is.
+    measured : the ratios behind the choice.
+    """
+
+    method: Method
+    reason: str
+    background: np.ndarray
+    thresholds: tuple[float, float]
+    measured: dict[str, float]
+
+    def save(self, background: Path | str, about: Path | str) -> None:
+        """Write the background as .npy and the rest as JSON."""
+        write_array(background, self.background)
+        fields = {key: getattr(self, key) for key in ("method", "reason", "thresholds", "measured")}
+        write_json(about, fields)
+
+    @classmethod
+    def load(cls, background: Path | str, about: Path | str) -> Self:
+        """Read what `save` wrote."""
+        return cls(background=np.array(read_array(background)), **read_json(about))
+
+
+def fit(images: np.ndarray, options: ObjectMaskOptions) -> ObjectModel:
+    """Learn the background from good training images.
+
+    Parameters
+    ----------
+    images : uint8 (N, S, S, 3), RGB.
+    """
+    sample = images[np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int)]
+    smooth = np.stack([_smooth(image, options) for image in sample])
+    measured = _measure(smooth)
+    method, reason = _choose(measured) if options.method == "auto" else (options.method, "")
+    for candidate in dict.fromkeys((method, "border_color", "whole")):
+        model = _fit(candidate, smooth, measured, reason or "configured")
+        if options.method != "auto" or candidate == "whole":
+            return model
+        covered = float(np.mean([mask_of(image, model, options).mean() for image in sample[::8]]))
+        if 0.01 < covered < 0.95:
+            return model
+        reason = f"{candidate} covered {covered:.0%} of the image, which is no object"
+    raise AssertionError("whole always fits")
+
+
+def mask_of(image: np.ndarray, model: ObjectModel, options: ObjectMaskOptions) -> np.ndarray:
+    """The object's mask, uint8 (S, S), 0 or 1, of one image, uint8 (S, S, 3).
+
+    What differs strongly from the background is object, what hardly differs is not; between the
+    two, a watershed puts the outline on the strongest edge, which leaves soft shadows outside.
+    """
+    size = len(image)
+    if model.method == "whole":
+        return np.ones((size, size), np.uint8)
+    smooth = _smooth(image, options)
+    different = _difference(smooth, _background_of(smooth, model))
+    low, high = model.thresholds
+    strong = (different > high).astype(np.uint8)
+    surely = cv2.morphologyEx(strong, cv2.MORPH_OPEN, _disc(options.opening, size))
+    faint = (different > low).astype(np.uint8)
+    perhaps = cv2.morphologyEx(faint, cv2.MORPH_CLOSE, _disc(options.closing, size))
+    markers = np.where(surely > 0, 2, np.where(perhaps > 0, 0, 1)).astype(np.int32)
+    relief = np.clip(smooth, 0, 255).astype(np.uint8)
+    found = (cv2.watershed(relief, markers) == 2).astype(np.uint8)
+    closed = cv2.morphologyEx(found, cv2.MORPH_CLOSE, _disc(options.closing, size))
+    return _without_small(closed.astype(np.uint8))
+
+
+def mask_all(
+    images: np.ndarray, path: Path | str, model: ObjectModel, options: ObjectMaskOptions
+) -> None:
+    """Write the masks of all images, uint8 (N, S, S), to the .npy file `path`."""
+    with new_array(path, images.shape[:3], np.uint8) as masks:
+        for row in tqdm(range(len(images)), desc="object masks", unit="image", disable=None):
+            masks[row] = mask_of(images[row], model, options)
+
+
+def _choose(measured: dict[str, float]) -> tuple[Method, str]:
+    border, pose = measured["border_ratio"], measured["pose_ratio"]
+    if border > PLAIN_BORDER:
+        return "whole", f"the border is as varied as the image ({border:.2f} > {PLAIN_BORDER})"
+    if pose > VARYING_POSE:
+        return "mean_difference", f"poses vary ({pose:.2f} > {VARYING_POSE}) on a plain border"
+    return "border_color", f"parts are aligned ({pose:.2f} <= {VARYING_POSE}) on a plain border"
+
+
+def _measure(smooth: np.ndarray) -> dict[str, float]:
+    """How varied the border is, and how much the middle varies over images (both unitless)."""
+    grey = smooth.mean(3)
+    border = _border(grey.shape[1])
+    within = np.median([image.std() for image in grey])
+    rim = np.median([(image - _plane(image, border))[border].std() for image in grey])
+    over_images = np.sqrt(np.mean(grey.var(axis=0)))
+    return {
+        "border_ratio": float(rim / max(within, 1e-6)),
+        "pose_ratio": float(over_images / max(within, 1e-6)),
+    }
+
+
+def _fit(
+    method: Method, smooth: np.ndarray, measured: dict[str, float], reason: str
+) -> ObjectModel:
+    background = _empty_scene(smooth) if method == "mean_difference" else np.zeros_like(smooth[0])
+    model = ObjectModel(method, reason, background, (0.0, 0.0), measured)
+    if method == "whole":
+        return model
+    differences = [_difference(image, _background_of(image, model)) for image in smooth]
+    return replace(model, thresholds=_thresholds(differences))
+
+
+def _empty_scene(smooth: np.ndarray) -> np.ndarray:
+    """The mean of the training images without the object.
+
+    The object is first told from the light that the border shows; its pixels are left out of the
+    mean, which shows it better, and so on. What is hidden in all images is filled from around.
+    """
+    border = _border(smooth.shape[1])
+    plane = [_plane(smooth[..., channel].mean(axis=0), border) for channel in range(3)]
+    background = np.dstack(plane).astype(np.float32)
+    for _ in range(ROUNDS):
+        differences = [_difference(image, _aligned_light(image, background)) for image in smooth]
+        low, _ = _thresholds(differences)
+        free = np.stack([found <= low for found in differences]).astype(np.float32)
+        seen = free.sum(axis=0)
+        mean = np.einsum("nhw,nhwc->hwc", free, smooth) / np.maximum(seen, 1)[..., None]
+        background = _fill(mean, seen < max(2, RARELY_SEEN * len(smooth)))
+    return background
+
+
+def _background_of(smooth: np.ndarray, model: ObjectModel) -> np.ndarray:
+    if model.method == "mean_difference":
+        return _aligned_light(smooth, model.background)
+    border = _border(len(smooth))
+    return np.dstack([_plane(smooth[..., channel], border) for channel in range(3)])
+
+
+def _aligned_light(image: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """The background as bright as this image's border is."""
+    border = _border(len(image))
+    return background + np.median((image - background)[border], axis=0)
+
+
+def _plane(values: np.ndarray, border: np.ndarray) -> np.ndarray:
+    """Light that falls off evenly over the image, fitted to the border without its outliers."""
+    size = len(values)
+    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
+    terms = np.stack([np.ones_like(x), x, y], axis=-1)
+    rows, wanted = terms[border], values[border]
+    keep = np.ones(len(wanted), bool)
+    for _ in range(3):
+        solution = np.linalg.lstsq(rows[keep], wanted[keep], rcond=None)[0]
+        residual = np.abs(wanted - rows @ solution)
+        keep = residual <= max(2.5 * float(np.median(residual)), 1e-3)
+    return terms @ solution
+
+
+def _border(size: int) -> np.ndarray:
+    width = max(round(BORDER * size), 2)
+    border = np.ones((size, size), bool)
+    border[width:-width, width:-width] = False
+    return border
+
+
+def _fill(image: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """Fill what was never seen from its surroundings."""
+    if not hidden.any():
+        return image
+    bytes_ = np.clip(image, 0, 255).astype(np.uint8)
+    filled = cv2.inpaint(bytes_, hidden.astype(np.uint8), 5, cv2.INPAINT_TELEA)
+    return np.where(hidden[..., None], filled.astype(np.float32), image)
+
+
+def _difference(image: np.ndarray, background: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.square(image - background).sum(axis=2))
+
+
+def _thresholds(differences: list[np.ndarray]) -> tuple[float, float]:
+    """Surely background below the first, surely object above the second.
+
+    Otsu's method twice: between logarithms it tells noise from all else, shadows included; between
+    the plain values it tells strong from faint.
+    """
+    values = np.concatenate([found.ravel()[::7] for found in differences])
+    low = float(np.expm1(_otsu(np.log1p(values))))
+    return low, max(STRONG * _otsu(values), low)
+
+
+def _otsu(values: np.ndarray) -> float:
+    top = max(float(values.max()), 1e-3)
+    scaled = (values / top * 255).astype(np.uint8)
+    level = cv2.threshold(scaled, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0]
+    return (level + 1) / 255 * top
+
+
+def _smooth(image: np.ndarray, options: ObjectMaskOptions) -> np.ndarray:
+    values = image.astype(np.float32)
+    sigma = options.smoothing * len(image) / 256
+    return cv2.GaussianBlur(values, (0, 0), sigma) if sigma > 0.2 else values
+
+
+def _disc(diameter: int, size: int) -> np.ndarray:
+    side = max(round(diameter * size / 256), 1)
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+
+
+def _without_small(mask: np.ndarray) -> np.ndarray:
+    """Drop specks and fill pinholes: below a hundredth of the largest piece."""
+    for value in (1, 0):
+        count, labels, stats, _ = cv2.connectedComponentsWithStats((mask == value).astype(np.uint8))
+        areas = stats[1:, cv2.CC_STAT_AREA]
+        largest = int((mask == 1).sum())
+        small = np.flatnonzero(areas < 0.01 * largest) + 1
+        if count > 1 and len(small):
+            mask = np.where(np.isin(labels, small), 1 - value, mask).astype(np.uint8)
+    return mask
+
+
+def about(model: ObjectModel) -> dict[str, Any]:
+    """The choice in words and numbers."""
+    return {"method": model.method, "reason": model.reason, **model.measured}

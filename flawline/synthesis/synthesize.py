@@ -1,0 +1,170 @@
+"""Sets of synthetic anomalies: images, masks of what changed, and a table of what was drawn."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import cv2
+import numpy as np
+from pydantic import Field
+from tqdm import tqdm
+
+from flawline.errors import FlawlineError
+from flawline.files import new_array
+from flawline.options import Options
+from flawline.seeding import derive, generator
+from flawline.synthesis.base import Drawn, Recipe, Sources, changed_mask
+from flawline.synthesis.cut_paste import CutPaste
+from flawline.synthesis.distortion import Distortion
+from flawline.synthesis.line import Line
+from flawline.synthesis.noise import Noise
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# A new recipe is a line in each of the two.
+RECIPES: dict[str, type[Recipe]] = {
+    "line": Line,
+    "distortion": Distortion,
+    "cut_paste": CutPaste,
+    "noise": Noise,
+}
+RecipeOptions = Annotated[Line | Distortion | CutPaste | Noise, Field(discriminator="recipe")]
+
+VISIBLE = 0.0002  # least part of the image that must change
+TRIES = 20
+
+
+class SyntheticSet(Options):
+    """One named set of synthetic anomalies."""
+
+    recipes: list[RecipeOptions] = Field(min_length=1)
+    combine: Literal["one_of", "all"] = Field(
+        "one_of", description="An image takes one of the recipes, or all, in their order."
+    )
+    images: int | None = Field(
+        None, ge=1, description="How many to make; one per training image, if not given."
+    )
+
+
+def synthesize(
+    images: np.ndarray,
+    object_masks: np.ndarray,
+    options: SyntheticSet,
+    *,
+    seed: int,
+    category: str,
+    name: str,
+    images_path: Path | str,
+    masks_path: Path | str,
+    workers: int,
+) -> "pd.DataFrame":
+    """Make a set of synthetic anomalies; image i comes from training image i modulo N.
+
+    Parameters
+    ----------
+    images : uint8 (N, S, S, 3), RGB
+        Training goods; may be a memory map.
+    object_masks : uint8 (N, S, S), 0 or 1
+        Where the object lies; an empty one counts as the whole image.
+    options : which recipes, and how many images M
+    seed, category, name : of the set; image i depends on them and on i alone
+    images_path : .npy file for uint8 (M, S, S, 3)
+    masks_path : .npy file for uint8 (M, S, S), 1 where the image changed
+    workers : threads
+
+    Returns
+    -------
+    One row per image: row, kind (the recipes, joined by +), source (row of the training image),
+    x0, y0, x1, y1 (box of the changed pixels, upper ends exclusive), changed (their count), draws
+    (attempts until the change was visible), seed (of the image's generator), parameters (what was
+    drawn, as JSON: one object per recipe).
+
+    Raises
+    ------
+    FlawlineError
+        If a recipe's anomalies stay invisible.
+    """
+    import pandas as pd
+
+    rows, size = options.images or len(images), images.shape[1]
+    sources = Sources(images, object_masks)
+    # one thread of the pool is one image: OpenCV's own threads would only compete
+    cv2.setNumThreads(1)
+    with (
+        new_array(images_path, (rows, size, size, 3), np.uint8) as made,
+        new_array(masks_path, (rows, size, size), np.uint8) as masks,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+
+        def make(i: int) -> dict[str, Any]:
+            names = (category, "synthesis", name, str(i))
+            source = i % len(images)
+            try:
+                made[i], masks[i], about = _draw(sources, source, options, generator(seed, *names))
+            except InvisibleError as error:
+                raise FlawlineError(
+                    f"{category}: synthetic set {name!r}, image {i} (from training image "
+                    f"{source}): {error}"
+                ) from None
+            return {"row": i, "source": source, "seed": derive(seed, *names)} | about
+
+        bar = tqdm(range(rows), desc=f"synthetic set {name}", unit="image", disable=None)
+        table = [about for _, about in zip(bar, pool.map(make, range(rows)), strict=True)]
+    columns = ["row", "kind", "source", "x0", "y0", "x1", "y1", "changed", "draws", "seed"]
+    return pd.DataFrame(table)[[*columns, "parameters"]]
+
+
+class InvisibleError(FlawlineError):
+    """A recipe drew again and again without a visible change."""
+
+
+def _draw(
+    sources: Sources, row: int, options: SyntheticSet, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    before = np.array(sources.images[row])
+    recipes = options.recipes
+    if options.combine == "one_of":
+        recipes = [recipes[rng.integers(len(recipes))]]
+    least = max(4, round(VISIBLE * before.shape[0] * before.shape[1]))
+    for draws in range(1, TRIES + 1):
+        after, parameters = before, []
+        for recipe in recipes:
+            drawn = _as_seen(
+                recipe.draw(after, sources.object_masks[row], sources, row, rng), before
+            )
+            if changed_mask(after, drawn.image).sum() < least:
+                break
+            after = drawn.image
+            parameters.append({"recipe": recipe.recipe} | drawn.parameters)
+        else:
+            mask = changed_mask(before, after)
+            if mask.sum() >= least:
+                about = {"kind": "+".join(recipe.recipe for recipe in recipes), "draws": draws}
+                return after, mask, about | _box(mask) | {"parameters": _json(parameters)}
+    raise InvisibleError(
+        f"the recipe {recipe.recipe!r} changed fewer than {least} pixels visibly in each of "
+        f"{TRIES} tries. {recipe.remedy.capitalize()}, and look at the object mask"
+    )
+
+
+def _as_seen(drawn: Drawn, before: np.ndarray) -> Drawn:
+    """A grey camera sees coloured defects in grey."""
+    if (before == before[..., :1]).all():
+        grey = cv2.cvtColor(drawn.image, cv2.COLOR_RGB2GRAY)
+        return Drawn(np.repeat(grey[..., None], 3, axis=2), drawn.parameters)
+    return drawn
+
+
+def _box(mask: np.ndarray) -> dict[str, int]:
+    x, y, width, height = cv2.boundingRect(mask)
+    return {"x0": x, "y0": y, "x1": x + width, "y1": y + height, "changed": int(mask.sum())}
+
+
+def _json(parameters: list[dict[str, float | int | str]]) -> str:
+    rounded = [
+        {key: round(value, 4) if isinstance(value, float) else value for key, value in one.items()}
+        for one in parameters
+    ]
+    return json.dumps(rounded, sort_keys=True)

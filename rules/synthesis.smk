@@ -1,0 +1,87 @@
+"""Object masks, and synthetic anomalies made from good training images."""
+
+
+rule object_model:
+    input:
+        f"{PROTOCOL}/train/images.npy",
+    output:
+        background=f"{PROTOCOL}/object_masks/background.npy",
+        about=f"{PROTOCOL}/object_masks/model.json",
+    log:
+        f"{LOGS}/object_model/{{category}}.{{protocol}}.log",
+    benchmark:
+        f"{BENCHMARKS}/object_model/{{category}}.{{protocol}}.tsv"
+    conda:
+        "../envs/flawline.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        options=options("object_masks"),
+        code=code("object_model.py"),
+    message:
+        "Learning where the object is in {wildcards.category}"
+    script:
+        "../scripts/object_model.py"
+
+
+rule object_masks:
+    input:
+        images=f"{SUBSET}/images.npy",
+        background=f"{PROTOCOL}/object_masks/background.npy",
+        about=f"{PROTOCOL}/object_masks/model.json",
+    output:
+        f"{SUBSET}/object_masks.npy",
+    log:
+        f"{LOGS}/object_masks/{{category}}.{{protocol}}.{{subset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/object_masks/{{category}}.{{protocol}}.{{subset}}.tsv"
+    conda:
+        "../envs/flawline.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    params:
+        options=options("object_masks"),
+        code=code("object_masks.py"),
+    message:
+        "Masking the object in {wildcards.category}, {wildcards.subset}"
+    script:
+        "../scripts/object_masks.py"
+
+
+rule synthesize:
+    input:
+        images=f"{PROTOCOL}/train/images.npy",
+        object_masks=f"{PROTOCOL}/train/object_masks.npy",
+    output:
+        images=f"{PROTOCOL}/synthetic/{{synthetic}}/images.npy",
+        masks=f"{PROTOCOL}/synthetic/{{synthetic}}/masks.npy",
+        index=f"{PROTOCOL}/synthetic/{{synthetic}}/index.csv",
+        sheet=report(
+            f"{PROTOCOL}/synthetic/{{synthetic}}/contact_sheet.png",
+            caption="captions/contact_sheet.rst",
+            category="{category}",
+            subcategory="synthetic anomalies",
+            labels={"figure": "contact sheet", "set": "{synthetic}"},
+        ),
+    log:
+        f"{LOGS}/synthesize/{{category}}.{{protocol}}.{{synthetic}}.log",
+    benchmark:
+        f"{BENCHMARKS}/synthesize/{{category}}.{{protocol}}.{{synthetic}}.tsv"
+    conda:
+        "../envs/flawline.yaml"
+    threads: 4
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        seed=lambda wildcards: CONFIG.of(wildcards.category).synthetic_seed,
+        options=entry("synthetic", "synthetic"),
+        code=code("synthesize.py"),
+    message:
+        "Making the synthetic anomalies {wildcards.synthetic} of {wildcards.category}"
+    script:
+        "../scripts/synthesize.py"
