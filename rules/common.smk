@@ -141,6 +141,13 @@ def runs(file):
     )
 
 
+def cutouts(wildcards):
+    """The user's own pictures that a set of synthetic anomalies pastes."""
+    chosen = CONFIG.of(wildcards.category).synthetic[wildcards.synthetic]
+    folders = [getattr(recipe, "folder", None) for recipe in chosen.recipes]
+    return sorted(str(path) for folder in folders if folder for path in folder.glob("*"))
+
+
 def contact_sheets():
     """The contact sheet of every set of synthetic anomalies and category."""
     return expand(

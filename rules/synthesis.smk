@@ -56,6 +56,7 @@ rule synthesize:
     input:
         images=f"{PROTOCOL}/train/images.npy",
         object_masks=f"{PROTOCOL}/train/object_masks.npy",
+        cutouts=cutouts,
     output:
         images=f"{PROTOCOL}/synthetic/{{synthetic}}/images.npy",
         masks=f"{PROTOCOL}/synthetic/{{synthetic}}/masks.npy",

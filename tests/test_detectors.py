@@ -21,7 +21,7 @@ from flawline.files import read_table
 CPU = torch.device("cpu")
 SIZE = 32
 SMALL: dict[str, dict[str, Any]] = {
-    "patchcore": {"features": "x", "coreset_fraction": 0.2},
+    "patchcore": {"features": "x", "coreset_fraction": 0.2, "reweight": True},
     "featcae": {"features": "x", "latent": 2, "epochs": 30, "batch_size": 128},
 }
 
@@ -193,7 +193,9 @@ def test_patchcore_scores_are_distances_to_memory() -> None:
 def test_patchcore_reweights_as_in_equation_7() -> None:
     rng = np.random.default_rng(0)
     train = rng.normal(size=(4, 4, 4, 5)).astype(np.float16)
-    options = PatchCoreOptions(features="x", coreset_fraction=1, score_from="patches", neighbours=3)
+    options = PatchCoreOptions(
+        features="x", coreset_fraction=1, score_from="patches", reweight=True, neighbours=3
+    )
     found = PatchCore(options, 0, CPU)
     found.fit(Data(4, features=train))
     test = rng.normal(size=(1, 4, 4, 5)).astype(np.float16)

@@ -66,7 +66,7 @@ class ObjectMaskUse(Options):
         "object alone as well. The anomaly map stays whole.",
     )
     object_dilation: int = Field(
-        8, ge=0, description="How far around the object still counts, pixels at 256 px."
+        3, ge=0, description="How far around the object still counts, pixels at 256 px."
     )
 
     def inside(self, data: Data, shape: tuple[int, int]) -> np.ndarray | None:

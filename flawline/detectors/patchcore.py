@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class PatchCoreOptions(ObjectMaskUse):
-    """Defaults are the paper's; the image score's source is ours, measured in docs/results.md."""
+    """Defaults are the paper's, but for the image score: docs/results.md has the measurement."""
 
     method: Literal["patchcore"] = "patchcore"
     features: str = Field(description="Name of the feature set.")
     coreset_fraction: float = Field(0.1, gt=0, le=1, description="Part of the patches kept.")
     projection: int = Field(128, ge=1, description="Dimensions in which the coreset is chosen.")
     neighbours: int = Field(9, ge=2, description="b of equation 7.")
-    reweight: bool = Field(True, description="Apply equation 7 to the image score.")
+    reweight: bool = Field(False, description="Apply equation 7 to the image score (paper).")
     smoothing: float = Field(4.0, ge=0, description="Sigma of the map's Gaussian, pixels.")
     score_from: Literal["map", "patches"] = Field(
         "map", description="Largest value of the smoothed map, or of the patch scores (paper)."

@@ -30,7 +30,10 @@ from flawline.synthesis.base import (
 )
 
 FOLDER_SIDE = 512  # larger files are kept no larger than this
-MARGIN = 3  # pixels around a cut-out whose gradients the Poisson blending keeps
+# pixels around a cut-out that the Poisson blending solves for: OpenCV drops three of them, the
+# others hold the cut-out's outline
+MARGIN = 5
+PAD = MARGIN + 2  # pixels beyond the image's border, so that a cut-out may lie across it
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class CutPaste(Recipe):
             side = max(round(scaled(length, size)), 2)
             cutout = self._cutout(image, x, y, side, sources, row, rng)
             angle = uniform(rng, self.angle)
-            flipped = self.flip and bool(rng.integers(2))
+            flipped = bool(rng.integers(2)) and self.flip
             opacity, edge = uniform(rng, self.opacity), uniform(rng, self.edge)
             layer, alpha = _placed(
                 cutout, size, (x, y), side, angle, flipped, scaled(edge, size), opacity
@@ -327,26 +330,26 @@ def _poisson(
     image: np.ndarray, layer: np.ndarray, alpha: np.ndarray, allowed: np.ndarray
 ) -> np.ndarray:
     """Keep the gradients of the cut-out over a plain surface, and the image around them."""
-    mask = dilated((alpha > 0.02).astype(np.uint8), MARGIN) * allowed
+
+    def padded(pixels: np.ndarray, border: int) -> np.ndarray:
+        return cv2.copyMakeBorder(pixels, PAD, PAD, PAD, PAD, border)
+
+    ground, cover = padded(image, cv2.BORDER_REPLICATE), padded(alpha, cv2.BORDER_REPLICATE)
+    mask = dilated((cover > 0.02).astype(np.uint8), MARGIN)
+    mask *= padded(allowed, cv2.BORDER_REPLICATE)
+    mask[[0, -1]] = mask[:, [0, -1]] = 0  # the clone needs a border that it keeps
     if not mask.any():
         return image
-    # the clone must not touch the image's border
-    pad = 2
     x, y, width, height = cv2.boundingRect(mask)
-    around = np.s_[y : y + height + 2 * pad, x : x + width + 2 * pad]
-    mask = np.pad(mask, pad)[around]
-    ground = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)[around]
+    box = np.s_[y - 1 : y + height + 1, x - 1 : x + width + 1]
     plain = ground[mask > 0].mean(axis=0)
-    cover = np.pad(alpha, pad)[around][..., None]
-    cut = plain * (1 - cover) + np.pad(layer, ((pad, pad), (pad, pad), (0, 0)))[around]
+    cut = plain * (1 - cover[box][..., None]) + padded(layer, cv2.BORDER_REPLICATE)[box]
     cloned = cv2.seamlessClone(
         np.clip(np.rint(cut), 0, 255).astype(np.uint8),
-        np.ascontiguousarray(ground),
-        mask * 255,
-        (pad + width // 2, pad + height // 2),
+        np.ascontiguousarray(ground[box]),
+        mask[box] * 255,
+        (1 + width // 2, 1 + height // 2),
         cv2.NORMAL_CLONE,
     )
-    pasted = np.where(mask[..., None] > 0, cloned, ground)[pad:-pad, pad:-pad]
-    result = image.copy()
-    result[y : y + height, x : x + width] = pasted
-    return result
+    ground[box] = np.where(mask[box][..., None] > 0, cloned, ground[box])
+    return ground[PAD:-PAD, PAD:-PAD].copy()
