@@ -238,3 +238,34 @@ def test_smoothed_maps_keep_the_peak_in_place() -> None:
     row, column = np.unravel_index(found[0].argmax(), (64, 64))
     assert (row // 8, column // 8) == (2, 5)
     assert found[0].sum() == pytest.approx(64, rel=0.02)
+
+
+@pytest.mark.parametrize("method", ["patchcore", "featcae"])
+def test_the_image_score_can_ignore_what_is_beside_the_object(method: str, parts: Any) -> None:
+    train, test, _ = parts
+    masks = np.zeros((40, SIZE, SIZE), np.uint8)
+    masks[:, 16:] = 1  # the defects lie above
+    restricted = Data(SIZE, features=test.features, object_masks=masks)
+    found = detector(method, object_mask="score", object_dilation=0)
+    found.fit(train)
+    scores = found.score(restricted)
+    whole = detector(method)
+    whole.fit(train)
+    assert roc_auc_score(np.repeat([0, 1], 20), scores.scores) < 0.8
+    assert np.array_equal(scores.anomaly_maps, whole.score(test).anomaly_maps)
+
+
+@pytest.mark.parametrize("method", ["patchcore", "featcae"])
+def test_memory_can_be_kept_to_the_object(method: str, parts: Any) -> None:
+    train, test, _ = parts
+    features = np.array(train.features)
+    features[:, :4] += 20  # a background unlike the object
+    masks = np.zeros((20, SIZE, SIZE), np.uint8)
+    masks[:, 16:] = 1
+    found = detector(method, object_mask="memory", object_dilation=0)
+    found.fit(Data(SIZE, features=features, object_masks=masks))
+    background = np.array(test.features[:1])
+    background[:, :4] += 20
+    scores = found.score(Data(SIZE, features=background, object_masks=masks[:1]))
+    above, below = scores.anomaly_maps[0, :12].mean(), scores.anomaly_maps[0, 20:].mean()
+    assert above > 5 * below

@@ -69,19 +69,19 @@ class ObjectMaskUse(Options):
         3, ge=0, description="How far around the object still counts, pixels at 256 px."
     )
 
-    def inside(self, data: Data, shape: tuple[int, int]) -> np.ndarray | None:
-        """Which cells of a grid of `shape` touch the dilated object; None for all.
+    def inside(self, data: Data, shape: tuple[int, int]) -> np.ndarray:
+        """Which cells of a grid of `shape` touch the dilated object; all, without `object_mask`.
 
         An image in which no object was found counts as a whole: a missing part is a defect too.
 
         Returns
         -------
-        bool (N, h, w), or None.
+        bool (N, h, w).
         """
         import cv2
 
         if self.object_mask == "none":
-            return None
+            return np.ones((len(data), *shape), bool)
         assert data.object_masks is not None
         side = 2 * round(self.object_dilation * data.image_size / 256) + 1
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
@@ -166,11 +166,6 @@ class Detector(ABC):
                 "the same command again to train it anew."
             ) from error
         return detector
-
-
-def outside_as(values: np.ndarray, inside: np.ndarray | None, fill: float) -> np.ndarray:
-    """`values` with `fill` wherever `inside` is False."""
-    return values if inside is None else np.where(inside, values, np.float32(fill))
 
 
 def smooth_maps(cells: np.ndarray, image_size: int, sigma: float) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 from tqdm import trange
 
-from flawline.detectors.base import Data, Detector, ObjectMaskUse, Scores, outside_as, smooth_maps
+from flawline.detectors.base import Data, Detector, ObjectMaskUse, Scores, smooth_maps
 from flawline.devices import autocast, inference_precision, to_tensor
 from flawline.seeding import derive
 
@@ -69,9 +69,9 @@ class FeatCAE(Detector):
         assert data.features is not None
         _, height, width, channels = data.features.shape
         positions = to_tensor(data.features, self.device).reshape(-1, channels)
-        inside = self.options.inside(data, (height, width))
-        if inside is not None and self.options.object_mask == "memory":
-            positions = positions[to_tensor(inside, self.device).reshape(-1)]
+        if self.options.object_mask == "memory":
+            inside = to_tensor(self.options.inside(data, (height, width)), self.device)
+            positions = positions[inside.reshape(-1)]
         self._standardize_by(positions)
         torch.manual_seed(derive(self.seed, "weights"))
         self.network = build_network(channels, self.options.latent).to(self.device).train()
@@ -132,7 +132,7 @@ class FeatCAE(Detector):
         kept = slice(edge, height - edge), slice(edge, width - edge)
         inner = np.pad(cells[:, *kept], ((0, 0), (edge, edge), (edge, edge)), mode="edge")
         maps = smooth_maps(inner, data.image_size, self.options.smoothing)
-        on_object = outside_as(cells, self.options.inside(data, (height, width)), 0)[:, *kept]
+        on_object = np.where(self.options.inside(data, (height, width)), cells, 0)[:, *kept]
         largest = np.sort(on_object.reshape(count, -1), axis=1)[:, -self.options.largest :]
         return Scores(largest.mean(axis=1), maps.astype(np.float16))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from flawline.detectors.base import Data, Detector, ObjectMaskUse, Scores, outside_as, smooth_maps
+from flawline.detectors.base import Data, Detector, ObjectMaskUse, Scores, smooth_maps
 from flawline.devices import to_tensor
 from flawline.features.coreset import greedy_coreset, project
 from flawline.features.neighbours import nearest
@@ -48,9 +48,9 @@ class PatchCore(Detector):
         assert data.features is not None
         _, height, width, channels = data.features.shape
         patches = to_tensor(data.features, self.device).reshape(-1, channels)
-        inside = self.options.inside(data, (height, width))
-        if inside is not None and self.options.object_mask == "memory":
-            patches = patches[to_tensor(inside, self.device).reshape(-1)]
+        if self.options.object_mask == "memory":
+            inside = to_tensor(self.options.inside(data, (height, width)), self.device)
+            patches = patches[inside.reshape(-1)]
         count = max(round(len(patches) * self.options.coreset_fraction), 1)
         projected = project(patches, self.options.projection, derive(self.seed, "projection"))
         chosen = greedy_coreset(projected, count, derive(self.seed, "coreset"))
@@ -68,12 +68,12 @@ class PatchCore(Detector):
         distances, matches = distances.reshape(count, -1), matches.reshape(count, -1)
         cells = distances.reshape(count, height, width).cpu().numpy()
         maps = smooth_maps(cells, data.image_size, self.options.smoothing)
-        on_object = outside_as(cells, self.options.inside(data, (height, width)), -1)
+        on_object = np.where(self.options.inside(data, (height, width)), cells, -1)
         peak, where = torch.from_numpy(on_object.reshape(count, -1)).to(self.device).max(1)
         rows = torch.arange(count, device=self.device)
         scores = peak
         if self.options.score_from == "map":
-            on_object = outside_as(maps, self.options.inside(data, maps.shape[1:]), -1)
+            on_object = np.where(self.options.inside(data, maps.shape[1:]), maps, -1)
             scores = torch.from_numpy(on_object.max((1, 2)))
         if self.options.reweight:
             strange = patches.reshape(count, -1, channels)[rows, where]

@@ -116,8 +116,10 @@ def mask_of(image: np.ndarray, model: ObjectModel, options: ObjectMaskOptions) -
     perhaps = cv2.morphologyEx(faint, cv2.MORPH_CLOSE, _disc(options.closing, size))
     markers = np.where(surely > 0, 2, np.where(perhaps > 0, 0, 1)).astype(np.int32)
     relief = np.clip(smooth, 0, 255).astype(np.uint8)
-    found = (cv2.watershed(relief, markers) == 2).astype(np.uint8)
-    closed = cv2.morphologyEx(found, cv2.MORPH_CLOSE, _disc(options.closing, size))
+    labels = cv2.watershed(relief, markers)
+    # pixels on the outline itself, and all at the image's border, have no label
+    found = (labels == 2) | ((labels == -1) & (different > high))
+    closed = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_CLOSE, _disc(options.closing, size))
     return _without_small(closed.astype(np.uint8))
 
 
@@ -254,7 +256,7 @@ def _smooth(image: np.ndarray, options: ObjectMaskOptions) -> np.ndarray:
 
 
 def _disc(diameter: int, size: int) -> np.ndarray:
-    side = max(round(diameter * size / 256), 1)
+    side = 2 * int(diameter * size / 512) + 1  # odd, as an even one would shift the mask
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
 
 
