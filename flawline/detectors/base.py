@@ -62,8 +62,8 @@ class ObjectMaskUse(Options):
 
     object_mask: Literal["none", "score", "memory"] = Field(
         "none",
-        description="`score` takes the image score from the object alone, `memory` learns from the "
-        "object alone as well. The anomaly map stays whole.",
+        description="`score` takes the image score from the object alone; `memory` learns from the "
+        "object alone as well, so its anomaly map shows nothing beside it.",
     )
     object_dilation: int = Field(
         3, ge=0, description="How far around the object still counts, pixels at 256 px."
@@ -91,6 +91,19 @@ class ObjectMaskUse(Options):
             touched = cv2.resize(grown, shape[::-1], interpolation=cv2.INTER_AREA) > 0
             found[i] = touched if touched.any() else True
         return found
+
+    def known(self, cells: np.ndarray, data: Data) -> np.ndarray:
+        """Cell scores without what was kept out of memory: as calm as the calmest of the object.
+
+        Parameters
+        ----------
+        cells : float32 (N, h, w).
+        """
+        if self.object_mask != "memory":
+            return cells
+        inside = self.inside(data, cells.shape[1:])
+        calmest = np.where(inside, cells, np.inf).min((1, 2), keepdims=True)
+        return np.where(inside, cells, calmest).astype(np.float32)
 
 
 @dataclass(frozen=True)

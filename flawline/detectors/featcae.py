@@ -128,6 +128,7 @@ class FeatCAE(Detector):
                 target = (part.float() - self.mean) / self.std
                 errors.append((self.network(target) - target).square().mean(1).cpu())
         cells = torch.cat(errors).reshape(count, height, width).numpy()
+        cells = self.options.known(cells, data)
         edge = min(self.options.border, (min(height, width) - 1) // 2)
         kept = slice(edge, height - edge), slice(edge, width - edge)
         inner = np.pad(cells[:, *kept], ((0, 0), (edge, edge), (edge, edge)), mode="edge")

@@ -66,7 +66,7 @@ class PatchCore(Detector):
         patches = to_tensor(data.features, self.device).float()
         distances, matches = nearest(patches.reshape(-1, channels), self.bank)
         distances, matches = distances.reshape(count, -1), matches.reshape(count, -1)
-        cells = distances.reshape(count, height, width).cpu().numpy()
+        cells = self.options.known(distances.reshape(count, height, width).cpu().numpy(), data)
         maps = smooth_maps(cells, data.image_size, self.options.smoothing)
         on_object = np.where(self.options.inside(data, (height, width)), cells, -1)
         peak, where = torch.from_numpy(on_object.reshape(count, -1)).to(self.device).max(1)
