@@ -244,7 +244,7 @@ def test_smoothed_maps_keep_the_peak_in_place() -> None:
 def test_the_image_score_can_ignore_what_is_beside_the_object(method: str, parts: Any) -> None:
     train, test, _ = parts
     masks = np.zeros((40, SIZE, SIZE), np.uint8)
-    masks[:, 16:] = 1  # the defects lie above
+    masks[:, 20:] = 1  # the defects lie above, their bilinear edges too
     restricted = Data(SIZE, features=test.features, object_masks=masks)
     found = detector(method, object_mask="score", object_dilation=0, smoothing=0)
     found.fit(train)

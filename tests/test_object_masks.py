@@ -51,7 +51,7 @@ def test_auto_masks_agree_with_the_true_ones_of_aligned_parts() -> None:
     assert model.method == "border_color"
     samples = [draw("tablet", "test", "crack", i, size=128) for i in range(5)]
     masks = np.stack([mask_of(sample.image, model, AUTO) for sample in samples]).astype(bool)
-    assert overlap(masks, np.stack([sample.object_mask for sample in samples])).mean() > 0.97
+    assert overlap(masks, np.stack([sample.object_mask for sample in samples])).mean() > 0.95
 
 
 def test_auto_takes_a_texture_as_a_whole_and_says_why() -> None:
