@@ -57,6 +57,11 @@ class Data:
             )
 
 
+# `object_mask: memory` learns more of the surroundings than it scores, because features at the
+# outline see the background too. Pixels at 256 px; measured in docs/results.md.
+MEMORY_MARGIN = 16
+
+
 class ObjectMaskUse(Options):
     """Options of detectors whose image score can be restricted to the object."""
 
@@ -69,10 +74,11 @@ class ObjectMaskUse(Options):
         3, ge=0, description="How far around the object still counts, pixels at 256 px."
     )
 
-    def inside(self, data: Data, shape: tuple[int, int]) -> np.ndarray:
+    def inside(self, data: Data, shape: tuple[int, int], margin: int = 0) -> np.ndarray:
         """Which cells of a grid of `shape` touch the dilated object; all, without `object_mask`.
 
         An image in which no object was found counts as a whole: a missing part is a defect too.
+        `margin` is added to the dilation, pixels at 256 px.
 
         Returns
         -------
@@ -83,7 +89,7 @@ class ObjectMaskUse(Options):
         if self.object_mask == "none":
             return np.ones((len(data), *shape), bool)
         assert data.object_masks is not None
-        side = 2 * round(self.object_dilation * data.image_size / 256) + 1
+        side = 2 * round((self.object_dilation + margin) * data.image_size / 256) + 1
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
         found = np.empty((len(data), *shape), bool)
         for i, mask in enumerate(data.object_masks):
@@ -91,6 +97,10 @@ class ObjectMaskUse(Options):
             touched = cv2.resize(grown, shape[::-1], interpolation=cv2.INTER_AREA) > 0
             found[i] = touched if touched.any() else True
         return found
+
+    def learned(self, data: Data, shape: tuple[int, int]) -> np.ndarray:
+        """Which cells `memory` learns from: bool (N, h, w)."""
+        return self.inside(data, shape, MEMORY_MARGIN)
 
     def known(self, cells: np.ndarray, data: Data) -> np.ndarray:
         """Cell scores without what was kept out of memory: as calm as the calmest of the object.

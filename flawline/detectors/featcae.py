@@ -12,7 +12,14 @@ import numpy as np
 from pydantic import Field
 from tqdm import trange
 
-from flawline.detectors.base import Data, Detector, ObjectMaskUse, Scores, smooth_maps
+from flawline.detectors.base import (
+    MEMORY_MARGIN,
+    Data,
+    Detector,
+    ObjectMaskUse,
+    Scores,
+    smooth_maps,
+)
 from flawline.devices import autocast, inference_precision, to_tensor
 from flawline.seeding import derive
 
@@ -70,7 +77,9 @@ class FeatCAE(Detector):
         _, height, width, channels = data.features.shape
         positions = to_tensor(data.features, self.device).reshape(-1, channels)
         if self.options.object_mask == "memory":
-            inside = to_tensor(self.options.inside(data, (height, width)), self.device)
+            inside = to_tensor(
+                self.options.inside(data, (height, width), MEMORY_MARGIN), self.device
+            )
             positions = positions[inside.reshape(-1)]
         self._standardize_by(positions)
         torch.manual_seed(derive(self.seed, "weights"))

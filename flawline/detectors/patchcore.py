@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from flawline.detectors.base import Data, Detector, ObjectMaskUse, Scores, smooth_maps
+from flawline.detectors.base import (
+    MEMORY_MARGIN,
+    Data,
+    Detector,
+    ObjectMaskUse,
+    Scores,
+    smooth_maps,
+)
 from flawline.devices import to_tensor
 from flawline.features.coreset import greedy_coreset, project
 from flawline.features.neighbours import nearest
@@ -49,7 +56,9 @@ class PatchCore(Detector):
         _, height, width, channels = data.features.shape
         patches = to_tensor(data.features, self.device).reshape(-1, channels)
         if self.options.object_mask == "memory":
-            inside = to_tensor(self.options.inside(data, (height, width)), self.device)
+            inside = to_tensor(
+                self.options.inside(data, (height, width), MEMORY_MARGIN), self.device
+            )
             patches = patches[inside.reshape(-1)]
         count = max(round(len(patches) * self.options.coreset_fraction), 1)
         projected = project(patches, self.options.projection, derive(self.seed, "projection"))
