@@ -261,7 +261,7 @@ def test_memory_can_be_kept_to_the_object(method: str, parts: Any) -> None:
     masks = np.zeros((40, SIZE, SIZE), np.uint8)
     masks[:, 16:] = 1
     odd = np.array(train.features)
-    odd[:, :4] += 20  # a background unlike the object
+    odd[:, :3] += 20  # a background unlike the object, beyond the margin that is learned too
     plain, other = (
         Data(SIZE, features=features, object_masks=masks[:20]) for features in (train.features, odd)
     )

@@ -13,7 +13,6 @@ from pydantic import Field
 from tqdm import trange
 
 from flawline.detectors.base import (
-    MEMORY_MARGIN,
     Data,
     Detector,
     ObjectMaskUse,
@@ -77,9 +76,7 @@ class FeatCAE(Detector):
         _, height, width, channels = data.features.shape
         positions = to_tensor(data.features, self.device).reshape(-1, channels)
         if self.options.object_mask == "memory":
-            inside = to_tensor(
-                self.options.inside(data, (height, width), MEMORY_MARGIN), self.device
-            )
+            inside = to_tensor(self.options.learned(data, (height, width)), self.device)
             positions = positions[inside.reshape(-1)]
         self._standardize_by(positions)
         torch.manual_seed(derive(self.seed, "weights"))

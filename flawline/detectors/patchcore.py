@@ -10,7 +10,6 @@ import numpy as np
 from pydantic import Field
 
 from flawline.detectors.base import (
-    MEMORY_MARGIN,
     Data,
     Detector,
     ObjectMaskUse,
@@ -56,9 +55,7 @@ class PatchCore(Detector):
         _, height, width, channels = data.features.shape
         patches = to_tensor(data.features, self.device).reshape(-1, channels)
         if self.options.object_mask == "memory":
-            inside = to_tensor(
-                self.options.inside(data, (height, width), MEMORY_MARGIN), self.device
-            )
+            inside = to_tensor(self.options.learned(data, (height, width)), self.device)
             patches = patches[inside.reshape(-1)]
         count = max(round(len(patches) * self.options.coreset_fraction), 1)
         projected = project(patches, self.options.projection, derive(self.seed, "projection"))
