@@ -41,9 +41,16 @@ CONFIG: dict[str, Any] = {
             "normalize": False,
         }
     },
+    "synthetic": {"scratches": {"recipes": [{"recipe": "line"}]}},
     "detectors": {
         "patchcore": {"method": "patchcore", "features": "gabor", "coreset_fraction": 0.05},
-        "featcae": {"method": "featcae", "features": "gabor", "latent": 2, "epochs": 2},
+        "featcae": {
+            "method": "featcae",
+            "features": "gabor",
+            "latent": 2,
+            "epochs": 2,
+            "object_mask": "score",
+        },
     },
 }
 ONE_THREAD = [
@@ -280,9 +287,10 @@ class TestWhatRunsAgain:
             ("evaluation/thresholds.py", {"threshold"}, {"/model/", "/scores.csv"}),
             ("evaluation/pixel_metrics.py", {"evaluate"}, {"threshold.json", "/model/"}),
             ("features/gabor.py", {"extract_features"}, {"images.npy", "labels.csv"}),
+            ("synthesis/line.py", {"synthesize", "report_page"}, {"/model/", "object_masks"}),
             ("report/page.py", {"report_page"}, {"metrics.json", "histogram.svg"}),
             ("report/templates/page.html.j2", {"report_page"}, {"metrics.json"}),
-            ("seeding.py", {"split", "train"}, {"index.csv"}),
+            ("seeding.py", {"split", "train", "synthesize"}, {"bolt/index.csv"}),
         ],
     )
     def test_a_changed_library_file_reruns_the_stages_that_use_it(
@@ -408,7 +416,7 @@ class TestTheLeakRule:
 class TestEveryRule:
     def test_says_what_it_does_logs_and_states_what_it_needs(self, finished: Project) -> None:
         jobs = [job for job in finished.dag() if job["rule"] != "all"]
-        assert len({job["rule"] for job in jobs}) == 13
+        assert len({job["rule"] for job in jobs}) == 16
         for job in jobs:
             assert job["has"] == ["message", "log", "benchmark", "conda_env", "script"], job
             assert {"_cores", "mem_mb", "runtime"} <= set(job["resources"]), job

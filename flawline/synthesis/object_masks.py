@@ -7,7 +7,7 @@ behind them. ``border_color``: aligned parts lie on a background that the image'
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import cv2
 import numpy as np
@@ -270,8 +270,3 @@ def _without_small(mask: np.ndarray) -> np.ndarray:
         if count > 1 and len(small):
             mask = np.where(np.isin(labels, small), 1 - value, mask).astype(np.uint8)
     return mask
-
-
-def about(model: ObjectModel) -> dict[str, Any]:
-    """The choice in words and numbers."""
-    return {"method": model.method, "reason": model.reason, **model.measured}
