@@ -223,11 +223,17 @@ class Config(Options):
     def _references(self) -> Self:
         wrong = []
         for name, detector in self.detectors.items():
-            wanted = getattr(detector, "features", None)
-            if wanted is not None and wanted not in self.features:
+            for wanted in getattr(detector, "feature_sets", []):
+                if wanted not in self.features:
+                    wrong.append(
+                        f"detectors.{name}.features: there is no feature set {wanted!r}; "
+                        f"defined under features: {', '.join(self.features) or 'none'}"
+                    )
+            wanted = getattr(detector, "synthetic", None)
+            if wanted is not None and wanted not in self.synthetic:
                 wrong.append(
-                    f"detectors.{name}.features: there is no feature set {wanted!r}; "
-                    f"defined under features: {', '.join(self.features) or 'none'}"
+                    f"detectors.{name}.synthetic: there is no set of synthetic anomalies "
+                    f"{wanted!r}; defined under synthetic: {', '.join(self.synthetic) or 'none'}"
                 )
         for name, features in self.features.items():
             file = features.weights_file

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import json
 import platform
 from collections.abc import Iterable
 from functools import cache
@@ -42,6 +43,12 @@ def versions() -> dict[str, str]:
 def record(options: Any, code: str, **inputs: Any) -> dict[str, Any]:
     """The provenance of one result: versions, configuration, code fingerprint, input hashes."""
     return {"versions": versions(), "options": options, "code": code, "inputs": inputs}
+
+
+def digest(*content: Any, files: Iterable[Path | str] = ()) -> str:
+    """Content hash of plain values and of files."""
+    text = json.dumps([*content, [file_hash(path) for path in files]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def code_fingerprint(script: Path | str, *modules: str) -> str:

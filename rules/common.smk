@@ -39,7 +39,7 @@ CATEGORY = f"{RESULTS}/{{category}}"
 PROTOCOL = f"{CATEGORY}/{{protocol}}"
 SUBSET = f"{PROTOCOL}/{{subset}}"
 DETECTOR = f"{PROTOCOL}/detectors/{{detector}}/seed{{seed}}"
-PROTOCOLS = ["unsupervised"]
+PROTOCOLS = ["unsupervised", "supervised"]
 
 
 wildcard_constraints:
@@ -85,21 +85,28 @@ def detector_code(script):
     return lambda wildcards: code(script, METHODS[detector_options(wildcards).method].__module__)
 
 
-def detector_inputs(subset):
-    """Just what the method needs to see of a subset."""
+def detector_inputs(subset, training=False):
+    """Just what the detector needs to see of a subset."""
 
     def inputs(wildcards):
-        folder = SUBSET.format(**(dict(wildcards) | {"subset": subset.format(**wildcards)}))
+        values = dict(wildcards) | {"subset": subset.format(**wildcards)}
+        folder = SUBSET.format(**values)
         chosen = detector_options(wildcards)
-        needs = METHODS[chosen.method].needs
-        found = {}
-        if "images" in needs:
-            found["images"] = f"{folder}/images.npy"
-        if "features" in needs:
-            found["features"] = f"{folder}/features/{chosen.features}.npy"
-            found["features_json"] = f"{folder}/features/{chosen.features}.json"
-        if getattr(chosen, "object_mask", "none") != "none":
-            found["object_masks"] = f"{folder}/object_masks.npy"
+        wanted = METHODS[chosen.method].inputs(chosen, training=training)
+        found = {
+            name: f"{folder}/{name}.npy" for name in ("images", "object_masks") if name in wanted
+        }
+        if "features" in wanted:
+            sets = chosen.feature_sets
+            found["features"] = [f"{folder}/features/{name}.npy" for name in sets]
+            found["features_json"] = [f"{folder}/features/{name}.json" for name in sets]
+        if "synthetic" in wanted:
+            synthetic = f"{PROTOCOL.format(**values)}/synthetic/{chosen.synthetic}"
+            found["synthetic_images"] = f"{synthetic}/images.npy"
+            found["synthetic_masks"] = f"{synthetic}/masks.npy"
+            found["synthetic_index"] = f"{synthetic}/index.csv"
+        if "labels" in wanted:
+            found["labels"] = f"{folder}/labels.csv"
         return found
 
     return inputs
@@ -132,13 +139,14 @@ def figure(file, caption, label):
 
 def runs(file):
     """A file of every category, detector and seed."""
-    return expand(
-        f"{DETECTOR}/{file}",
-        category=CONFIG.category_names,
-        protocol=PROTOCOLS,
-        detector=CONFIG.detectors,
-        seed=CONFIG.seeds,
-    )
+    return [
+        DETECTOR.format(category=category, protocol=protocol, detector=detector, seed=seed)
+        + f"/{file}"
+        for category in CONFIG.category_names
+        for detector, chosen in CONFIG.of(category).detectors.items()
+        for protocol in [METHODS[chosen.method].protocol]
+        for seed in CONFIG.seeds
+    ]
 
 
 def cutouts(wildcards):

@@ -3,7 +3,7 @@
 
 rule train:
     input:
-        unpack(detector_inputs("train")),
+        unpack(detector_inputs("train", training=True)),
     output:
         model=f"{DETECTOR}/model/model.safetensors",
         about=f"{DETECTOR}/model/model.json",

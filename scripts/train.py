@@ -7,21 +7,28 @@ with logged(snakemake.log[0]):
     import pandas as pd
 
     from flawline.detectors.base import Data
+    from flawline.detectors.training import Checkpoint
     from flawline.devices import choose_device
     from flawline.files import read_json, write_table
-    from flawline.provenance import record
+    from flawline.provenance import digest, record
     from flawline.seeding import derive
 
     detector_class = resolve_name(snakemake.params.detector)
     options = detector_class.Options.model_validate(snakemake.params.options)
     seed = derive(int(snakemake.wildcards.seed), snakemake.wildcards.category, "train")
     device = choose_device(snakemake.resources.gpu, snakemake.threads)
-    detector = detector_class(options, seed, device)
     files = dict(snakemake.input.items())
-    log = detector.fit(Data.open(snakemake.params.image_size, files))
-    about = read_json(files["features_json"]) if "features_json" in files else {}
-    provenance = record(
-        snakemake.params.options, snakemake.params.code, device=device.type, features=about
+    features = [read_json(path) for path in files.get("features_json", [])]
+    about = record(
+        snakemake.params.options, snakemake.params.code, device=device.type, features=features
     )
-    detector.save(Path(snakemake.output.model).parent, provenance)
-    write_table(snakemake.output.log, pd.DataFrame(log))
+    # beside the outputs under a hidden name: it must survive the job that it saves
+    checkpoint = Checkpoint(
+        Path(snakemake.output.log).with_name(".checkpoint.safetensors"),
+        digest(about, seed, files=snakemake.input),
+    )
+    detector = detector_class(options, seed, device)
+    training = detector.fit(Data.open(snakemake.params.image_size, files), checkpoint)
+    detector.save(Path(snakemake.output.model).parent, about | {"training": training.ended})
+    write_table(snakemake.output.log, pd.DataFrame(training.rows))
+    checkpoint.path.unlink(missing_ok=True)

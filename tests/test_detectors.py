@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from flawline.detectors.base import Data, Detector, smooth_maps
+from flawline.detectors.base import Data, Detector, Synthetic, smooth_maps
 from flawline.detectors.featcae import FeatCAE, FeatCAEOptions
 from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
 from flawline.detectors.registry import METHODS
@@ -46,8 +46,8 @@ def parts() -> tuple[Data, Data, np.ndarray]:
     labels = np.repeat([0, 1], 20)
     test[20:, 2:4, 3:5] += 1.5 * rng.normal(size=8)
     return (
-        Data(SIZE, features=goods(20).astype(np.float16)),
-        Data(SIZE, features=test.astype(np.float16)),
+        Data(SIZE, features=(goods(20).astype(np.float16),)),
+        Data(SIZE, features=(test.astype(np.float16),)),
         labels,
     )
 
@@ -181,11 +181,11 @@ def test_patchcore_scores_are_distances_to_memory() -> None:
         features="x", coreset_fraction=1, reweight=False, score_from="patches", smoothing=0
     )
     found = PatchCore(options, 0, CPU)
-    found.fit(Data(3, features=train))
+    found.fit(Data(3, features=(train,)))
     test = np.random.default_rng(1).normal(size=(2, 3, 3, 5)).astype(np.float16)
-    scores = found.score(Data(3, features=test))
+    scores = found.score(Data(3, features=(test,)))
     flat = torch.from_numpy(test.reshape(2, 9, 5)).float()
-    expected = torch.cdist(flat, found.bank).min(2).values
+    expected = torch.cdist(flat, found.banks[0]).min(2).values
     np.testing.assert_allclose(scores.scores, expected.amax(1), rtol=1e-4)
     np.testing.assert_allclose(scores.anomaly_maps, expected.reshape(2, 3, 3), rtol=2e-3)
 
@@ -197,28 +197,28 @@ def test_patchcore_reweights_as_in_equation_7() -> None:
         features="x", coreset_fraction=1, score_from="patches", reweight=True, neighbours=3
     )
     found = PatchCore(options, 0, CPU)
-    found.fit(Data(4, features=train))
+    found.fit(Data(4, features=(train,)))
     test = rng.normal(size=(1, 4, 4, 5)).astype(np.float16)
     patches = test.reshape(16, 5).astype(float)
-    bank = found.bank.double().numpy()
+    bank = found.banks[0].double().numpy()
     distances = np.linalg.norm(patches[:, None] - bank, axis=2)
     strange = distances.min(1).argmax()
     match = distances[strange].argmin()
     around = np.linalg.norm(bank[match] - bank, axis=1).argsort()[:3]
     soft = np.exp(distances[strange, match]) / np.exp(distances[strange, around]).sum()
     expected = (1 - soft) * distances[strange, match]
-    np.testing.assert_allclose(found.score(Data(4, features=test)).scores, expected, rtol=1e-3)
+    np.testing.assert_allclose(found.score(Data(4, features=(test,))).scores, expected, rtol=1e-3)
 
 
 def test_featcae_ignores_the_border_if_told_to() -> None:
     rng = np.random.default_rng(0)
     found = FeatCAE(FeatCAEOptions(features="x", latent=2, epochs=1, border=1), 0, CPU)
-    found.fit(Data(16, features=rng.normal(size=(8, 8, 8, 4)).astype(np.float16)))
+    found.fit(Data(16, features=(rng.normal(size=(8, 8, 8, 4)).astype(np.float16),)))
     clean = rng.normal(size=(1, 8, 8, 4)).astype(np.float16)
     spoiled = clean.copy()
     spoiled[:, 0] = 50
-    assert found.score(Data(16, features=clean)).scores == pytest.approx(
-        found.score(Data(16, features=spoiled)).scores
+    assert found.score(Data(16, features=(clean,))).scores == pytest.approx(
+        found.score(Data(16, features=(spoiled,))).scores
     )
 
 
@@ -226,7 +226,7 @@ def test_featcae_learns() -> None:
     rng = np.random.default_rng(0)
     sheet = rng.normal(size=(8, 8, 8, 2)) @ rng.normal(size=(2, 12))
     found = FeatCAE(FeatCAEOptions(features="x", latent=2, epochs=20, batch_size=64), 0, CPU)
-    log = found.fit(Data(16, features=sheet.astype(np.float16)))
+    log = found.fit(Data(16, features=(sheet.astype(np.float16),))).rows
     assert [row["epoch"] for row in log] == list(range(1, 21))
     assert log[-1]["loss"] < 0.5 * log[0]["loss"]
 
@@ -260,10 +260,11 @@ def test_memory_can_be_kept_to_the_object(method: str, parts: Any) -> None:
     train, test, _ = parts
     masks = np.zeros((40, SIZE, SIZE), np.uint8)
     masks[:, 16:] = 1
-    odd = np.array(train.features)
+    odd = np.array(train.features[0])
     odd[:, :3] += 20  # a background unlike the object, beyond the margin that is learned too
     plain, other = (
-        Data(SIZE, features=features, object_masks=masks[:20]) for features in (train.features, odd)
+        Data(SIZE, features=(features,), object_masks=masks[:20])
+        for features in (train.features[0], odd)
     )
     scores = []
     for data in (plain, other):
@@ -273,3 +274,52 @@ def test_memory_can_be_kept_to_the_object(method: str, parts: Any) -> None:
     assert np.array_equal(scores[0].scores, scores[1].scores)
     above, below = (scores[0].anomaly_maps[:, part].mean() for part in (slice(12), slice(20, 32)))
     assert above < below  # nothing is shown beside the object
+
+
+@pytest.mark.parametrize("method", ["patchcore", "featcae"])
+def test_several_feature_sets_work_together(method: str, parts: Any) -> None:
+    train, test, labels = parts
+    rng = np.random.default_rng(1)
+
+    def with_noise(data: Data) -> Data:
+        coarse = rng.normal(size=(len(data), 4, 4, 3)).astype(np.float16)  # on another grid
+        return Data(SIZE, features=(data.features[0], coarse))
+
+    found = (
+        detector(method, features=["x", "y"], reweight=False)
+        if method == "patchcore"
+        else (detector(method, features=["x", "y"]))
+    )
+    found.fit(with_noise(train))
+    scores = found.score(with_noise(test))
+    assert roc_auc_score(labels, scores.scores) > 0.9
+    assert scores.anomaly_maps.shape == (40, SIZE, SIZE)
+
+
+def test_an_ensemble_of_equal_sets_ranks_like_one(parts: Any) -> None:
+    train, test, _ = parts
+    alone, twice = (
+        detector("patchcore", coreset_fraction=1, reweight=False),
+        detector("patchcore", coreset_fraction=1, features=["x", "x"], reweight=False),
+    )
+    alone.fit(train)
+    twice.fit(Data(SIZE, features=train.features * 2))
+    one = alone.score(test).scores
+    two = twice.score(Data(SIZE, features=test.features * 2)).scores
+    assert np.array_equal(one.argsort(), two.argsort())
+
+
+def test_reweighting_an_ensemble_is_refused() -> None:
+    with pytest.raises(ValueError, match="reweight: equation 7 needs the one match"):
+        PatchCoreOptions(features=["x", "y"], reweight=True)
+
+
+def test_some_images_keep_what_was_made_from_them() -> None:
+    images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
+    made = np.arange(13, dtype=np.uint8).reshape(13, 1, 1, 1)
+    synthetic = Synthetic(made, made[..., 0], [str(row) for row in range(13)])
+    found = Data(1, images=images, synthetic=synthetic, labels=np.arange(5)).take(np.array([1, 4]))
+    assert found.images.ravel().tolist() == found.labels.tolist() == [1, 4]
+    assert found.synthetic.images.ravel().tolist() == [1, 4, 6, 9, 11]
+    sources = found.synthetic.images.ravel() % 5
+    assert sources.tolist() == [found.images.ravel()[i % 2] for i in range(5)]

@@ -2,15 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
 
+from flawline.detectors.training import Checkpoint, Training
 from flawline.errors import FlawlineError
-from flawline.files import read_array, read_json, replacing, write_json
+from flawline.files import read_array, read_json, read_table, replacing, write_json
 from flawline.options import Options
 
 if TYPE_CHECKING:
@@ -20,41 +21,114 @@ CHUNK_IMAGES = 64
 
 
 @dataclass(frozen=True)
+class Synthetic:
+    """A cached set of synthetic anomalies; row i was made from training image i modulo N.
+
+    Attributes
+    ----------
+    images : uint8 (M, S, S, 3), RGB.
+    masks : uint8 (M, S, S), 1 where the image changed.
+    kinds : the recipe of each, joined by + where several were applied.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    kinds: list[str]
+
+    def of(self, rows: np.ndarray, count: int) -> "Synthetic":
+        """What was made from the training images `rows` (ascending) of `count`."""
+        rounds = np.arange(0, len(self.images), count)
+        own = (rounds[:, None] + rows).ravel()
+        own = own[own < len(self.images)]
+        return Synthetic(self.images[own], self.masks[own], [self.kinds[row] for row in own])
+
+
+@dataclass(frozen=True)
 class Data:
-    """What a detector may see of one subset; it holds what the detector's `needs` name.
+    """What a detector may see of one subset; it holds what the detector's `inputs` name.
 
     Attributes
     ----------
     image_size : side of the prepared images, pixels.
     images : uint8 (N, S, S, 3), RGB, or None.
-    features : float16 (N, H, W, C), or None.
+    features : one float16 (N, H, W, C) per feature set.
     object_masks : uint8 (N, S, S), 0 or 1, or None.
+    synthetic : for training alone.
+    labels : int64 (N,), 1 = defective; for supervised training alone.
     """
 
     image_size: int
     images: np.ndarray | None = None
-    features: np.ndarray | None = None
+    features: tuple[np.ndarray, ...] = ()
     object_masks: np.ndarray | None = None
+    synthetic: Synthetic | None = None
+    labels: np.ndarray | None = None
 
     @classmethod
-    def open(cls, image_size: int, files: Mapping[str, str]) -> Self:
-        """Map those of `files` (name to path) that are arrays of this class; others are ignored."""
-        names = [name for name in ("images", "features", "object_masks") if name in files]
-        return cls(image_size, **{name: read_array(files[name]) for name in names})
+    def open(cls, image_size: int, files: Mapping[str, Any]) -> Self:
+        """Map those of `files` (name to path or paths) that a detector reads; ignore others."""
+        found: dict[str, Any] = {
+            name: read_array(files[name]) for name in ("images", "object_masks") if name in files
+        }
+        if "features" in files:
+            found["features"] = tuple(map(read_array, files["features"]))
+        if "synthetic_images" in files:
+            found["synthetic"] = Synthetic(
+                read_array(files["synthetic_images"]),
+                read_array(files["synthetic_masks"]),
+                read_table(files["synthetic_index"])["kind"].tolist(),
+            )
+        if "labels" in files:
+            found["labels"] = read_table(files["labels"])["label"].to_numpy()
+        return cls(image_size, **found)
 
     def __len__(self) -> int:
-        return next(len(array) for array in (self.images, self.features) if array is not None)
+        arrays = (self.images, *self.features, self.object_masks)
+        return next(len(array) for array in arrays if array is not None)
+
+    def take(self, rows: np.ndarray) -> "Data":
+        """Some of the images, and what was synthesised from them.
+
+        Parameters
+        ----------
+        rows : int (K,), ascending.
+        """
+
+        def some(array: np.ndarray | None) -> np.ndarray | None:
+            return None if array is None else array[rows]
+
+        return Data(
+            self.image_size,
+            some(self.images),
+            tuple(array[rows] for array in self.features),
+            some(self.object_masks),
+            self.synthetic and self.synthetic.of(rows, len(self)),
+            some(self.labels),
+        )
 
     def chunks(self, size: int = CHUNK_IMAGES) -> Iterator["Data"]:
-        """The same data, at most `size` images at a time."""
+        """The same data without what is for training, at most `size` images at a time."""
         for start in range(0, len(self), size):
             part = slice(start, start + size)
-            yield replace(
-                self,
-                images=None if self.images is None else self.images[part],
-                features=None if self.features is None else self.features[part],
-                object_masks=None if self.object_masks is None else self.object_masks[part],
+            yield Data(
+                self.image_size,
+                None if self.images is None else self.images[part],
+                tuple(array[part] for array in self.features),
+                None if self.object_masks is None else self.object_masks[part],
             )
+
+
+class FeatureUse(Options):
+    """Options of detectors that work on cached features."""
+
+    features: str | list[str] = Field(
+        description="Name of the feature set, or names of several to use together."
+    )
+
+    @property
+    def feature_sets(self) -> list[str]:
+        """The names, as a list."""
+        return [self.features] if isinstance(self.features, str) else self.features
 
 
 # `object_mask: memory` learns more of the surroundings than it scores, because features at the
@@ -129,16 +203,47 @@ class Detector(ABC):
 
     Options: ClassVar[type[Options]]
     needs: ClassVar[frozenset[str]]
-    """Of images and features; object masks are needed where the options use them."""
+    """Of images, features and labels."""
+    protocol: ClassVar[Literal["unsupervised", "supervised"]] = "unsupervised"
+    unit: ClassVar[str]
+    """What the anomaly score measures, as an axis is labelled."""
+    boundary: ClassVar[float | None] = None
+    """The score above which the method itself calls an image defective, if it has such a one."""
+    explains: ClassVar[bool] = False
+    """Whether `pictures` has something to show."""
 
     def __init__(self, options: Any, seed: int, device: "torch.device") -> None:
         self.options = options
         self.seed = seed
         self.device = device
 
+    @classmethod
+    def inputs(cls, options: Any, *, training: bool) -> frozenset[str]:
+        """What it must see: `needs` and what its options ask for.
+
+        Returns
+        -------
+        Of images, features, object_masks and, in training alone, synthetic and labels.
+        """
+        wanted = set(cls.needs)
+        if getattr(options, "object_mask", "none") != "none":
+            wanted.add("object_masks")
+        if getattr(options, "synthetic", None):
+            wanted.add("synthetic")
+        return frozenset(wanted if training else wanted - {"synthetic", "labels"})
+
     @abstractmethod
-    def fit(self, data: Data) -> list[dict[str, Any]]:
-        """Learn from good images; return the training log, one row an epoch or step."""
+    def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
+        """Learn from the training subset; go on from `checkpoint` if it holds a beginning."""
+
+    def pictures(self, data: Data) -> dict[str, np.ndarray]:
+        """What the method can show besides its anomaly map, by caption.
+
+        Returns
+        -------
+        uint8 (N, h, w, 3), RGB, for images; float (N, h, w) for maps, higher is more anomalous.
+        """
+        return {}
 
     @abstractmethod
     def score(self, data: Data) -> Scores:
@@ -189,6 +294,16 @@ class Detector(ABC):
                 "the same command again to train it anew."
             ) from error
         return detector
+
+
+def resize_cells(cells: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Cell scores float32 (N, h, w) on another grid, bilinear."""
+    import cv2
+
+    if cells.shape[1:] == grid:
+        return cells
+    resized = [cv2.resize(cell, grid[::-1], interpolation=cv2.INTER_LINEAR) for cell in cells]
+    return np.stack(resized)
 
 
 def smooth_maps(cells: np.ndarray, image_size: int, sigma: float) -> np.ndarray:

@@ -6,19 +6,20 @@ are 1x1, positions are independent of each other and train as rows of one matrix
 """
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
-from tqdm import trange
 
 from flawline.detectors.base import (
     Data,
     Detector,
+    FeatureUse,
     ObjectMaskUse,
     Scores,
     smooth_maps,
 )
+from flawline.detectors.training import Budget, Checkpoint, Trainer, Training
 from flawline.devices import autocast, inference_precision, to_tensor
 from flawline.seeding import derive
 
@@ -26,11 +27,10 @@ if TYPE_CHECKING:
     import torch
 
 
-class FeatCAEOptions(ObjectMaskUse):
+class FeatCAEOptions(FeatureUse, ObjectMaskUse, Budget):
     """Defaults are the published ones, but for standardised features and random positions."""
 
     method: Literal["featcae"] = "featcae"
-    features: str = Field(description="Name of the feature set.")
     latent: int = Field(100, ge=1, description="Channels of the narrowest layer.")
     epochs: int = Field(50, ge=1)
     positions_per_epoch: int = Field(
@@ -63,47 +63,67 @@ class FeatCAE(Detector):
 
     Options = FeatCAEOptions
     needs = frozenset({"features"})
+    unit = "mean squared error of the rebuilt features"
     options: FeatCAEOptions
     network: "torch.nn.Sequential"
     mean: "torch.Tensor"  # float32 (C,)
     std: "torch.Tensor"  # float32 (C,)
 
-    def fit(self, data: Data) -> list[dict[str, Any]]:
+    def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
         """Adam on the mean squared error."""
         import torch
 
-        assert data.features is not None
-        _, height, width, channels = data.features.shape
-        positions = to_tensor(data.features, self.device).reshape(-1, channels)
+        positions, (height, width) = self._positions(data)
         if self.options.object_mask == "memory":
             inside = to_tensor(self.options.learned(data, (height, width)), self.device)
             positions = positions[inside.reshape(-1)]
         self._standardize_by(positions)
         torch.manual_seed(derive(self.seed, "weights"))
-        self.network = build_network(channels, self.options.latent).to(self.device).train()
-        optimizer = torch.optim.Adam(
-            self.network.parameters(), self.options.learning_rate, fused=True
-        )
-        order = torch.Generator().manual_seed(derive(self.seed, "order"))
+        network = build_network(positions.shape[1], self.options.latent).to(self.device).train()
+        optimizer = torch.optim.Adam(network.parameters(), self.options.learning_rate, fused=True)
         precision = inference_precision(self.device, "auto")
-        log = []
-        for epoch in trange(1, self.options.epochs + 1, desc="featcae", unit="epoch", disable=None):
-            drawn = torch.randperm(len(positions), generator=order)
-            drawn = drawn[: self.options.positions_per_epoch].to(self.device)
-            losses = torch.zeros((), device=self.device)
-            batches = [part for part in drawn.split(self.options.batch_size) if len(part) > 1]
-            for part in batches:
-                target = (positions[part].float() - self.mean) / self.std
-                with autocast(self.device, precision):
-                    rebuilt = self.network(target)
-                loss = torch.nn.functional.mse_loss(rebuilt.float(), target)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                losses += loss.detach()
-            log.append({"epoch": epoch, "loss": float(losses) / len(batches)})
-        self.network.eval()
-        return log
+
+        def step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
+            target = (positions[rows.to(self.device)].float() - self.mean) / self.std
+            with autocast(self.device, precision):
+                rebuilt = network(target)
+            loss = torch.nn.functional.mse_loss(rebuilt.float(), target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return {"loss": loss.detach()}
+
+        trainer = Trainer(
+            "featcae",
+            self.options,
+            self.seed,
+            {"network": network},
+            {"adam": optimizer},
+            checkpoint,
+        )
+        training = trainer.run(
+            step,
+            count=len(positions),
+            per_epoch=self.options.positions_per_epoch,
+            batch_size=self.options.batch_size,
+            epochs=self.options.epochs,
+        )
+        self.network = network.eval()
+        return training
+
+    def _positions(self, data: Data) -> "tuple[torch.Tensor, tuple[int, int]]":
+        """Features of all sets as rows, float16 (N * H * W, C), and the grid: the first set's."""
+        import torch
+
+        grid = data.features[0].shape[1:3]
+        sets = [to_tensor(features, self.device) for features in data.features]
+        for number, features in enumerate(sets):
+            if features.shape[1:3] != grid:
+                moved = features.permute(0, 3, 1, 2).float()
+                moved = torch.nn.functional.interpolate(moved, grid, mode="bilinear")
+                sets[number] = moved.permute(0, 2, 3, 1).half()
+        joined = sets[0] if len(sets) == 1 else torch.cat(sets, 3)
+        return joined.reshape(-1, joined.shape[3]), grid
 
     def _standardize_by(self, positions: "torch.Tensor") -> None:
         import torch
@@ -125,9 +145,8 @@ class FeatCAE(Detector):
         """Mean of the largest errors for the image, the smoothed errors for the map."""
         import torch
 
-        assert data.features is not None
-        count, height, width, channels = data.features.shape
-        positions = to_tensor(data.features, self.device).reshape(-1, channels)
+        count = len(data)
+        positions, (height, width) = self._positions(data)
         errors = []
         with torch.inference_mode():
             for part in positions.split(65_536):

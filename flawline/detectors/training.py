@@ -1,0 +1,248 @@
+"""What every trained method shares: the loop over epochs, its log, its budget, its checkpoints."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+from tqdm import tqdm
+
+from flawline.errors import FlawlineError
+from flawline.files import replacing
+from flawline.options import Options
+from flawline.seeding import derive
+
+if TYPE_CHECKING:
+    import torch
+
+Step = Callable[["torch.Tensor"], dict[str, "torch.Tensor"]]
+
+
+class Budget(Options):
+    """Options of detectors that train in steps."""
+
+    max_steps: int | None = Field(
+        None, ge=1, description="Stop after so many optimiser steps, whatever the epochs say."
+    )
+    max_seconds: float | None = Field(
+        None, gt=0, description="Stop after so many seconds. Results then depend on the machine."
+    )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where an interrupted training goes on from.
+
+    Attributes
+    ----------
+    path : .safetensors file, written at ends of epochs.
+    key : what the training depends on; a checkpoint with another key is ignored.
+    every : least seconds between two checkpoints.
+    """
+
+    path: Path
+    key: str
+    every: float = 60.0
+
+
+@dataclass
+class Training:
+    """What `fit` did.
+
+    Attributes
+    ----------
+    rows : one an epoch: phase, epoch, steps so far, mean losses, seconds so far.
+    ended : why it ended.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    ended: str = "all epochs done"
+
+
+class Trainer:
+    """Trains modules in epochs, in one phase or several.
+
+    All randomness derives from the seed and the number of the step, so that a training that goes on
+    from a checkpoint ends with the same weights as one that was never interrupted.
+
+    Parameters
+    ----------
+    name : of the method, for messages.
+    budget : when to stop.
+    seed : of the order of images and of all that is drawn by lot in a step.
+    modules, optimizers : all that a checkpoint must hold, by name; the modules on their device.
+    checkpoint : where to go on from; None for no checkpoints.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        budget: Budget,
+        seed: int,
+        modules: "dict[str, torch.nn.Module]",
+        optimizers: "dict[str, torch.optim.Optimizer]",
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self.name, self.budget, self.seed = name, budget, seed
+        self.modules, self.optimizers, self.checkpoint = modules, optimizers, checkpoint
+        self.training = Training()
+        self.steps = 0
+        self._seconds = 0.0
+        self._ended_phases: list[str] = []
+        if checkpoint and checkpoint.path.exists():
+            self._resume(checkpoint)
+        self._saved = time.monotonic()
+
+    def run(
+        self,
+        step: Step,
+        *,
+        count: int,
+        batch_size: int,
+        epochs: int,
+        phase: str = "train",
+        share: float = 1.0,
+        per_epoch: int | None = None,
+        stop: Callable[[dict[str, Any]], str | None] | None = None,
+    ) -> Training:
+        """Run one phase, or what is left of it.
+
+        Parameters
+        ----------
+        step : takes int64 (B,) rows on the CPU, trains on them, returns detached losses by name.
+        count : of rows; each epoch has a random order of them.
+        batch_size : rows a step. A last batch of one is left out: batch-norm cannot use it.
+        epochs : how often all rows are seen.
+        share : part of the budget that is spent when the phase ends.
+        per_epoch : rows an epoch, if not all.
+        stop : given an epoch's row of the log, says why to stop early, or None.
+
+        Raises
+        ------
+        FlawlineError
+            If a loss is not a finite number.
+        """
+        import torch
+
+        rows = self.training.rows
+        done = sum(row["phase"] == phase for row in rows)
+        if phase in self._ended_phases or done >= epochs:
+            return self.training
+        used = min(per_epoch or count, count)
+        total = epochs * math.ceil(used / batch_size)
+        started = time.monotonic() - self._seconds
+        ended = None
+        with tqdm(total=total, desc=f"{self.name} {phase}", unit="step", disable=None) as bar:
+            bar.update(done * (total // epochs))
+            for epoch in range(done + 1, epochs + 1):
+                order = torch.Generator().manual_seed(derive(self.seed, phase, "order", str(epoch)))
+                batches = torch.randperm(count, generator=order)[:used].split(batch_size)
+                sums: dict[str, torch.Tensor] = {}
+                taken = 0
+                for batch in batches:
+                    if len(batch) == 1 and taken:
+                        continue
+                    torch.manual_seed(derive(self.seed, phase, "step", str(self.steps)))
+                    for name, loss in step(batch).items():
+                        sums[name] = sums.get(name, 0) + loss
+                    taken += 1
+                    self.steps += 1
+                    bar.update()
+                    self._seconds = time.monotonic() - started
+                    ended = self._spent(share)
+                    if ended:
+                        break
+                losses = {name: float(value) / taken for name, value in sums.items()}
+                row = {"phase": phase, "epoch": epoch, "steps": self.steps} | losses
+                rows.append(row | {"seconds": round(self._seconds, 3)})
+                bar.set_postfix({name: f"{value:.4g}" for name, value in losses.items()})
+                self._refuse_nan(phase, epoch, losses)
+                ended = ended or (stop(rows[-1]) if stop else None)
+                if ended:
+                    self.training.ended = f"{phase}: {ended}"
+                    self._ended_phases.append(phase)
+                    break
+                self._save()
+        return self.training
+
+    def _spent(self, share: float) -> str | None:
+        steps, seconds = self.budget.max_steps, self.budget.max_seconds
+        if steps is not None and self.steps >= max(round(share * steps), 1):
+            return f"stopped by max_steps = {steps}"
+        if seconds is not None and self._seconds >= share * seconds:
+            return f"stopped by max_seconds = {seconds:g}"
+        return None
+
+    def _refuse_nan(self, phase: str, epoch: int, losses: dict[str, float]) -> None:
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                if self.checkpoint:
+                    self.checkpoint.path.unlink(missing_ok=True)
+                raise FlawlineError(
+                    f"{self.name}: the loss {name!r} became {value} in epoch {epoch} of phase "
+                    f"{phase!r}; expected a finite number. Nothing was saved. Lower the learning "
+                    "rate, or change the seed."
+                )
+
+    def _save(self) -> None:
+        """Write everything that the next epoch depends on, if the last time is long enough ago."""
+        if not self.checkpoint or time.monotonic() - self._saved < self.checkpoint.every:
+            return
+        from safetensors.torch import save_file
+
+        tensors = {
+            f"modules/{name}/{key}": value
+            for name, module in self.modules.items()
+            for key, value in module.state_dict().items()
+        } | {
+            f"optimizers/{name}/{index}/{key}": value
+            for name, optimizer in self.optimizers.items()
+            for index, state in optimizer.state_dict()["state"].items()
+            for key, value in state.items()
+        }
+        about = {
+            "rows": self.training.rows,
+            "ended": self.training.ended,
+            "ended_phases": self._ended_phases,
+            "steps": self.steps,
+            "seconds": self._seconds,
+        }
+        # clones: safetensors refuses tensors that share memory
+        tensors = {key: value.detach().cpu().clone() for key, value in tensors.items()}
+        metadata = {"key": self.checkpoint.key, "about": json.dumps(about)}
+        with replacing(self.checkpoint.path) as partial:
+            save_file(tensors, partial, metadata)
+        self._saved = time.monotonic()
+
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(checkpoint.path, "pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("key") != checkpoint.key:
+                    return
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError):  # damaged: train from the start
+            return
+        for name, module in self.modules.items():
+            head = f"modules/{name}/"
+            module.load_state_dict(
+                {key.removeprefix(head): v for key, v in tensors.items() if key.startswith(head)}
+            )
+        for name, optimizer in self.optimizers.items():
+            state: dict[int, dict[str, torch.Tensor]] = {}
+            for key, value in tensors.items():
+                if key.startswith(f"optimizers/{name}/"):
+                    index, field_name = key.split("/")[2:]
+                    state.setdefault(int(index), {})[field_name] = value
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
+        about = json.loads(metadata["about"])
+        self.training = Training(about["rows"], about["ended"])
+        self._ended_phases = about["ended_phases"]
+        self.steps, self._seconds = about["steps"], about["seconds"]

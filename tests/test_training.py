@@ -1,0 +1,175 @@
+"""The training loop: log, budgets, early stopping, NaN, and going on after an interruption."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flawline.detectors.training import Budget, Checkpoint, Trainer
+from flawline.errors import FlawlineError
+
+ROWS = 10
+
+
+class Task:
+    """A line fitted to noisy points, with dropout so that steps draw by lot."""
+
+    def __init__(self, checkpoint: Checkpoint | None = None, **budget: Any) -> None:
+        torch.manual_seed(1)
+        self.x = torch.randn(ROWS, 3)
+        self.y = self.x.sum(1, keepdim=True)
+        self.network = torch.nn.Sequential(torch.nn.Linear(3, 1), torch.nn.Dropout(0.5))
+        self.adam = torch.optim.Adam(self.network.parameters(), 0.1)
+        self.trainer = Trainer(
+            "task", Budget(**budget), 0, {"net": self.network}, {"adam": self.adam}, checkpoint
+        )
+        self.seen: list[list[int]] = []
+
+    def step(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        self.seen.append(rows.tolist())
+        loss = (self.network(self.x[rows]) - self.y[rows]).square().mean()
+        self.adam.zero_grad()
+        loss.backward()
+        self.adam.step()
+        return {"loss": loss.detach()}
+
+    def run(self, **options: Any) -> Any:
+        chosen = {"count": ROWS, "batch_size": 4, "epochs": 3} | options
+        return self.trainer.run(self.step, **chosen)
+
+    def weights(self) -> torch.Tensor:
+        return torch.cat([value.flatten() for value in self.network.state_dict().values()])
+
+
+def without_seconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_every_epoch_sees_every_row_once_in_another_order() -> None:
+    task = Task()
+    task.run()
+    epochs = [[row for rows in task.seen[start : start + 3] for row in rows] for start in (0, 3, 6)]
+    assert all(sorted(epoch) == list(range(ROWS)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_the_log_has_a_row_an_epoch() -> None:
+    training = Task().run()
+    assert [(row["phase"], row["epoch"], row["steps"]) for row in training.rows] == [
+        ("train", 1, 3),
+        ("train", 2, 6),
+        ("train", 3, 9),
+    ]
+    assert all(row["loss"] > 0 and row["seconds"] >= 0 for row in training.rows)
+    assert training.ended == "all epochs done"
+
+
+def test_a_last_batch_of_one_is_left_out() -> None:
+    task = Task()
+    task.run(count=9, epochs=1)
+    assert [len(rows) for rows in task.seen] == [4, 4]
+
+
+def test_max_steps_ends_in_the_middle_of_an_epoch_and_says_so() -> None:
+    task = Task(max_steps=4)
+    training = task.run()
+    assert len(task.seen) == 4
+    assert [row["steps"] for row in training.rows] == [3, 4]
+    assert training.ended == "train: stopped by max_steps = 4"
+
+
+def test_max_seconds_ends_training() -> None:
+    training = Task(max_seconds=1e-9).run()
+    assert training.rows[-1]["steps"] == 1
+    assert training.ended == "train: stopped by max_seconds = 1e-09"
+
+
+def test_each_phase_gets_its_share_of_the_budget() -> None:
+    task = Task(max_steps=10)
+    task.run(phase="first", share=0.5, epochs=100)
+    training = task.run(phase="second", epochs=100)
+    assert [row["steps"] for row in training.rows if row["phase"] == "first"][-1] == 5
+    assert training.rows[-1]["steps"] == 10
+
+
+def test_early_stopping_gives_its_reason() -> None:
+    def enough(row: dict[str, Any]) -> str | None:
+        return "good enough" if row["epoch"] == 2 else None
+
+    training = Task().run(stop=enough)
+    assert len(training.rows) == 2
+    assert training.ended == "train: good enough"
+
+
+def test_not_a_number_is_refused_and_leaves_no_checkpoint(tmp_path: Path) -> None:
+    task = Task(Checkpoint(tmp_path / "c.safetensors", "key", every=0))
+    task.run(epochs=1)
+    assert (tmp_path / "c.safetensors").exists()
+    task.y = task.y * float("nan")
+    with pytest.raises(FlawlineError, match="loss 'loss' became nan in epoch 2 of phase 'train'"):
+        task.run()
+    assert not (tmp_path / "c.safetensors").exists()
+
+
+def interrupt_after(task: Task, steps: int) -> Callable[[torch.Tensor], dict[str, torch.Tensor]]:
+    def step(rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        if len(task.seen) == steps:
+            raise KeyboardInterrupt
+        return Task.step(task, rows)
+
+    return step
+
+
+@pytest.mark.parametrize("steps", [0, 2, 4, 7, 11, 16])
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path: Path, steps: int) -> None:
+    def both(task: Task) -> Any:
+        task.run(phase="first")
+        return task.run(phase="second")
+
+    whole = Task()
+    expected = both(whole)
+    checkpoint = Checkpoint(tmp_path / "c.safetensors", "key", every=0)
+    broken = Task(checkpoint)
+    broken.step = interrupt_after(broken, steps)  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        both(broken)
+    resumed = Task(checkpoint)
+    found = both(resumed)
+    assert torch.equal(resumed.weights(), whole.weights())
+    assert without_seconds(found.rows) == without_seconds(expected.rows)
+    if steps > 3:
+        assert len(resumed.seen) < len(whole.seen)
+
+
+def test_a_phase_that_stopped_early_is_not_taken_up_again(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "c.safetensors", "key", every=0)
+
+    def both(task: Task) -> Any:
+        task.run(phase="first", stop=lambda row: "enough")
+        return task.run(phase="second")
+
+    whole = Task()
+    expected = both(whole)
+    broken = Task(checkpoint)
+    broken.step = interrupt_after(broken, 7)  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        both(broken)
+    resumed = Task(checkpoint)
+    assert without_seconds(both(resumed).rows) == without_seconds(expected.rows)
+    assert torch.equal(resumed.weights(), whole.weights())
+
+
+@pytest.mark.parametrize("spoil", ["other key", "damaged"])
+def test_a_checkpoint_that_does_not_fit_is_ignored(tmp_path: Path, spoil: str) -> None:
+    checkpoint = Checkpoint(tmp_path / "c.safetensors", "key", every=0)
+    Task(checkpoint).run(epochs=2)
+    if spoil == "damaged":
+        checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:100])
+    else:
+        checkpoint = replace(checkpoint, key="another configuration")
+    task = Task(checkpoint)
+    task.run()
+    assert len(task.seen) == 9
