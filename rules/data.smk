@@ -106,7 +106,8 @@ rule split:
     input:
         f"{CATEGORY}/index.csv",
     output:
-        f"{PROTOCOL}/split.csv",
+        split=f"{PROTOCOL}/split.csv",
+        folds=f"{PROTOCOL}/train/folds.csv",
     log:
         f"{LOGS}/split/{{category}}.{{protocol}}.log",
     benchmark:
@@ -118,10 +119,10 @@ rule split:
         mem_mb=500,
         runtime=5,
     params:
-        options=options("calibration"),
+        options=split_options,
         code=code("split.py"),
     message:
-        "Holding back calibration images of {wildcards.category}"
+        "Splitting the images of {wildcards.category} ({wildcards.protocol})"
     script:
         "../scripts/split.py"
 
@@ -130,7 +131,8 @@ rule prepare:
     input:
         f"{PROTOCOL}/split.csv",
     output:
-        f"{SUBSET}/images.npy",
+        images=f"{SUBSET}/images.npy",
+        sizes=f"{SUBSET}/sizes.csv",
     log:
         f"{LOGS}/prepare/{{category}}.{{protocol}}.{{subset}}.log",
     benchmark:
@@ -177,3 +179,26 @@ rule ground_truth:
         "Preparing the test labels and masks of {wildcards.category}"
     script:
         "../scripts/ground_truth.py"
+
+
+rule train_labels:
+    input:
+        f"{CATEGORY}/supervised/split.csv",
+    output:
+        f"{CATEGORY}/supervised/train/labels.csv",
+    log:
+        f"{LOGS}/train_labels/{{category}}.log",
+    benchmark:
+        f"{BENCHMARKS}/train_labels/{{category}}.tsv"
+    conda:
+        "../envs/flawline.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        code=code("train_labels.py"),
+    message:
+        "Writing the training labels of {wildcards.category}"
+    script:
+        "../scripts/train_labels.py"

@@ -11,6 +11,8 @@ rule object_model:
         f"{LOGS}/object_model/{{category}}.{{protocol}}.log",
     benchmark:
         f"{BENCHMARKS}/object_model/{{category}}.{{protocol}}.tsv"
+    wildcard_constraints:
+        protocol="unsupervised",  # supervised training images show defects
     conda:
         "../envs/flawline.yaml"
     threads: 1

@@ -138,6 +138,33 @@ def resize_mask(mask: np.ndarray, size: int, mode: str) -> np.ndarray:
     return (half | (vanished & (covered > 0))).astype(np.uint8)
 
 
+def to_original(boxes: np.ndarray, size: int, shape: tuple[int, int], mode: str) -> np.ndarray:
+    """Boxes of a resized image as boxes of the original, cut off at its borders.
+
+    Parameters
+    ----------
+    boxes : (n, 4), each x0, y0, x1, y1, of which the last two lie just outside.
+    size, mode : as for `resize_image`.
+    shape : height and width of the original.
+
+    Returns
+    -------
+    int64 (n, 4), the smallest whole pixels that hold each box.
+    """
+    height, width = shape
+    scaled_height, scaled_width = _scaled(shape, size, mode)
+    # the corner of the square in the scaled image: cut off where positive, padded where negative
+    left, top = _offset(scaled_width, size), _offset(scaled_height, size)
+    moved = np.asarray(boxes, np.float64).reshape(-1, 4) + np.tile([left, top], 2)
+    moved *= [width / scaled_width, height / scaled_height] * 2
+    whole = np.concatenate([np.floor(moved[:, :2] + 1e-6), np.ceil(moved[:, 2:] - 1e-6)], axis=1)
+    return np.clip(whole, 0, [width, height] * 2).astype(np.int64)
+
+
+def _offset(scaled: int, size: int) -> int:
+    return (scaled - size) // 2 if scaled > size else -((size - scaled) // 2)
+
+
 def _resized(image: np.ndarray, scaled: tuple[int, int], growing: int) -> np.ndarray:
     height, width = scaled
     # OpenCV takes no area averages where one side shrinks and the other grows: two steps

@@ -79,3 +79,17 @@ def test_labels(split: "pd.DataFrame") -> "pd.DataFrame":
     labels.insert(0, "row", range(len(labels)))
     labels["has_mask"] = (test["mask_path"] != "").astype(int)
     return labels
+
+
+def train_labels(split: "pd.DataFrame") -> "pd.DataFrame":
+    """What supervised detectors learn from, in the order of the training images: row, label."""
+    labels = split.loc[split["subset"] == "train", ["label"]].reset_index(drop=True)
+    labels.insert(0, "row", range(len(labels)))
+    return labels
+
+
+def image_sizes(split: "pd.DataFrame", subset: str) -> "pd.DataFrame":
+    """Of the original images, in the order of the subset's arrays: row, height, width."""
+    sizes = split.loc[split["subset"] == subset, ["height", "width"]].reset_index(drop=True)
+    sizes.insert(0, "row", range(len(sizes)))
+    return sizes

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,7 @@ class Training:
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    ended: str = "all epochs done"
+    ended: str = "schedule completed"
 
 
 class Trainer:
@@ -83,8 +83,8 @@ class Trainer:
         name: str,
         budget: Budget,
         seed: int,
-        modules: "dict[str, torch.nn.Module]",
-        optimizers: "dict[str, torch.optim.Optimizer]",
+        modules: "Mapping[str, torch.nn.Module]",
+        optimizers: "Mapping[str, torch.optim.Optimizer]",
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self.name, self.budget, self.seed = name, budget, seed
@@ -103,7 +103,8 @@ class Trainer:
         *,
         count: int,
         batch_size: int,
-        epochs: int,
+        epochs: int | None = None,
+        steps: int | None = None,
         phase: str = "train",
         share: float = 1.0,
         per_epoch: int | None = None,
@@ -116,7 +117,7 @@ class Trainer:
         step : takes int64 (B,) rows on the CPU, trains on them, returns detached losses by name.
         count : of rows; each epoch has a random order of them.
         batch_size : rows a step. A last batch of one is left out: batch-norm cannot use it.
-        epochs : how often all rows are seen.
+        epochs, steps : how often all rows are seen, or the steps that the phase takes; one of them.
         share : part of the budget that is spent when the phase ends.
         per_epoch : rows an epoch, if not all.
         stop : given an epoch's row of the log, says why to stop early, or None.
@@ -130,22 +131,23 @@ class Trainer:
 
         rows = self.training.rows
         done = sum(row["phase"] == phase for row in rows)
+        used = min(per_epoch or count, count)
+        an_epoch = max(math.ceil(used / batch_size) - (used % batch_size == 1), 1)
+        total = steps or (epochs or 0) * an_epoch
+        epochs = math.ceil(total / an_epoch)
         if phase in self._ended_phases or done >= epochs:
             return self.training
-        used = min(per_epoch or count, count)
-        total = epochs * math.ceil(used / batch_size)
         started = time.monotonic() - self._seconds
         ended = None
         with tqdm(total=total, desc=f"{self.name} {phase}", unit="step", disable=None) as bar:
-            bar.update(done * (total // epochs))
+            bar.update(done * an_epoch)
             for epoch in range(done + 1, epochs + 1):
                 order = torch.Generator().manual_seed(derive(self.seed, phase, "order", str(epoch)))
                 batches = torch.randperm(count, generator=order)[:used].split(batch_size)
+                batches = batches[: min(an_epoch, total - (epoch - 1) * an_epoch)]
                 sums: dict[str, torch.Tensor] = {}
                 taken = 0
                 for batch in batches:
-                    if len(batch) == 1 and taken:
-                        continue
                     torch.manual_seed(derive(self.seed, phase, "step", str(self.steps)))
                     for name, loss in step(batch).items():
                         sums[name] = sums.get(name, 0) + loss
@@ -192,6 +194,7 @@ class Trainer:
         """Write everything that the next epoch depends on, if the last time is long enough ago."""
         if not self.checkpoint or time.monotonic() - self._saved < self.checkpoint.every:
             return
+        import torch
         from safetensors.torch import save_file
 
         tensors = {
@@ -211,14 +214,18 @@ class Trainer:
             "steps": self.steps,
             "seconds": self._seconds,
         }
-        # clones: safetensors refuses tensors that share memory
-        tensors = {key: value.detach().cpu().clone() for key, value in tensors.items()}
+        # clones in plain layout: safetensors refuses shared memory and channels_last
+        tensors = {
+            key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for key, value in tensors.items()
+        }
         metadata = {"key": self.checkpoint.key, "about": json.dumps(about)}
         with replacing(self.checkpoint.path) as partial:
             save_file(tensors, partial, metadata)
         self._saved = time.monotonic()
 
     def _resume(self, checkpoint: Checkpoint) -> None:
+        import torch
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -241,6 +248,12 @@ class Trainer:
                     index, field_name = key.split("/")[2:]
                     state.setdefault(int(index), {})[field_name] = value
             groups = optimizer.state_dict()["param_groups"]
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            for index, values in state.items():
+                # fused optimisers go through weight and state side by side in memory
+                for key, value in values.items():
+                    if value.shape == weights[index].shape:
+                        values[key] = torch.empty_like(weights[index].detach()).copy_(value)
             optimizer.load_state_dict({"state": state, "param_groups": groups})
         about = json.loads(metadata["about"])
         self.training = Training(about["rows"], about["ended"])

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flawline.errors import FlawlineError
+from flawline.features.late_layers import split_network
 
 if TYPE_CHECKING:
     import torch
@@ -22,11 +23,16 @@ def check_backbone(backbone: str, weights: str, layers: list[str]) -> str | None
 
     Parameters
     ----------
-    backbone, weights, layers : as in the configuration's `features`.
+    backbone, weights, layers : as in the configuration's `features`; no layers for a network that
+        is used up to its last feature map.
     """
     try:
-        _extractor(backbone, layers)
-        if backbone != "gabor" and weights_file(weights) is None:
+        if layers:
+            _extractor(backbone, layers)
+        else:
+            split_network(untrained(backbone), 1)
+        named = weights_file(weights) is None and (layers or weights != "none")
+        if backbone != "gabor" and named:
             _weights_enum(backbone, weights)
     except FlawlineError as error:
         return str(error)
@@ -53,6 +59,41 @@ def build_backbone(backbone: str, weights: str, layers: list[str]) -> "nn.Module
     if backbone != "gabor":
         _load(network, _state_dict(backbone, weights), weights)
     return network.eval().requires_grad_(False)
+
+
+def untrained(backbone: str) -> "nn.Module":
+    """A classification network of torchvision with random weights, in evaluation mode.
+
+    Raises
+    ------
+    FlawlineError
+        If torchvision has none of that name.
+    """
+    import torchvision.models
+
+    known = torchvision.models.list_models(module=torchvision.models)
+    if backbone not in known:
+        raise FlawlineError(
+            f"backbone {backbone!r} is no torchvision classification model" + _near(backbone, known)
+        )
+    return torchvision.models.get_model(backbone, weights=None).eval()
+
+
+def load_weights(network: "nn.Module", backbone: str, weights: str) -> None:
+    """Load pretrained weights into a network of torchvision or a part of one.
+
+    Parameters
+    ----------
+    network : its tensors have the names that they have in torchvision's `backbone`.
+    weights : as for `build_backbone`; ``none`` leaves the network as it is.
+
+    Raises
+    ------
+    FlawlineError
+        If a name is unknown or a needed tensor is missing or of another shape.
+    """
+    if weights != "none":
+        _load(network, _state_dict(backbone, weights), weights)
 
 
 def _extractor(backbone: str, layers: list[str]) -> "nn.Module":

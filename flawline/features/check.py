@@ -28,6 +28,11 @@ def check_features(config: "Config", origin: str, cache: Path) -> None:
         for name, features in config.of(category).features.items():
             asked = (features.backbone, features.weights, features.layers)
             unknown.setdefault(json.dumps(asked), (f"features.{name}", asked))
+        for name, detector in config.of(category).detectors.items():
+            backbone = getattr(detector, "backbone", None)
+            if backbone is not None:
+                asked = (backbone, getattr(detector, "weights", "default"), [])
+                unknown.setdefault(json.dumps(asked), (f"detectors.{name}", asked))
     for key in passed & set(unknown):
         del unknown[key]
     if not unknown:

@@ -1,0 +1,87 @@
+"""Boxes around what stands out of anomaly maps: one for each connected region."""
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from flawline.data.images import to_original
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PREPARED = ("x0", "y0", "x1", "y1")
+ORIGINAL = ("original_x0", "original_y0", "original_x1", "original_y1")
+
+
+def map_limit(calibration: np.ndarray, *, quantile: float, level: float) -> float:
+    """The value above which pixels of a detector's maps are boxed.
+
+    On the scale of the maps 0 is the median pixel of calibration goods and 1 is what the given part
+    of them stays below altogether, so good parts are calm whatever the unit of the map.
+
+    Parameters
+    ----------
+    calibration : float16 (N, h, w), anomaly maps of calibration goods.
+    quantile : part of the goods that has no pixel above level 1.
+    level : where on that scale the limit lies.
+    """
+    # a median of medians: all pixels of a large subset at once would not fit into memory
+    low = float(np.median([np.median(one) for one in calibration]))
+    peaks = np.array([one.max() for one in calibration], np.float64)
+    return low + level * (float(np.quantile(peaks, quantile)) - low)
+
+
+def find_boxes(anomaly_map: np.ndarray, limit: float, min_area: int = 1) -> np.ndarray:
+    """Boxes of the 8-connected regions above `limit`, the highest peak first.
+
+    Parameters
+    ----------
+    anomaly_map : float (h, w).
+    min_area : smaller regions have no box, pixels.
+
+    Returns
+    -------
+    float64 (n, 6): x0, y0, x1, y1 (the last two lie just outside), area, peak.
+    """
+    anomaly_map = np.asarray(anomaly_map, np.float32)  # NumPy would round the limit to half a float
+    above = (anomaly_map > limit).astype(np.uint8)
+    count, regions, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    found = []
+    for region in range(1, count):  # 0 is the rest of the image
+        x, y, width, height, area = (int(value) for value in stats[region])
+        if area >= min_area:
+            part = slice(y, y + height), slice(x, x + width)
+            peak = float(anomaly_map[part][regions[part] == region].max())
+            found.append((x, y, x + width, y + height, area, peak))
+    found.sort(key=lambda box: (-box[5], box[:4]))
+    return np.array(found, np.float64).reshape(-1, 6)
+
+
+def box_table(
+    maps: np.ndarray, sizes: "pd.DataFrame", *, limit: float, min_area: int, resize: str
+) -> "pd.DataFrame":
+    """All boxes of a subset.
+
+    Parameters
+    ----------
+    maps : float16 (N, S, S).
+    sizes : height and width of the original images, one row for each map.
+    resize : how the images became squares.
+
+    Returns
+    -------
+    One row per box: the image's row, the box in prepared and in original pixels, its region's area
+    in prepared pixels, and the largest map value in it.
+    """
+    import pandas as pd
+
+    rows = []
+    shapes = sizes[["height", "width"]].itertuples(index=False)
+    for row, (one, shape) in enumerate(zip(maps, shapes, strict=True)):
+        boxes = find_boxes(one, limit, min_area)
+        originals = to_original(boxes[:, :4], len(one), tuple(shape), resize)
+        for box, original in zip(boxes, originals, strict=True):
+            *corners, area = (int(value) for value in box[:5])
+            rows.append((row, *corners, *original, area, box[5]))
+    return pd.DataFrame(rows, columns=["row", *PREPARED, *ORIGINAL, "area", "peak"])

@@ -1,0 +1,219 @@
+"""Class-activation-map classifier: learns from labelled defects, and shows where it saw one.
+
+Zhou, Khosla, Lapedriza, Oliva, Torralba: Learning Deep Features for Discriminative Localization,
+CVPR 2016. Defaults are those of a published VGG16 detector; docs/methods.md has its figures.
+"""
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+from flawline.detectors.base import Data, Detector, Scores, smooth_maps
+from flawline.detectors.training import Budget, Checkpoint, Trainer, Training
+from flawline.devices import autocast, inference_precision, to_tensor
+from flawline.errors import FlawlineError
+from flawline.features.backbones import load_weights, untrained
+from flawline.features.late_layers import split_network
+from flawline.seeding import derive
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+FLIPS = ((), (3,), (2,), (2, 3))  # dimensions of (N, C, H, W)
+CHUNK = {"cpu": 4, "cuda": 64}  # images at once: few stay in a CPU's caches, many fill a GPU
+
+
+class CamClassifierOptions(Budget):
+    """Defaults are the published detector's, unless a description says otherwise."""
+
+    method: Literal["cam_classifier"] = "cam_classifier"
+    backbone: str = Field(
+        "vgg16",
+        description="A convolutional classification network of torchvision that ends in global "
+        "average pooling; VGG's own classifier is left out.",
+    )
+    weights: str = Field(
+        "default",
+        description="`default`, a name in torchvision's weights enum, a path to a state dict, or "
+        "`none` for random weights.",
+    )
+    image_size: int = Field(224, ge=32, description="Side of the network's input, pixels.")
+    trained_convolutions: int = Field(
+        3, ge=1, description="How many of the last convolutions train; all before are frozen."
+    )
+    max_pool: bool = Field(
+        False, description="Halve the last feature map by max-pooling before it is averaged."
+    )
+    flips: bool = Field(
+        False, description="Train on mirrored images too (ours): four times the frozen pass."
+    )
+    defect_weight: float = Field(
+        3.0, gt=0, description="Weight of defective images in the loss; that of goods is 1."
+    )
+    epochs: int = Field(10, ge=1)
+    batch_size: int = Field(10, ge=2)
+    learning_rate: float = Field(1e-4, gt=0, description="Of Adam.")
+    stop_accuracy: float | None = Field(
+        0.98, gt=0, le=1, description="Stop after an epoch of such a training accuracy."
+    )
+
+
+def build_network(options: CamClassifierOptions) -> "nn.ModuleDict":
+    """Frozen `early` layers, the last convolutions `late`, and the linear `head`: good, defective.
+
+    Weights are random. Batch normalisation keeps its statistics: all is in evaluation mode.
+    """
+    import torch
+    from torch import nn
+
+    early, late = split_network(untrained(options.backbone), options.trained_convolutions)
+    early = early.to(memory_format=torch.channels_last)
+    side = options.image_size
+    with torch.inference_mode():
+        channels = late(*early(torch.zeros(1, 3, side, side))).shape[1]
+    network = nn.ModuleDict({"early": early, "late": late, "head": nn.Linear(channels, 2)})
+    network.eval().requires_grad_(False)
+    for module in late.modules():
+        if isinstance(module, nn.Conv2d):
+            module.requires_grad_(True)
+    network["head"].requires_grad_(True)
+    return network
+
+
+class CamClassifier(Detector):
+    """Anomaly score = log-odds of being defective; anomaly map = what each place adds to them."""
+
+    Options = CamClassifierOptions
+    needs = frozenset({"images", "labels"})
+    protocol = "supervised"
+    unit = "log-odds of being defective"
+    boundary = 0.0
+    options: CamClassifierOptions
+    network: "nn.ModuleDict"
+
+    def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
+        """Adam on the weighted cross-entropy of the two classes."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        assert data.images is not None
+        labels = self._labels(data)
+        torch.manual_seed(derive(self.seed, "weights"))
+        network = build_network(self.options)
+        for half in ("early", "late"):
+            load_weights(network[half], self.options.backbone, self.options.weights)
+        self.network = network.to(self.device)
+        # What is frozen gives the same for an image in every epoch: it runs once.
+        flips = FLIPS if self.options.flips else FLIPS[:1]
+        known = [self._early(data.images, flip) for flip in flips]
+        views = [torch.cat(parts) for parts in zip(*known, strict=True)]
+        weights = torch.tensor([1.0, self.options.defect_weight], device=self.device)
+        trained = [weight for weight in network.parameters() if weight.requires_grad]
+        optimizer = torch.optim.Adam(trained, self.options.learning_rate, fused=True)
+
+        def step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
+            flip = torch.randint(len(flips), rows.shape)
+            chosen = (flip * len(labels) + rows).to(self.device)
+            target = labels[rows.to(self.device)]
+            logits = self._logits(self._feature_map([part[chosen] for part in views]))
+            loss = cross_entropy(logits, target, weights)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            right = (logits.argmax(1) == target).float().mean()
+            return {"loss": loss.detach(), "accuracy": right}
+
+        trainer = Trainer(
+            "cam_classifier",
+            self.options,
+            self.seed,
+            {"late": network["late"], "head": network["head"]},
+            {"adam": optimizer},
+            checkpoint,
+        )
+        return trainer.run(
+            step,
+            count=len(labels),
+            batch_size=self.options.batch_size,
+            epochs=self.options.epochs,
+            stop=self._accurate_enough,
+        )
+
+    def _labels(self, data: Data) -> "torch.Tensor":
+        assert data.labels is not None
+        defective = int((data.labels == 1).sum())
+        if not 0 < defective < len(data.labels):
+            raise FlawlineError(
+                f"cam_classifier: {len(data.labels)} training images, {defective} of them "
+                "defective; expected good and defective ones. Add images of the missing class, or "
+                "use an unsupervised method."
+            )
+        return to_tensor(data.labels.astype(np.int64), self.device)
+
+    def _accurate_enough(self, row: dict[str, float]) -> str | None:
+        wanted = self.options.stop_accuracy
+        if wanted is None or row["accuracy"] < wanted:
+            return None
+        return f"stopped at a training accuracy of {row['accuracy']:.3f}"
+
+    def _early(self, images: np.ndarray, flip: tuple[int, ...] = ()) -> "list[torch.Tensor]":
+        """What the frozen layers hand over: float16 tensors, one row for each image."""
+        import torch
+        from torch.nn.functional import interpolate
+
+        from flawline.features.extraction import IMAGENET_MEAN, IMAGENET_STD
+
+        side = self.options.image_size
+        mean = torch.tensor(IMAGENET_MEAN, device=self.device)[:, None, None]
+        std = torch.tensor(IMAGENET_STD, device=self.device)[:, None, None]
+        parts, chunk = [], CHUNK[self.device.type]
+        for start in range(0, len(images), chunk):
+            pixels = to_tensor(images[start : start + chunk], self.device).permute(0, 3, 1, 2)
+            pixels = ((pixels.float() / 255 - mean) / std).flip(flip)
+            if pixels.shape[2] != side:
+                pixels = interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+            precision = inference_precision(self.device, "auto")
+            with torch.inference_mode(), autocast(self.device, precision):
+                parts.append([found.half() for found in self.network["early"](pixels)])
+        return [torch.cat(found) for found in zip(*parts, strict=True)]
+
+    def _feature_map(self, early: "list[torch.Tensor]") -> "torch.Tensor":
+        with autocast(self.device, inference_precision(self.device, "auto")):
+            return self.network["late"](*(part.float() for part in early)).float()
+
+    def _logits(self, feature_map: "torch.Tensor") -> "torch.Tensor":
+        """Of good and defective, (N, 2)."""
+        from torch.nn.functional import max_pool2d
+
+        if self.options.max_pool:
+            feature_map = max_pool2d(feature_map, 2, ceil_mode=True)
+        return self.network["head"](feature_map.mean((2, 3)))
+
+    def score(self, data: Data) -> Scores:
+        """The head on the averaged feature map for the image, on every place of it for the map."""
+        import torch
+
+        assert data.images is not None
+        scores, cells, chunk = [], [], CHUNK[self.device.type]
+        for start in range(0, len(data), chunk):
+            with torch.inference_mode():
+                found = self._feature_map(self._early(data.images[start : start + chunk]))
+                good, defective = self._logits(found).unbind(1)
+                weight, bias = (part[1] - part[0] for part in self.network["head"].parameters())
+                local = torch.einsum("nchw,c->nhw", found, weight) + bias
+            scores.append((defective - good).cpu())
+            cells.append(local.cpu())
+        maps = smooth_maps(torch.cat(cells).numpy(), data.image_size, 0)
+        return Scores(torch.cat(scores).numpy(), maps.astype(np.float16))
+
+    def state(self) -> dict[str, "torch.Tensor"]:
+        """All weights, the frozen ones too: nothing else is needed to score."""
+        return self.network.state_dict()
+
+    def restore(self, state: dict[str, "torch.Tensor"]) -> None:
+        """Rebuild the network and take its weights."""
+        self.network = build_network(self.options).to(self.device)
+        self.network.load_state_dict(state)

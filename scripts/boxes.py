@@ -1,0 +1,18 @@
+from flawline.logs import logged
+
+with logged(snakemake.log[0]) as log:
+    from flawline.detectors.boxes import box_table, map_limit
+    from flawline.files import read_array, read_table, write_table
+
+    options = dict(snakemake.params.options)
+    min_area = options.pop("min_area")
+    limit = map_limit(read_array(snakemake.input.calibration_maps), **options)
+    log.info("boxed: pixels above %.6g", limit)
+    table = box_table(
+        read_array(snakemake.input.maps),
+        read_table(snakemake.input.sizes),
+        limit=limit,
+        min_area=min_area,
+        resize=snakemake.params.resize,
+    )
+    write_table(snakemake.output[0], table)
