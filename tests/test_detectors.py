@@ -52,8 +52,8 @@ def parts() -> tuple[Data, Data, np.ndarray]:
     )
 
 
-@pytest.mark.parametrize("method", METHODS)
-class TestEveryMethod:
+@pytest.mark.parametrize("method", SMALL)
+class TestEveryMethodOnFeatures:
     def test_finds_obvious_defects_and_where_they_are(self, method: str, parts: Any) -> None:
         train, test, labels = parts
         found = detector(method, smoothing=1.0)

@@ -102,7 +102,8 @@ def synthesize(
             names = (category, "synthesis", name, str(i))
             source = i % len(images)
             try:
-                made[i], masks[i], about = _draw(sources, source, options, generator(seed, *names))
+                rng = generator(seed, *names)
+                made[i], masks[i], about = draw_one(sources, source, options, rng)
             except InvisibleError as error:
                 raise FlawlineError(
                     f"{category}: synthetic set {name!r}, image {i} (from training image "
@@ -120,9 +121,28 @@ class InvisibleError(FlawlineError):
     """A recipe drew again and again without a visible change."""
 
 
-def _draw(
+def draw_one(
     sources: Sources, row: int, options: SyntheticSet, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Draw on one training image, again and again until the change can be seen.
+
+    Parameters
+    ----------
+    sources : the training images
+    row : of the image to draw on
+    options : which recipes
+    rng : makes all choices
+
+    Returns
+    -------
+    uint8 (S, S, 3), RGB; uint8 (S, S), 1 where it changed; what was drawn: kind, draws, box,
+    changed, parameters, as in `synthesize`.
+
+    Raises
+    ------
+    InvisibleError
+        If a recipe's anomalies stay invisible.
+    """
     before = np.array(sources.images[row])
     recipes = options.recipes
     if options.combine == "one_of":

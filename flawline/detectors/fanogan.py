@@ -1,0 +1,314 @@
+"""f-AnoGAN: a generator of good images, and an encoder that looks for each image's nearest one.
+
+Schlegl, Seeboeck, Waldstein, Langs, Schmidt-Erfurth: f-AnoGAN: Fast unsupervised anomaly detection
+with generative adversarial networks, Medical Image Analysis 2019. The generator is trained as in
+Gulrajani et al.: Improved training of Wasserstein GANs, NeurIPS 2017 (WGAN-GP).
+"""
+
+from typing import TYPE_CHECKING, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from flawline.detectors.base import Data, Detector, ObjectMaskUse, Scores, smooth_maps
+from flawline.detectors.training import Budget, Checkpoint, Trainer, Training
+from flawline.devices import autocast, inference_precision, to_tensor
+from flawline.seeding import derive
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+SIDE = 64  # of the images that the networks see, pixels, as in both papers
+BETAS = (0.0, 0.9)  # Adam's, as in both papers
+SCORED_AT_ONCE = 16  # images; bounds memory
+
+
+class FAnoGANOptions(ObjectMaskUse, Budget):
+    """Defaults are a published schedule for MVTec AD, with the paper's networks.
+
+    It has 1,500 epochs for the GAN and 200 for the encoder; in steps, with the 242 training images
+    that a category has on average, 12,000 and 1,600.
+    """
+
+    method: Literal["fanogan"] = "fanogan"
+    latent: int = Field(100, ge=1, description="Random numbers that an image is generated from.")
+    width: int = Field(64, ge=1, description="Channels at full resolution; up to 8 times deeper.")
+    gan_steps: int = Field(12_000, ge=1, description="Critic steps of the first stage.")
+    encoder_steps: int = Field(1_600, ge=1, description="Steps of the second stage.")
+    batch_size: int = Field(32, ge=2)
+    learning_rate: float = Field(2e-4, gt=0, description="Adam's, of all three networks.")
+    generator_every: int = Field(5, ge=1, description="Critic steps for each generator step.")
+    gradient_penalty: float = Field(10.0, ge=0, description="Its weight, lambda of WGAN-GP.")
+    kappa: float = Field(1.0, ge=0, description="Weight of the feature residual.")
+    flip: bool = Field(True, description="Mirror half of the training images.")
+    smoothing: float = Field(0.0, ge=0, description="Sigma of the map's Gaussian, pixels.")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.object_mask == "memory":
+            raise ValueError(
+                "object_mask: fanogan generates whole images and cannot learn from the object "
+                "alone; use `score` or `none`"
+            )
+        if self.gan_steps < self.generator_every:
+            raise ValueError(
+                f"gan_steps: {self.gan_steps} critic steps, and the generator learns at every "
+                f"{self.generator_every}th (generator_every); it would never learn"
+            )
+        return self
+
+
+def residual_block(wide: int, narrow: int, resample: Literal["up", "down"]) -> "nn.Module":
+    """Residual block that doubles or halves the resolution (WGAN-GP's), B x wide to B x narrow.
+
+    Resampling and the 3x3 convolution beside it are one 4x4 convolution of stride 2, which can be
+    the same function and takes less than half of the products.
+    """
+    from torch import nn
+
+    if resample == "up":  # the generator's: batch norm
+        main = nn.Sequential(
+            nn.BatchNorm2d(wide),
+            nn.ReLU(),
+            nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(narrow),
+            nn.ReLU(),
+            nn.Conv2d(narrow, narrow, 3, padding=1),
+        )
+        shortcut = nn.Sequential(nn.Conv2d(wide, narrow, 1), nn.Upsample(scale_factor=2))
+    else:  # the critic's: layer norm, as the gradient penalty is each image's own
+        main = nn.Sequential(
+            nn.GroupNorm(1, wide),
+            nn.ReLU(),
+            nn.Conv2d(wide, wide, 3, padding=1, bias=False),
+            nn.GroupNorm(1, wide),
+            nn.ReLU(),
+            nn.Conv2d(wide, narrow, 4, stride=2, padding=1),
+        )
+        shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(wide, narrow, 1))
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.main, self.shortcut = main, shortcut
+
+        def forward(self, images: "torch.Tensor") -> "torch.Tensor":
+            return self.shortcut(images) + self.main(images)
+
+    return Residual()
+
+
+def build_generator(latent: int, width: int) -> "nn.Sequential":
+    """Float32 (B, latent) to images (B, 3, 64, 64) in [-1, 1]."""
+    from torch import nn
+
+    return nn.Sequential(
+        nn.Linear(latent, 8 * width * 4 * 4),
+        nn.Unflatten(1, (8 * width, 4, 4)),
+        residual_block(8 * width, 8 * width, "up"),
+        residual_block(8 * width, 4 * width, "up"),
+        residual_block(4 * width, 2 * width, "up"),
+        residual_block(2 * width, width, "up"),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Conv2d(width, 3, 3, padding=1),
+        nn.Tanh(),
+    )
+
+
+def build_critic(outputs: int, width: int) -> "nn.Sequential":
+    """Images (B, 3, 64, 64) to (B, outputs); all but the last two layers give the features.
+
+    The encoder is built the same.
+    """
+    from torch import nn
+
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, padding=1),
+        residual_block(width, 2 * width, "down"),
+        residual_block(2 * width, 4 * width, "down"),
+        residual_block(4 * width, 8 * width, "down"),
+        residual_block(8 * width, 8 * width, "down"),
+        nn.Flatten(),
+        nn.Linear(8 * width * 4 * 4, outputs),
+    )
+
+
+def shrink(images: np.ndarray | None, device: "torch.device") -> "torch.Tensor":
+    """Images uint8 (N, S, S, 3) at the networks' size: uint8 (N, 3, 64, 64), channels last."""
+    import cv2
+
+    assert images is not None
+    small = [cv2.resize(i, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for i in images]
+    return to_tensor(np.stack(small), device).permute(0, 3, 1, 2)
+
+
+def scaled(images: "torch.Tensor") -> "torch.Tensor":
+    """Grey levels to [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+class FAnoGAN(Detector):
+    """Anomaly score = squared residual of the rebuilt image + kappa x that of its features."""
+
+    Options = FAnoGANOptions
+    needs = frozenset({"images"})
+    unit = "residual of the rebuilt image and of its features"
+    explains = True
+    options: FAnoGANOptions
+    networks: "dict[str, nn.Sequential]"
+
+    def _build(self) -> "dict[str, nn.Sequential]":
+        options = self.options
+        networks = {
+            "generator": build_generator(options.latent, options.width),
+            "critic": build_critic(1, options.width),
+            "encoder": build_critic(options.latent, options.width),
+        }
+        return {name: network.to(self.device) for name, network in networks.items()}
+
+    def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
+        """Stage 1: generator against critic. Stage 2: the encoder, with both of them fixed."""
+        import torch
+
+        options = self.options
+        images = shrink(data.images, self.device)
+        torch.manual_seed(derive(self.seed, "weights"))
+        self.networks = self._build()
+        generator, critic, encoder = self.networks.values()
+        adam = {
+            name: torch.optim.Adam(
+                network.parameters(), options.learning_rate, betas=BETAS, fused=True
+            )
+            for name, network in self.networks.items()
+        }
+        trainer = Trainer("fanogan", options, self.seed, self.networks, adam, checkpoint)
+        precision = inference_precision(self.device, "auto")
+
+        def batch(rows: "torch.Tensor") -> "torch.Tensor":
+            mirrored = (torch.rand(len(rows)) < 0.5 * options.flip).to(self.device)
+            taken = scaled(images[rows.to(self.device)])
+            return torch.where(mirrored.view(-1, 1, 1, 1), taken.flip(3), taken)
+
+        def noise(count: int) -> "torch.Tensor":
+            return torch.randn(count, options.latent).to(self.device)
+
+        def minimize(loss: "torch.Tensor", name: str) -> None:
+            adam[name].zero_grad()
+            loss.backward()
+            adam[name].step()
+
+        def gan_step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
+            real = batch(rows)
+            with autocast(self.device, precision):
+                with torch.no_grad():
+                    fake = generator(noise(len(real))).float()
+                judged_real, judged_fake = critic(torch.cat([real, fake])).float().chunk(2)
+            between = torch.rand(len(real), 1, 1, 1).to(self.device)
+            mixed = torch.lerp(real, fake, between).requires_grad_()
+            with autocast(self.device, precision):
+                judged = critic(mixed).float().sum()
+            (slopes,) = torch.autograd.grad(judged, mixed, create_graph=True)
+            penalty = (slopes.flatten(1).norm(dim=1) - 1).square().mean()
+            distance = judged_real.mean() - judged_fake.mean()
+            minimize(options.gradient_penalty * penalty - distance, "critic")
+            if (trainer.steps + 1) % options.generator_every == 0:
+                critic.requires_grad_(False)
+                with autocast(self.device, precision):
+                    judged = critic(generator(noise(len(real)))).float()
+                minimize(-judged.mean(), "generator")
+                critic.requires_grad_(True)
+            return {"distance": distance.detach(), "penalty": penalty.detach()}
+
+        def encoder_step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
+            real = batch(rows)
+            with autocast(self.device, precision):
+                rebuilt = generator(encoder(real))
+                image = (rebuilt.float() - real).square().mean()
+                shown = critic[:-2](rebuilt).float()
+                with torch.no_grad():
+                    wanted = critic[:-2](real).float()
+            feature = (shown - wanted).square().mean()
+            minimize(image + options.kappa * feature, "encoder")
+            return {"image residual": image.detach(), "feature residual": feature.detach()}
+
+        count, batch_size = len(images), options.batch_size
+        share = options.gan_steps / (options.gan_steps + options.encoder_steps)
+        trainer.run(
+            gan_step,
+            count=count,
+            batch_size=batch_size,
+            steps=options.gan_steps,
+            phase="gan",
+            share=share,
+        )
+        for network in (generator, critic):
+            network.eval().requires_grad_(False)
+        training = trainer.run(
+            encoder_step,
+            count=count,
+            batch_size=batch_size,
+            steps=options.encoder_steps,
+            phase="encoder",
+        )
+        encoder.eval()
+        return training
+
+    def _rebuild(self, data: Data) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Images and what the generator makes of their codes, float32 (N, 3, 64, 64)."""
+        import torch
+
+        real = scaled(shrink(data.images, self.device))
+        with torch.inference_mode():
+            return real, self.networks["generator"](self.networks["encoder"](real))
+
+    def score(self, data: Data) -> Scores:
+        """Mean squared residuals for the image; the absolute one of the pixels for the map."""
+        import torch
+
+        options = self.options
+        features = self.networks["critic"][:-2]
+        scores, maps = [], []
+        for part in data.chunks(SCORED_AT_ONCE):
+            real, rebuilt = self._rebuild(part)
+            with torch.inference_mode():
+                residual = (real - rebuilt).abs().mean(1)
+                image = (real - rebuilt).square().mean(1)
+                feature = (features(real) - features(rebuilt)).square().mean(1)
+            scores.append(self._mean(image, part) + options.kappa * self._mean(feature, part))
+            maps.append(smooth_maps(residual.cpu().numpy(), data.image_size, options.smoothing))
+        return Scores(
+            np.concatenate(scores).astype(np.float32), np.concatenate(maps).astype(np.float16)
+        )
+
+    def _mean(self, cells: "torch.Tensor", data: Data) -> np.ndarray:
+        """Over each image or, with `object_mask`, over its object: float (N,)."""
+        inside = self.options.inside(data, (cells.shape[1], cells.shape[2]))
+        return np.average(cells.cpu().numpy(), axis=(1, 2), weights=inside)
+
+    def pictures(self, data: Data) -> dict[str, np.ndarray]:
+        """The rebuilt images, 64 px."""
+        parts = []
+        for part in data.chunks(SCORED_AT_ONCE):
+            _, rebuilt = self._rebuild(part)
+            levels = ((rebuilt + 1) * 127.5).round().clamp(0, 255).byte()
+            parts.append(levels.permute(0, 2, 3, 1).cpu().numpy())
+        return {"rebuilt": np.concatenate(parts)}
+
+    def state(self) -> dict[str, "torch.Tensor"]:
+        """The weights of all three networks."""
+        return {
+            f"{name}.{key}": value
+            for name, network in self.networks.items()
+            for key, value in network.state_dict().items()
+        }
+
+    def restore(self, state: dict[str, "torch.Tensor"]) -> None:
+        """Rebuild the networks and take their weights."""
+        self.networks = self._build()
+        for name, network in self.networks.items():
+            head = f"{name}."
+            own = {k.removeprefix(head): v for k, v in state.items() if k.startswith(head)}
+            network.load_state_dict(own)
+            network.eval()

@@ -1,0 +1,433 @@
+"""Metric learning: embeddings that tell goods from goods with something drawn on them.
+
+A pretrained network learns to tell normal images from their own twins with a line (and with a
+distortion); an image is as anomalous as its embedding is far from those of all training normals.
+The heads are those of face recognition: heads.py names their sources.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import cv2
+import numpy as np
+from pydantic import Field, model_validator
+
+from flawline.detectors.base import Data, Detector, Scores, smooth_maps
+from flawline.detectors.training import Budget, Checkpoint, Trainer, Training
+from flawline.devices import autocast, inference_precision, to_tensor
+from flawline.errors import FlawlineError
+from flawline.features.backbones import load_weights, untrained
+from flawline.features.late_layers import split_network
+from flawline.seeding import derive, generator
+from flawline.synthesis.base import Sources
+from flawline.synthesis.distortion import Distortion
+from flawline.synthesis.line import Line
+from flawline.synthesis.synthesize import InvisibleError, SyntheticSet, draw_one
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Twin = Callable[[str, int, np.random.Generator], np.ndarray]
+
+KINDS = {"c2": ("line",), "c3": ("line", "distortion")}
+SCALES = {"l2_softmax": 5.0, "arcface": 30.0, "cosface": 30.0}  # published; CosFace: ArcFace's
+MARGINS = {"arcface": 0.05, "cosface": 0.4}  # published; another ArcFace: 0.5
+NEIGHBOURS = 5  # published
+LEAST_SCALE = 2.0  # of adacos; ours: opposite embeddings then have a probability of 0.98
+AT_ONCE = 16  # images, where no weight is trained; bounds memory
+
+
+class MetricLearningOptions(Budget):
+    """Defaults are published ones, unless a description says that they are ours."""
+
+    method: Literal["metric_learning"] = "metric_learning"
+    backbone: str = Field(
+        "mobilenet_v2",
+        description="A convolutional classification network of torchvision that ends in global "
+        "average pooling: mobilenet_v2, efficientnet_b0 or another.",
+    )
+    weights: str = Field(
+        "default",
+        description="`default`, a name in torchvision's weights enum, a path to a state dict, or "
+        "`none` for random weights.",
+    )
+    network_size: int = Field(224, ge=32, description="Side of the network's input, pixels.")
+    trained_convolutions: int | None = Field(
+        None, ge=1, description="How many of the last convolutions train; all, if not given."
+    )
+    classes: Literal["c2", "c3"] = Field(
+        "c2", description="`c2`: normal and line; `c3`: distortion too."
+    )
+    synthetic: str | None = Field(
+        None,
+        description="A synthetic set that has these anomalies; if not given, they are drawn anew "
+        "in every epoch.",
+    )
+    line: Line = Field(Line(), description="How lines are drawn anew.")
+    distortion: Distortion = Field(Distortion(), description="How distortions are drawn anew.")
+    turn: bool = Field(False, description="Train on mirrored and quarter-turned images (ours).")
+    head: Literal["softmax", "l2_softmax", "arcface", "cosface", "adacos"] = "arcface"
+    scale: float | Literal["dynamic", "fixed"] | None = Field(
+        None,
+        description="Factor of the cosines: 5 for l2_softmax, 30 for arcface and cosface, if not "
+        "given; `dynamic` (default), `fixed` or a number for adacos.",
+    )
+    margin: float | None = Field(
+        None,
+        ge=0,
+        le=1.5,
+        description="If not given, 0.05 radians for arcface, a cosine of 0.4 for cosface.",
+    )
+    epochs: int = Field(8, ge=1, description="Ours; more did not help.")
+    batch_size: int = Field(
+        16, ge=2, description="Normal images a step; a twin of each class comes with each (ours)."
+    )
+    learning_rate: float = Field(1e-4, gt=0, description="Of Adam (ours).")
+    head_learning_rate: float = Field(1e-3, gt=0, description="The head's own (ours).")
+    score_by: Literal["nearest", "local_outlier_factor"] = Field(
+        "nearest",
+        description="Cosine distance to the nearest training embedding, or the local outlier "
+        "factor among them.",
+    )
+    neighbours: int | None = Field(
+        None, ge=1, description="Of the local outlier factor; 5, if not given."
+    )
+    smoothing: float = Field(4.0, ge=0, description="Sigma of the map's Gaussian, pixels (ours).")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the anomalous classes."""
+        return KINDS[self.classes]
+
+    @model_validator(mode="after")
+    def _refuse_undefined(self) -> Self:
+        for problem in (self._scale_problem(), self._margin_problem(), self._drawing_problem()):
+            if problem:
+                raise ValueError(problem)
+        if self.neighbours is not None and self.score_by == "nearest":
+            raise ValueError(
+                "neighbours: only the local outlier factor has them; set `score_by: "
+                "local_outlier_factor`, or leave `neighbours` out"
+            )
+        return self
+
+    def _scale_problem(self) -> str | None:
+        if self.head == "softmax" and self.scale is not None:
+            return "scale: a softmax head learns the scale of its logits; leave `scale` out"
+        if isinstance(self.scale, str) and self.head != "adacos":
+            return f"scale: {self.scale!r} is adacos's alone; give {self.head} a number"
+        if isinstance(self.scale, float) and self.scale <= 0:
+            return "scale: must be above 0, or the loss does not depend on the embeddings"
+        if self.scale == "fixed" and self.classes == "c2":
+            return (
+                "scale: adacos's fixed scale is sqrt(2) ln(C - 1), which is zero for the two "
+                "classes of c2, so nothing would be learned; use `dynamic`, a number, or c3"
+            )
+        return None
+
+    def _margin_problem(self) -> str | None:
+        if self.margin is not None and self.head not in MARGINS:
+            return f"margin: {self.head} has none, arcface and cosface have; leave `margin` out"
+        return None
+
+    def _drawing_problem(self) -> str | None:
+        for kind, default in {"line": Line(), "distortion": Distortion()}.items():
+            if getattr(self, kind) == default:
+                continue
+            if self.synthetic:
+                return f"{kind}: the set {self.synthetic!r} is drawn already; change its recipes"
+            if kind not in self.kinds:
+                return f"{kind}: {self.classes} has no such class; use c3, or leave it out"
+        return None
+
+
+def build_network(options: MetricLearningOptions) -> "nn.ModuleDict":
+    """`early` and `late` convolutions, the `neck` that centres embeddings, and the `head`.
+
+    Weights are random. The convolutions' batch normalisation keeps its statistics: all is in
+    evaluation mode.
+    """
+    import torch
+    from torch import nn
+
+    count, side = options.trained_convolutions, options.network_size
+    early, late = split_network(untrained(options.backbone), count or 1)
+    early.requires_grad_(count is None)
+    with torch.inference_mode():
+        channels = late(*early(torch.zeros(1, 3, side, side))).shape[1]
+    parts = {
+        "early": early,
+        "late": late,
+        # rectified features all point the same way: without their mean taken off, all cosines
+        # are near 1
+        "neck": nn.BatchNorm1d(channels, affine=False),
+        "head": _build_head(options, channels),
+    }
+    return nn.ModuleDict(parts).eval()
+
+
+def _build_head(options: MetricLearningOptions, dimensions: int) -> "nn.Module":
+    from flawline.detectors import heads
+
+    name, classes = options.head, 1 + len(options.kinds)
+    if name == "softmax":
+        return heads.Softmax(dimensions, classes)
+    if name == "adacos" and options.scale in (None, "dynamic"):
+        return heads.AdaCos(dimensions, classes, LEAST_SCALE)
+    scale = SCALES.get(name) if options.scale is None else options.scale
+    scale = heads.fixed_scale(classes) if scale == "fixed" else float(scale or 1)
+    if name == "l2_softmax":
+        return heads.L2Softmax(dimensions, classes, scale)
+    if name == "adacos":
+        return heads.Cosine(dimensions, classes, scale)
+    margin = MARGINS[name] if options.margin is None else options.margin
+    kind = heads.ArcFace if name == "arcface" else heads.CosFace
+    return kind(dimensions, classes, scale, margin)
+
+
+class MetricLearning(Detector):
+    """Anomaly score = distance to the embeddings of training normals; anomaly map = Grad-CAM."""
+
+    Options = MetricLearningOptions
+    needs = frozenset({"images"})
+    unit = "distance to the embeddings of goods"
+    explains = True
+    options: MetricLearningOptions
+    network: "nn.ModuleDict"
+    memory: "torch.Tensor"  # float32 (N, D), rows of length 1
+    typical: "torch.Tensor"  # float32 (D, h, w), mean feature map of training normals
+
+    @classmethod
+    def inputs(cls, options: Any, *, training: bool) -> frozenset[str]:
+        """Object masks too, where it draws itself."""
+        found = super().inputs(options, training=training)
+        return found | {"object_masks"} if training and options.synthetic is None else found
+
+    def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
+        """Adam on the cross-entropy of the head's logits; every normal comes with its twins."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        options = self.options
+        goods = self._shrunk(data.images)
+        twin = self._drawing(goods, data) if data.synthetic is None else self._picking(data)
+        torch.manual_seed(derive(self.seed, "weights"))
+        network = build_network(options)
+        for half in ("early", "late"):
+            load_weights(network[half], options.backbone, options.weights)
+        self.network = network.to(self.device)
+        groups: list[dict[str, Any]] = [
+            {"params": network["late"].parameters()},
+            {"params": network["head"].parameters(), "lr": options.head_learning_rate},
+        ]
+        if options.trained_convolutions is None:
+            groups.append({"params": network["early"].parameters()})
+        optimizer = torch.optim.Adam(groups, options.learning_rate, fused=True)
+        # one thread of the pool is one image: OpenCV's own threads would only compete
+        cv2.setNumThreads(1)
+
+        def step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
+            def twin_of(kind: str, row: int) -> np.ndarray:
+                names = ("synthesis", str(trainer.steps), kind, str(row))
+                return twin(kind, row, generator(self.seed, *names))
+
+            wanted = [(kind, row) for kind in options.kinds for row in rows.tolist()]
+            twins = pool.map(twin_of, *zip(*wanted, strict=True))
+            pixels = self._pixels(np.stack([*goods[rows.numpy()], *twins]))
+            labels = torch.arange(1 + len(options.kinds)).repeat_interleave(len(rows))
+            labels = labels.to(self.device)
+            network["neck"].train()
+            network["head"].train()
+            found = self._feature_map(_turned(pixels) if options.turn else pixels)
+            embeddings = network["neck"](found.mean((2, 3)))
+            loss = cross_entropy(network["head"](embeddings, labels), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            network.eval()
+            with torch.no_grad():
+                right = (network["head"](embeddings).argmax(1) == labels).float().mean()
+            return {"loss": loss.detach(), "accuracy": right}
+
+        trainer = Trainer(
+            "metric_learning",
+            options,
+            self.seed,
+            {"network": network},
+            {"adam": optimizer},
+            checkpoint,
+        )
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            training = trainer.run(
+                step, count=len(goods), batch_size=options.batch_size, epochs=options.epochs
+            )
+        embeddings, total = [], torch.zeros((), device=self.device)
+        for part in data.chunks(AT_ONCE):
+            found = self._seen(part.images)
+            embeddings.append(_embeddings(found))
+            total = total + found.sum(0)
+        self.typical = total / len(data)
+        self._remember(torch.cat(embeddings))
+        return training
+
+    def _drawing(self, goods: np.ndarray, data: Data) -> Twin:
+        """Twins drawn anew, at the network's size: resizing each would take as long again."""
+        assert data.object_masks is not None
+        masks = [_resized(mask, goods.shape[1], cv2.INTER_NEAREST) for mask in data.object_masks]
+        sources = Sources(goods, np.stack(masks))
+        sets = {
+            kind: SyntheticSet(recipes=[getattr(self.options, kind)]) for kind in self.options.kinds
+        }
+
+        def draw(kind: str, row: int, rng: np.random.Generator) -> np.ndarray:
+            try:
+                return draw_one(sources, row, sets[kind], rng)[0]
+            except InvisibleError as error:
+                raise FlawlineError(f"metric_learning, training image {row}: {error}") from None
+
+        return draw
+
+    def _picking(self, data: Data) -> Twin:
+        """Twins from the set: of the same training image where there are any."""
+        assert data.synthetic is not None
+        kinds = np.array(data.synthetic.kinds)
+        if missing := [kind for kind in self.options.kinds if kind not in kinds]:
+            raise FlawlineError(
+                f"metric_learning: the synthetic set {self.options.synthetic!r} has no image with "
+                f"a {missing[0]} alone, which classes {self.options.classes} needs; it has "
+                f"{', '.join(sorted(set(kinds))) or 'none'}. Add {{recipe: {missing[0]}}} to its "
+                "recipes with `combine: one_of`, or leave `synthetic` out to draw anew."
+            )
+        made = self._shrunk(data.synthetic.images)
+
+        def pick(kind: str, row: int, rng: np.random.Generator) -> np.ndarray:
+            rows = np.flatnonzero(kinds == kind)
+            own = rows[rows % len(data) == row]
+            return made[rng.choice(own if len(own) else rows)]
+
+        return pick
+
+    def _shrunk(self, images: np.ndarray | None) -> np.ndarray:
+        """Images at the network's size, uint8 (N, S, S, 3)."""
+        assert images is not None
+        side = self.options.network_size
+        return np.stack([_resized(image, side, cv2.INTER_AREA) for image in images])
+
+    def _pixels(self, images: np.ndarray) -> "torch.Tensor":
+        """As the network takes them: float32 (N, 3, S, S), as channels_last in memory."""
+        import torch
+
+        from flawline.features.extraction import IMAGENET_MEAN, IMAGENET_STD
+
+        mean, std = (
+            255 * torch.tensor(levels, device=self.device)[:, None, None]
+            for levels in (IMAGENET_MEAN, IMAGENET_STD)
+        )
+        return (to_tensor(images, self.device).permute(0, 3, 1, 2) - mean) / std
+
+    def _feature_map(self, pixels: "torch.Tensor") -> "torch.Tensor":
+        """The last one, float32 (N, D, h, w)."""
+        import torch
+
+        trained = torch.is_grad_enabled() and self.options.trained_convolutions is None
+        with autocast(self.device, inference_precision(self.device, "auto")):
+            with torch.set_grad_enabled(trained):
+                early = self.network["early"](pixels)
+            return self.network["late"](*early).float()
+
+    def _remember(self, memory: "torch.Tensor") -> None:
+        self.memory = memory
+        if self.options.score_by == "local_outlier_factor":
+            from sklearn.neighbors import LocalOutlierFactor
+
+            count = min(self.options.neighbours or NEIGHBOURS, len(memory) - 1)
+            self.factor = LocalOutlierFactor(n_neighbors=count, novelty=True)
+            self.factor.fit(memory.cpu().numpy())
+
+    def _distances(self, embeddings: "torch.Tensor") -> np.ndarray:
+        if self.options.score_by == "local_outlier_factor":
+            return -self.factor.score_samples(embeddings.cpu().numpy()).astype(np.float32)
+        return (1 - (embeddings @ self.memory.T).amax(1)).cpu().numpy()
+
+    def _seen(self, images: np.ndarray | None) -> "torch.Tensor":
+        """Feature maps of prepared images, at most AT_ONCE, whose average is the embedding.
+
+        The neck, linear once it is trained, comes before averaging here, for the sake of the maps.
+        """
+        import torch
+
+        with torch.no_grad():
+            found = self._feature_map(self._pixels(self._shrunk(images))).permute(0, 2, 3, 1)
+            cells = self.network["neck"](found.flatten(0, 2))
+        return cells.reshape(found.shape).permute(0, 3, 1, 2)
+
+    def score(self, data: Data) -> Scores:
+        """Distance to memory for the image, the maximum over anomalous classes for the map."""
+        scores, maps = [], []
+        for part in data.chunks(AT_ONCE):
+            found = self._seen(part.images)
+            scores.append(self._distances(_embeddings(found)))
+            maps.append(self._explained(found, data.image_size).max(1))
+        return Scores(np.concatenate(scores), np.concatenate(maps).astype(np.float16))
+
+    def pictures(self, data: Data) -> dict[str, np.ndarray]:
+        """The maps of the anomalous classes, all on one scale."""
+        parts = [
+            self._explained(self._seen(part.images), data.image_size)
+            for part in data.chunks(AT_ONCE)
+        ]
+        return dict(zip(self.options.kinds, np.concatenate(parts).swapaxes(0, 1), strict=True))
+
+    def _explained(self, feature_maps: "torch.Tensor", image_size: int) -> np.ndarray:
+        """Grad-CAM of the anomalous classes: float32 (N, C - 1, S, S).
+
+        What every normal shows in its place, at the border above all, is taken off first.
+        """
+        from flawline.detectors.grad_cam import grad_cam
+
+        head: Any = self.network["head"]
+
+        def class_scores(found: "torch.Tensor") -> "torch.Tensor":
+            along = head.projections(found.mean((2, 3)))
+            return along - along[:, :1]  # against normal
+
+        cells = grad_cam(feature_maps - self.typical, class_scores)[:, 1:].cpu().numpy()
+        maps = [smooth_maps(cell, image_size, self.options.smoothing) for cell in cells]
+        return np.stack(maps)
+
+    def state(self) -> dict[str, "torch.Tensor"]:
+        """All weights, the frozen ones too, and what is remembered of the training normals."""
+        weights = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        return {"memory": self.memory, "typical": self.typical, **weights}
+
+    def restore(self, state: dict[str, "torch.Tensor"]) -> None:
+        """Rebuild the network and take its weights."""
+        self._remember(state.pop("memory"))
+        self.typical = state.pop("typical")
+        self.network = build_network(self.options).to(self.device)
+        self.network.load_state_dict(
+            {name.removeprefix("network."): value for name, value in state.items()}
+        )
+
+
+def _resized(image: np.ndarray, side: int, interpolation: int) -> np.ndarray:
+    return cv2.resize(np.ascontiguousarray(image), (side, side), interpolation=interpolation)
+
+
+def _embeddings(feature_map: "torch.Tensor") -> "torch.Tensor":
+    """Averages of feature maps (N, D, h, w), each row of length 1."""
+    from torch.nn.functional import normalize
+
+    return normalize(feature_map.mean((2, 3)), dim=1)
+
+
+def _turned(pixels: "torch.Tensor") -> "torch.Tensor":
+    """Each image in one of the eight positions of a square, drawn by lot."""
+    import torch
+
+    positions = torch.randint(8, (len(pixels),)).tolist()
+    turned = [image.rot90(p % 4, (1, 2)) for image, p in zip(pixels, positions, strict=True)]
+    turned = [im.flip(2) if p > 3 else im for im, p in zip(turned, positions, strict=True)]
+    return torch.stack(turned).contiguous(memory_format=torch.channels_last)
