@@ -1,10 +1,40 @@
 """The first rules that see test labels and masks."""
 
 
+rule near_duplicates:
+    input:
+        train=f"{PROTOCOL}/train/images.npy",
+        calibration=lambda wildcards: (
+            [] if wildcards.category in CROSS else f"{PROTOCOL}/calibration/images.npy"
+        ),
+        test=f"{PROTOCOL}/test/images.npy",
+    output:
+        f"{PROTOCOL}/near_duplicates.csv",
+    log:
+        f"{LOGS}/near_duplicates/{{category}}.{{protocol}}.log",
+    benchmark:
+        f"{BENCHMARKS}/near_duplicates/{{category}}.{{protocol}}.tsv"
+    conda:
+        "../envs/flawline.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        code=code("near_duplicates.py"),
+    message:
+        "Looking for near-duplicates across the subsets of {wildcards.category}"
+    script:
+        "../scripts/near_duplicates.py"
+
+
 rule evaluate:
     input:
         labels=f"{PROTOCOL}/test/labels.csv",
         masks=f"{PROTOCOL}/test/masks.npy",
+        split=f"{PROTOCOL}/split.csv",
+        near_duplicates=f"{PROTOCOL}/near_duplicates.csv",
+        train=f"{DETECTOR}/train/scores.csv",
         calibration=f"{DETECTOR}/calibration/scores.csv",
         scores=f"{DETECTOR}/test/scores.csv",
         maps=f"{DETECTOR}/test/anomaly_maps.npy",
@@ -25,6 +55,8 @@ rule evaluate:
         runtime=20,
     params:
         method=lambda wildcards: detector_options(wildcards).method,
+        boundary=lambda wildcards: METHODS[detector_options(wildcards).method].boundary,
+        options=plain(CONFIG.evaluation),
         code=code("evaluate.py"),
     message:
         "Evaluating {wildcards.detector} (seed {wildcards.seed}) on {wildcards.category}"
@@ -34,7 +66,8 @@ rule evaluate:
 
 rule compare:
     input:
-        runs("metrics.json"),
+        metrics=runs("metrics.json"),
+        predictions=runs("predictions.csv"),
     output:
         runs=report(
             f"{RESULTS}/comparison/runs.csv",
@@ -55,6 +88,10 @@ rule compare:
             labels={"table": "over categories"},
         ),
         best=f"{RESULTS}/comparison/best.csv",
+        pairwise=f"{RESULTS}/comparison/pairwise.csv",
+        wilcoxon=f"{RESULTS}/comparison/wilcoxon.csv",
+        ranks=f"{RESULTS}/comparison/ranks.csv",
+        configuration=f"{RESULTS}/comparison/configuration.json",
     log:
         f"{LOGS}/compare.log",
     benchmark:
@@ -66,6 +103,7 @@ rule compare:
         mem_mb=1000,
         runtime=10,
     params:
+        configuration=plain(CONFIG),
         code=code("compare.py"),
     message:
         "Comparing detectors"

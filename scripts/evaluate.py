@@ -1,23 +1,41 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]):
+    from flawline.evaluation.checks import check
     from flawline.evaluation.evaluate import evaluate
+    from flawline.evaluation.image_metrics import decision_metrics
+    from flawline.evaluation.thresholds import costs_of
     from flawline.files import read_array, read_json, read_table, write_json, write_table
 
+    names = snakemake.wildcards
     labels = read_table(snakemake.input.labels)
     scores = read_table(snakemake.input.scores)["score"].to_numpy()
-    calibration = read_table(snakemake.input.calibration)
+    calibration, train = read_table(snakemake.input.calibration), read_table(snakemake.input.train)
     threshold = read_json(snakemake.input.threshold)
+    costs, assumed = costs_of(threshold)
     found = evaluate(
         labels,
         scores,
         threshold["value"],
         read_array(snakemake.input.maps),
         read_array(snakemake.input.masks),
+        costs=costs,
+        seed=int(names.seed),
+        category=names.category,
+        **snakemake.params.options,
     )
-    found["counts"]["calibration"] = len(calibration)
-    found |= dict(snakemake.wildcards) | {"seed": int(snakemake.wildcards.seed)}
-    found["method"] = snakemake.params.method
+    if found["risk"]:
+        found["risk"]["assumed"] = assumed
+    if (boundary := snakemake.params.boundary) is not None:
+        found["at_boundary"] = decision_metrics(labels["label"].to_numpy(), scores > boundary)
+    found["counts"] |= {"calibration": len(calibration), "train": len(train)}
+    found["checks"] = check(
+        read_table(snakemake.input.split),
+        {"train": train, "calibration": calibration},
+        scores[labels["label"] == 0],
+        read_table(snakemake.input.near_duplicates),
+    )
+    found |= dict(names) | {"seed": int(names.seed), "method": snakemake.params.method}
     found["threshold"] = threshold
     found["provenance"] = read_json(snakemake.input.model)["provenance"]
     write_json(snakemake.output.metrics, found)

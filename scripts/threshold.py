@@ -5,4 +5,5 @@ with logged(snakemake.log[0]):
     from flawline.files import read_table, write_json
 
     scores = read_table(snakemake.input[0])["score"].to_numpy()
-    write_json(snakemake.output[0], choose_threshold(scores, **snakemake.params.options))
+    found = choose_threshold(scores, folds=snakemake.params.folds, **snakemake.params.options)
+    write_json(snakemake.output[0], found)

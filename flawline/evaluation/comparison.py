@@ -1,6 +1,18 @@
-"""Tables over categories, detectors and seeds."""
+"""Tables over categories, detectors and seeds. Protocols are never ranked together."""
 
+from collections.abc import Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flawline.evaluation.uncertainty import (
+    critical_difference,
+    delong,
+    holm,
+    mean_ranks,
+    wilcoxon,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -8,7 +20,13 @@ if TYPE_CHECKING:
 FIGURES = {
     "image_auroc": ("image", "auroc"),
     "image_average_precision": ("image", "average_precision"),
+    "image_fpr_at_95_tpr": ("image", "fpr_at_95_tpr"),
     "pixel_auroc": ("pixel", "auroc"),
+    "pixel_average_precision": ("pixel", "average_precision"),
+    "pixel_aupro_30": ("pixel", "aupro_30"),
+    "pixel_aupro_05": ("pixel", "aupro_05"),
+    "pixel_aupimo": ("pixel", "aupimo"),
+    "pixel_f1_oracle": ("pixel", "f1_oracle"),
     "accuracy": ("at_threshold", "accuracy"),
     "balanced_accuracy": ("at_threshold", "balanced_accuracy"),
     "precision": ("at_threshold", "precision"),
@@ -16,6 +34,41 @@ FIGURES = {
     "f1": ("at_threshold", "f1"),
     "false_alarm_rate": ("at_threshold", "false_alarm_rate"),
 }
+COMPARED = ("image_auroc", "image_average_precision", "pixel_auroc", "pixel_aupro_30")
+PAIRWISE = (
+    "protocol",
+    "category",
+    "seed",
+    "detector_a",
+    "detector_b",
+    "auroc_a",
+    "auroc_b",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+)
+SIGNED_RANKS = (
+    "protocol",
+    "figure",
+    "detector_a",
+    "detector_b",
+    "categories",
+    "median_difference",
+    "p",
+    "p_holm",
+    "smallest_p",
+)
+RANKS = (
+    "protocol",
+    "figure",
+    "detector",
+    "mean_rank",
+    "categories",
+    "detectors",
+    "critical_difference",
+)
 
 
 def run_table(metrics: list[dict[str, Any]]) -> "pd.DataFrame":
@@ -65,3 +118,98 @@ def best_by_category(runs: "pd.DataFrame") -> "pd.DataFrame":
         best = means.idxmax() if len(means) else ""
         rows.append((category, best, means.max() if len(means) else float("nan")))
     return pd.DataFrame(rows, columns=["category", "detector", "image_auroc"])
+
+
+def pairwise(
+    metrics: Sequence[dict[str, Any]], predictions: Sequence["pd.DataFrame"]
+) -> "pd.DataFrame":
+    """DeLong's test of every two detectors on the same test images of one category and seed.
+
+    Holm's correction is over the pairs of one protocol, category and seed.
+
+    Parameters
+    ----------
+    metrics : per run, keys protocol, category, detector, seed and bootstrap.
+    predictions : per run, columns image_id, label and score.
+
+    Returns
+    -------
+    Columns `PAIRWISE`; no rows where a class has fewer than two images.
+    """
+    import pandas as pd
+
+    groups: dict[tuple[str, str, int], dict[str, tuple[float, pd.DataFrame]]] = {}
+    for run, table in zip(metrics, predictions, strict=True):
+        key = run["protocol"], run["category"], run["seed"]
+        confidence = run["bootstrap"]["confidence"]
+        groups.setdefault(key, {})[run["detector"]] = confidence, table
+    rows = []
+    for key, detectors in sorted(groups.items()):
+        tests = []
+        for a, b in combinations(sorted(detectors), 2):
+            confidence, table = detectors[a]
+            other = detectors[b][1]
+            labels = table["label"].to_numpy()
+            if not (table["image_id"] == other["image_id"]).all():
+                raise ValueError(f"{', '.join(map(str, key))}: {a} and {b} have other test images")
+            if min((labels == 0).sum(), (labels == 1).sum()) >= 2:
+                found = delong(
+                    labels, table["score"].to_numpy(), other["score"].to_numpy(), confidence
+                )
+                tests.append((a, b, *vars(found).values()))
+        adjusted = holm(np.array([test[-1] for test in tests]))
+        rows += [(*key, *test, p) for test, p in zip(tests, adjusted, strict=True)]
+    return pd.DataFrame(rows, columns=list(PAIRWISE))
+
+
+def signed_ranks(runs: "pd.DataFrame") -> "pd.DataFrame":
+    """Wilcoxon's test of every two detectors over categories, on means over seeds.
+
+    Holm's correction is over the pairs of one protocol and figure. `smallest_p` is the least that
+    so many categories can give: above 0.05 there are too few of them to tell anything.
+    """
+    import pandas as pd
+
+    rows = []
+    for protocol, figure, table in _by_category(runs):
+        tests = []
+        for a, b in combinations(table.columns, 2):
+            both = table[[a, b]].dropna()
+            if len(both):
+                x, y = both[a].to_numpy(), both[b].to_numpy()
+                tests.append((a, b, len(both), float(np.median(x - y)), wilcoxon(x, y)))
+        adjusted = holm(np.array([test[-1] for test in tests]))
+        rows += [
+            (protocol, figure, *test, p, 2.0 ** (1 - test[2]))
+            for test, p in zip(tests, adjusted, strict=True)
+        ]
+    return pd.DataFrame(rows, columns=list(SIGNED_RANKS))
+
+
+def ranks(runs: "pd.DataFrame") -> "pd.DataFrame":
+    """Mean ranks over the categories where all detectors were measured, and how far is far."""
+    import pandas as pd
+
+    rows = []
+    for protocol, figure, table in _by_category(runs):
+        complete = table.dropna()
+        if len(complete) and len(table.columns) > 1:
+            shape = len(complete), len(table.columns)
+            apart = critical_difference(shape[1], shape[0])
+            means = mean_ranks(complete.to_numpy())
+            order = np.argsort(means, kind="stable")
+            rows += [(protocol, figure, table.columns[i], means[i], *shape, apart) for i in order]
+    return pd.DataFrame(rows, columns=list(RANKS))
+
+
+def _by_category(runs: "pd.DataFrame") -> list[tuple[str, str, "pd.DataFrame"]]:
+    """Per protocol and figure: means over seeds, one row per category, one column per detector."""
+    return [
+        (
+            str(protocol),
+            figure,
+            found.pivot_table(figure, "category", "detector", aggfunc="mean", dropna=False),
+        )
+        for protocol, found in runs.groupby("protocol")
+        for figure in COMPARED
+    ]

@@ -1,16 +1,62 @@
 """All figures of one detector on one category's test subset."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flawline.evaluation.image_metrics import decision_metrics, ranking_metrics
-from flawline.evaluation.pixel_metrics import PixelCounts, count_pixels, pixel_auroc
+from flawline.evaluation import uncertainty
+from flawline.evaluation.curves import best_f1, from_above
+from flawline.evaluation.image_metrics import (
+    count_scores,
+    decision_metrics,
+    oracle_f1,
+    ranking_metrics,
+    risk_curve,
+)
+from flawline.evaluation.pixel_metrics import (
+    PIMO_RANGE,
+    PRO_LIMITS,
+    PixelCounts,
+    bin_edges,
+    count_pixels,
+    enough_for_pimo,
+    pixel_metrics,
+    total,
+    value_of,
+)
+from flawline.seeding import generator
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NOTHING = "no defective test images: nothing to evaluate"
+FEW_PIXELS = "too few pixels in good test images for false-positive rates as low as AUPIMO's"
+POINTS = 200
+
+
+@dataclass(frozen=True)
+class _TestSubset:
+    """The test subset and how it is measured.
+
+    Attributes
+    ----------
+    truth : int (N,), 1 = defective. types : str (N,), `good` or the defect type.
+    scores : float (N,).
+    counts : pixels by defect type and of `good`; only images whose mask is known.
+    images : binned pixel counts by row, of the same images.
+    """
+
+    truth: np.ndarray
+    types: np.ndarray
+    scores: np.ndarray
+    threshold: float
+    counts: dict[str, PixelCounts]
+    images: dict[int, PixelCounts]
+    resamples: int
+    confidence: float
+    seed: int
+    category: str
 
 
 def evaluate(
@@ -19,6 +65,12 @@ def evaluate(
     threshold: float,
     anomaly_maps: np.ndarray,
     masks: np.ndarray,
+    *,
+    costs: dict[str, float],
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    category: str = "",
 ) -> dict[str, Any]:
     """Image and pixel figures, overall and by defect type (its images against all goods).
 
@@ -29,62 +81,225 @@ def evaluate(
     threshold : images scoring above it are called defective.
     anomaly_maps : float16 (N, S, S).
     masks : uint8 (N, S, S).
+    costs : miss, false_alarm and defect_rate of the risk curve.
+    resamples, confidence : of the bootstrap intervals.
+    seed, category : what the resamples derive from.
 
     Returns
     -------
     Nested dictionary; a figure that the data do not allow is None, and `note` says why.
     """
     truth = labels["label"].to_numpy()
-    types = labels["defect_type"].to_numpy()
-    counts = _counts_by_type(labels, anomaly_maps, masks)
-    return {
-        "counts": {"test_good": int((truth == 0).sum()), "test_defective": int(truth.sum())},
-        "image": ranking_metrics(truth, scores),
-        "at_threshold": decision_metrics(truth, scores > threshold),
-        "pixel": _pixel(counts, list(counts)),
-        "by_defect_type": {
-            str(kind): _one_type(truth, types, kind, scores, threshold, counts)
-            for kind in sorted(set(types[truth == 1]))
+    types = np.where(truth == 1, labels["defect_type"].astype(str), "good")
+    rows = np.flatnonzero((truth == 0) | (labels["has_mask"].to_numpy() == 1))
+    counts = _counts_by_type(types, rows, anomaly_maps, masks)
+    images = _binned(counts, rows, anomaly_maps, masks) if truth[rows].any() else {}
+    test = _TestSubset(
+        truth,
+        types,
+        np.asarray(scores, float),
+        threshold,
+        counts,
+        images,
+        resamples,
+        confidence,
+        seed,
+        category,
+    )
+    found = _measure(test, np.ones(len(truth), bool), "all")
+    if found["pixel"] and found["pixel"]["aupimo"] is None:
+        found["pixel"]["aupimo_note"] = FEW_PIXELS
+    risk, best = _risk(truth, test.scores, threshold, costs)
+    found["oracle"] |= best
+    return found | {
+        "counts": {
+            "test_good": int((truth == 0).sum()),
+            "test_defective": int(truth.sum()),
+            "masked": int(truth[rows].sum()),
         },
+        "bootstrap": {"resamples": resamples, "confidence": confidence},
+        "by_defect_type": {
+            str(kind): _one_type(test, kind) for kind in sorted(set(types[truth == 1]))
+        },
+        "curves": _image_curves(truth, test.scores) | _pixel_curves(counts),
+        "risk": risk,
         "note": None if truth.any() else NOTHING,
     }
 
 
-def _one_type(
-    truth: np.ndarray,
-    types: np.ndarray,
-    kind: str,
-    scores: np.ndarray,
-    threshold: float,
-    counts: dict[str, PixelCounts],
-) -> dict[str, Any]:
-    of_type = (types == kind) & (truth == 1)
-    chosen = of_type | (truth == 0)
-    pixel = _pixel(counts, ["good", kind]) if kind in counts else None
+def _measure(test: _TestSubset, chosen: np.ndarray, name: str) -> dict[str, Any]:
+    """The figures of some of the test images and their intervals."""
+    truth, scores = test.truth[chosen], test.scores[chosen]
+    both = len(np.unique(truth)) == 2
+    rng = generator(test.seed, test.category, "bootstrap", name)
+    f1, f1_threshold = oracle_f1(truth, scores)
+    if both:
+        weights = uncertainty.resamples(truth, test.resamples, rng)
+        intervals = uncertainty.image_intervals(
+            truth, scores, test.threshold, weights, test.confidence
+        )
+    else:
+        intervals = uncertainty.proportion_intervals(truth, scores, test.threshold, test.confidence)
+    pixel, best, pixel_intervals = _pixel(test, chosen, rng)
     return {
-        "n": int(of_type.sum()),
-        "image_auroc": ranking_metrics(truth[chosen], scores[chosen])["auroc"],
-        "recall": float((scores[of_type] > threshold).mean()),
-        "pixel_auroc": pixel and pixel["auroc"],
+        "image": ranking_metrics(truth, scores),
+        "at_threshold": decision_metrics(truth, scores > test.threshold),
+        "pixel": pixel,
+        "oracle": {"image_f1": f1, "image_f1_threshold": f1_threshold} | best,
+        "intervals": {
+            key: list(interval) for key, interval in (intervals | pixel_intervals).items()
+        },
     }
 
 
-def _pixel(counts: dict[str, PixelCounts], kinds: list[str]) -> dict[str, float | None] | None:
-    chosen = [counts[kind] for kind in kinds if kind in counts]
-    auroc = pixel_auroc(sum(chosen[1:], chosen[0])) if chosen else None
-    return None if auroc is None else {"auroc": auroc}
+def _pixel(
+    test: _TestSubset, chosen: np.ndarray, rng: np.random.Generator
+) -> tuple[dict[str, Any] | None, dict[str, float | None], dict[str, uncertainty.Interval]]:
+    """Pixel figures, the oracle's, and intervals."""
+    counts = total(
+        test.counts[kind] for kind in np.unique(test.types[chosen]) if kind in test.counts
+    )
+    if counts is None or not counts.defective.any() or not counts.normal.any():
+        return None, {"pixel_f1": None, "pixel_f1_threshold": None}, {}
+    good = test.counts["good"].normal if "good" in test.counts else None
+    figures = pixel_metrics(counts, good)
+    f1, lowest = best_f1(counts.normal, counts.defective)
+    rows = [row for row in np.flatnonzero(chosen).tolist() if row in test.images]
+    truth = test.truth[rows]
+    intervals = uncertainty.pixel_intervals(
+        [test.images[row] for row in rows],
+        uncertainty.resamples(truth, test.resamples, rng),
+        None if figures["aupimo"] is None else truth == 0,
+        figures,
+        test.confidence,
+    )
+    best: dict[str, float | None] = {
+        "pixel_f1": float(f1),
+        "pixel_f1_threshold": value_of(int(lowest)),
+    }
+    named = {f"pixel.{name}": interval for name, interval in intervals.items()}
+    return figures | {"regions": counts.regions}, best, named
+
+
+def _one_type(test: _TestSubset, kind: str) -> dict[str, Any]:
+    of_type = test.types == kind
+    found = _measure(test, of_type | (test.truth == 0), kind)
+    return found | {
+        "n": int(of_type.sum()),
+        "image_auroc": found["image"]["auroc"],
+        "recall": found["at_threshold"]["recall"],
+        "pixel_auroc": found["pixel"] and found["pixel"]["auroc"],
+    }
 
 
 def _counts_by_type(
-    labels: "pd.DataFrame", anomaly_maps: np.ndarray, masks: np.ndarray
+    types: np.ndarray, rows: np.ndarray, anomaly_maps: np.ndarray, masks: np.ndarray
 ) -> dict[str, PixelCounts]:
-    """Pixel counts of goods and of each defect type; defective images without a mask stay out."""
     counts: dict[str, PixelCounts] = {}
-    for row, (kind, label, has_mask) in enumerate(
-        zip(labels["defect_type"], labels["label"], labels["has_mask"], strict=True)
-    ):
-        if has_mask or not label:
-            found = count_pixels(anomaly_maps[row], masks[row])
-            kind = kind if label else "good"
-            counts[kind] = counts[kind] + found if kind in counts else found
+    for row in rows:
+        kind, found = str(types[row]), count_pixels(anomaly_maps[row], masks[row])
+        counts[kind] = counts[kind] + found if kind in counts else found
     return counts
+
+
+def _binned(
+    counts: dict[str, PixelCounts], rows: np.ndarray, anomaly_maps: np.ndarray, masks: np.ndarray
+) -> dict[int, PixelCounts]:
+    # counting twice takes less than keeping 65,536 counts of every image
+    whole = total(counts.values())
+    if whole is None:
+        return {}
+    edges = bin_edges(whole, counts["good"].normal if "good" in counts else None)
+    return {row: count_pixels(anomaly_maps[row], masks[row]).binned(edges) for row in rows.tolist()}
+
+
+def _risk(
+    truth: np.ndarray, scores: np.ndarray, threshold: float, costs: dict[str, float]
+) -> tuple[dict[str, Any] | None, dict[str, float | None]]:
+    """Realised cost per part by threshold, and the oracle's least one."""
+    if len(np.unique(truth)) < 2:
+        return None, {"risk": None, "risk_threshold": None}
+    values = np.unique(scores)
+    # just below the lowest score everything is called defective
+    thresholds = np.concatenate([[np.nextafter(values[0], -np.inf)], values])
+    risk = risk_curve(truth, scores, thresholds, **costs)
+    best = int(risk.argmin())
+    shown = np.unique(np.linspace(0, len(thresholds) - 1, POINTS + 1).round().astype(int))
+    rate = costs["defect_rate"]
+    return (
+        costs
+        | {
+            "at_threshold": float(risk_curve(truth, scores, np.array([threshold]), **costs)[0]),
+            "call_none": rate * costs["miss"],
+            "call_all": (1 - rate) * costs["false_alarm"],
+            "threshold": thresholds[shown].tolist(),
+            "risk": risk[shown].tolist(),
+        },
+        {"risk": float(risk[best]), "risk_threshold": float(thresholds[best])},
+    )
+
+
+def _image_curves(truth: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    if len(np.unique(truth)) < 2:
+        return {"roc": None, "pr": None}
+    good, defective, values = count_scores(truth, scores)
+    fpr, tpr = _rate(good), _rate(defective)
+    kept = _thinned(fpr, tpr)
+    thresholds = [*values[::-1].tolist(), None]
+    return {
+        "roc": {
+            "fpr": fpr[kept].tolist(),
+            "tpr": tpr[kept].tolist(),
+            "threshold": [thresholds[place] for place in kept],
+        },
+        "pr": _precision_recall(good, defective),
+    }
+
+
+def _pixel_curves(counts: dict[str, PixelCounts]) -> dict[str, Any]:
+    whole = total(counts.values())
+    if whole is None or not whole.defective.any() or not whole.normal.any():
+        return dict.fromkeys(("pixel_roc", "pixel_pr", "pro", "pimo"))
+    fpr, tpr = _rate(whole.normal), _rate(whole.defective)
+    overlap = np.concatenate([[0], from_above(whole.overlap)]) / whole.regions
+    kept = _thinned(fpr, tpr)
+    limit = max(PRO_LIMITS.values())
+    end = int(np.searchsorted(fpr, limit, side="right"))
+    inside = _thinned(fpr[:end], overlap[:end])
+    found: dict[str, Any] = {
+        "pixel_roc": {"fpr": fpr[kept].tolist(), "tpr": tpr[kept].tolist()},
+        "pixel_pr": _precision_recall(whole.normal, whole.defective),
+        "pro": {
+            "fpr": [*fpr[inside].tolist(), limit],
+            "overlap": [*overlap[inside].tolist(), float(np.interp(limit, fpr, overlap))],
+        },
+        "pimo": None,
+    }
+    if "good" in counts and enough_for_pimo(counts["good"].normal):
+        low, high = PIMO_RANGE
+        rates = np.geomspace(low, high, 51)
+        recall = np.concatenate([[0], from_above(whole.recall)]) / whole.masks
+        known = np.log(np.maximum(_rate(counts["good"].normal), low))
+        recalls = np.interp(np.log(rates), known, recall)
+        found["pimo"] = {"fpr": rates.tolist(), "recall": recalls.tolist()}
+    return found
+
+
+def _precision_recall(normal: np.ndarray, defective: np.ndarray) -> dict[str, list[float]]:
+    hits, alarms = from_above(defective), from_above(normal)
+    some = hits + alarms > 0
+    precision, recall = hits[some] / (hits + alarms)[some], hits[some] / hits[-1]
+    kept = _thinned(recall, precision)
+    return {"recall": recall[kept].tolist(), "precision": precision[kept].tolist()}
+
+
+def _rate(counts: np.ndarray) -> np.ndarray:
+    above = from_above(counts)
+    return np.concatenate([[0], above]) / above[-1]
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Indices of at most `POINTS` + 1 points, evenly along the curve, its ends included."""
+    length = np.concatenate([[0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
+    kept = np.searchsorted(length, np.linspace(0, length[-1], POINTS))
+    return np.unique(np.append(kept, len(x) - 1))

@@ -3,22 +3,53 @@
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
+
+from flawline.evaluation.curves import auroc, average_precision, best_f1, fpr_at_tpr
+
+RANKING = ("auroc", "average_precision", "fpr_at_95_tpr")
+DECISION = (
+    "accuracy",
+    "balanced_accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "false_alarm_rate",
+)
 
 
-def ranking_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float | None]:
-    """Area under the ROC curve and average precision; None where a class is absent.
+def count_scores(
+    labels: np.ndarray, scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Good and defective images of each distinct score.
 
     Parameters
     ----------
     labels : int (N,), 1 = defective.
     scores : float (N,), higher is more anomalous.
+
+    Returns
+    -------
+    good, defective : int (V,), values : float (V,), ascending.
     """
+    values, place = np.unique(scores, return_inverse=True)
+    defective = np.bincount(place[labels == 1], minlength=len(values))
+    return np.bincount(place, minlength=len(values)) - defective, defective, values
+
+
+def ranking_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float | None]:
+    """Figures that need no threshold; None where a class is absent."""
     if len(np.unique(labels)) < 2:
-        return {"auroc": None, "average_precision": None}
+        return dict.fromkeys(RANKING)
+    good, defective, _ = count_scores(labels, scores)
+    return {name: float(figure) for name, figure in ranking_figures(good, defective).items()}
+
+
+def ranking_figures(good: np.ndarray, defective: np.ndarray) -> dict[str, np.ndarray]:
+    """`ranking_metrics` of many resamples at once, from counts (..., V)."""
     return {
-        "auroc": float(roc_auc_score(labels, scores)),
-        "average_precision": float(average_precision_score(labels, scores)),
+        "auroc": auroc(good, defective),
+        "average_precision": average_precision(good, defective),
+        "fpr_at_95_tpr": fpr_at_tpr(good, defective, 0.95),
     }
 
 
@@ -33,16 +64,9 @@ def decision_metrics(labels: np.ndarray, decisions: np.ndarray) -> dict[str, Any
     defective, called = labels == 1, decisions.astype(bool)
     hit, miss = int((defective & called).sum()), int((defective & ~called).sum())
     alarm, passed = int((~defective & called).sum()), int((~defective & ~called).sum())
-    recall, specificity = _ratio(hit, hit + miss), _ratio(passed, passed + alarm)
+    figures = decision_figures(hit, miss, alarm, passed)
     return {
-        "accuracy": _ratio(hit + passed, len(labels)),
-        "balanced_accuracy": (
-            None if recall is None or specificity is None else (recall + specificity) / 2
-        ),
-        "precision": _ratio(hit, hit + alarm),
-        "recall": recall,
-        "f1": _ratio(2 * hit, 2 * hit + miss + alarm),
-        "false_alarm_rate": _ratio(alarm, alarm + passed),
+        **{name: None if np.isnan(value) else float(value) for name, value in figures.items()},
         "true_positive": hit,
         "false_positive": alarm,
         "true_negative": passed,
@@ -50,5 +74,55 @@ def decision_metrics(labels: np.ndarray, decisions: np.ndarray) -> dict[str, Any
     }
 
 
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+def decision_figures(hit: Any, miss: Any, alarm: Any, passed: Any) -> dict[str, np.ndarray]:
+    """The figures of one confusion matrix or of many; NaN where one is undefined."""
+    recall, specificity = _ratio(hit, hit + miss), _ratio(passed, passed + alarm)
+    return {
+        "accuracy": _ratio(hit + passed, hit + miss + alarm + passed),
+        "balanced_accuracy": (recall + specificity) / 2,
+        "precision": _ratio(hit, hit + alarm),
+        "recall": recall,
+        "f1": _ratio(2 * hit, 2 * hit + miss + alarm),
+        "false_alarm_rate": 1 - specificity,
+    }
+
+
+def oracle_f1(labels: np.ndarray, scores: np.ndarray) -> tuple[float | None, float | None]:
+    """The largest F1 that any threshold gives, and one such threshold.
+
+    It is chosen with the labels, so it is no figure that a line can count on.
+    """
+    if len(np.unique(labels)) < 2:
+        return None, None
+    good, defective, values = count_scores(labels, scores)
+    f1, lowest = best_f1(good, defective)
+    below = values[lowest - 1] if lowest else values[0] - 1
+    return float(f1), float(below)
+
+
+def risk_curve(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    thresholds: np.ndarray,
+    miss: float,
+    false_alarm: float,
+    defect_rate: float,
+) -> np.ndarray:
+    """Expected cost per part on the line, had each of the thresholds been used: float (T,).
+
+    Parameters
+    ----------
+    labels : int (N,), both classes present; their ratio in the test subset does not matter.
+    thresholds : float (T,).
+    miss, false_alarm : cost of a defective part that passes, of a good part called defective.
+    defect_rate : part of the parts on the line that is defective.
+    """
+    good, defective = np.sort(scores[labels == 0]), np.sort(scores[labels == 1])
+    missed = np.searchsorted(defective, thresholds, side="right") / len(defective)
+    alarms = 1 - np.searchsorted(good, thresholds, side="right") / len(good)
+    return defect_rate * miss * missed + (1 - defect_rate) * false_alarm * alarms
+
+
+def _ratio(part: Any, whole: Any) -> np.ndarray:
+    whole = np.asarray(whole, float)
+    return np.where(whole == 0, np.nan, part / np.where(whole == 0, 1, whole))

@@ -1,40 +1,276 @@
-"""Decision thresholds, from the anomaly scores of calibration goods alone."""
+"""Decision thresholds, from the anomaly scores of calibration goods alone.
 
-from typing import Any
+An image is called defective if its score is above the threshold. Every promise below supposes that
+the goods on the line are like the calibration goods.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
+
+from flawline.options import Options
 
 CONFIDENCE = 0.95
+MIN_EXCEEDANCES = 10  # fewer leave the shape of a tail to chance; our choice
 
 
-def choose_threshold(scores: np.ndarray, rule: str, **settings: float) -> dict[str, Any]:
-    """A threshold and what it rests on; an image is called defective if its score is above it.
+class MeanStd(Options):
+    """Mean plus k standard deviations of the calibration scores."""
+
+    rule: Literal["mean_std"] = "mean_std"
+    k: float = Field(3.0, ge=0)
+
+
+class Quantile(Options):
+    """A quantile of the calibration scores."""
+
+    rule: Literal["quantile"] = "quantile"
+    q: float = Field(0.95, gt=0, lt=1)
+
+
+class Maximum(Options):
+    """The largest calibration score."""
+
+    rule: Literal["maximum"] = "maximum"
+
+
+class Conformal(Options):
+    """The calibration score whose rank bounds the expected false-alarm rate by alpha."""
+
+    rule: Literal["conformal"] = "conformal"
+    alpha: float = Field(0.05, gt=0, lt=1, description="The false-alarm rate to stay under.")
+
+
+class GeneralizedPareto(Options):
+    """The score that a tail fitted to the largest calibration scores exceeds with a given rate."""
+
+    rule: Literal["generalized_pareto"] = "generalized_pareto"
+    false_alarm_rate: float = Field(0.01, gt=0, lt=1, description="The rate to aim at.")
+    tail: float = Field(
+        0.25, gt=0, le=0.5, description="Part of the calibration scores that is the tail."
+    )
+
+
+class Cost(Options):
+    """The least expected cost, with defects assumed a given distance above the goods."""
+
+    rule: Literal["cost"] = "cost"
+    miss: float = Field(10.0, gt=0, description="Cost of a defective part that passes.")
+    false_alarm: float = Field(1.0, gt=0, description="Cost of a good part called defective.")
+    defect_rate: float = Field(0.05, gt=0, lt=1, description="Part of the parts that is defective.")
+    separation: float = Field(
+        4.0,
+        gt=0,
+        description="Assumed distance of defects from goods, in standard deviations of the goods.",
+    )
+
+
+Threshold = Annotated[
+    MeanStd | Quantile | Maximum | Conformal | GeneralizedPareto | Cost,
+    Field(discriminator="rule"),
+]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A threshold and what it promises.
+
+    Attributes
+    ----------
+    promise : one sentence.
+    false_alarm_bound : the false-alarm rate that the promise bounds; None without a promise.
+    certified : whether n images are enough for what was asked; None if the rule promises nothing.
+    details : further numbers on which it rests.
+    """
+
+    value: float
+    promise: str
+    false_alarm_bound: float | None = None
+    certified: bool | None = None
+    details: dict[str, float | str] = field(default_factory=dict)
+
+
+def choose_threshold(
+    scores: np.ndarray, rule: str, *, folds: int | None = None, **settings: float
+) -> dict[str, Any]:
+    """A threshold and what it rests on.
 
     Parameters
     ----------
-    scores : float (n,), anomaly scores of calibration goods.
-    rule : ``mean_std`` (setting k), ``quantile`` (setting q) or ``maximum``.
+    scores : float (n,), anomaly scores of calibration goods, finite, n > 0.
+    rule : a key of `RULES`.
+    folds : how many models made the scores, each of goods that it did not train on; None if it was
+        the one model that the threshold is for. Other models' scores promise nothing strictly.
+    settings : the options of that rule.
 
     Returns
     -------
-    rule, value, n and the settings. ``maximum`` adds `false_alarm_bound`: with 95 % confidence the
-    false-alarm rate is at most 1 - 0.05^(1/n), as all n goods lie below (rule of the extreme
-    order statistic). The other rules promise nothing, so theirs is None.
+    rule, n, folds, the settings and the fields of `Choice`.
     """
-    bound = None
-    if rule == "mean_std":
-        value = scores.mean() + settings["k"] * scores.std(ddof=1 if len(scores) > 1 else 0)
-    elif rule == "quantile":
-        value = np.quantile(scores, settings["q"])
-    elif rule == "maximum":
-        value = scores.max()
-        bound = 1 - (1 - CONFIDENCE) ** (1 / len(scores))
-    else:
-        raise ValueError(f"threshold rule {rule!r}; expected mean_std, quantile or maximum")
-    return {
-        "rule": rule,
-        "value": float(value),
-        "n": len(scores),
-        "false_alarm_bound": bound,
-        **settings,
-    }
+    if rule not in RULES:
+        raise ValueError(f"threshold rule {rule!r}; expected one of {', '.join(RULES)}")
+    scores = np.sort(np.asarray(scores, float))
+    if not len(scores) or not np.isfinite(scores).all():
+        raise ValueError("a threshold needs calibration scores, all of them finite numbers")
+    chosen = RULES[rule](scores, **settings)
+    if folds and chosen.certified:
+        promise = (
+            f"Approximately, as the scores come from {folds} models that each lack a part of the "
+            f"goods: {chosen.promise[0].lower()}{chosen.promise[1:]}"
+        )
+        chosen = replace(chosen, promise=promise, certified=None)
+    return {"rule": rule, "n": len(scores), "folds": folds, **settings, **vars(chosen)}
+
+
+def costs_of(threshold: Mapping[str, Any]) -> tuple[dict[str, float], bool]:
+    """Costs and defect rate of a threshold's risk curve, and whether they are only assumed."""
+    assumed = threshold["rule"] != "cost"
+    given = Cost().model_dump() if assumed else threshold
+    return {key: given[key] for key in ("miss", "false_alarm", "defect_rate")}, assumed
+
+
+def _mean_std(scores: np.ndarray, k: float) -> Choice:
+    return Choice(
+        float(scores.mean() + k * _deviation(scores)),
+        "Promises nothing: how many goods score above it depends on how their scores spread.",
+    )
+
+
+def _quantile(scores: np.ndarray, q: float) -> Choice:
+    return Choice(
+        float(np.quantile(scores, q)),
+        f"Promises nothing: {_percent(1 - q)} of the {len(scores)} calibration images lie above "
+        "it, but new goods can behave otherwise.",
+    )
+
+
+def _maximum(scores: np.ndarray) -> Choice:
+    bound = 1 - (1 - CONFIDENCE) ** (1 / len(scores))
+    return Choice(
+        float(scores[-1]),
+        f"With {_percent(CONFIDENCE)} confidence at most {_percent(bound)} of goods are called "
+        f"defective, because none of {len(scores)} was.",
+        bound,
+        True,
+    )
+
+
+def _conformal(scores: np.ndarray, alpha: float) -> Choice:
+    """Split conformal prediction (Vovk et al., *Algorithmic Learning in a Random World*, 2005)."""
+    n = len(scores)
+    # rounding errors of 1 - alpha must not cost a rank
+    rank = math.ceil((n + 1) * (1 - alpha) - 1e-9)
+    needed = math.ceil(1 / alpha - 1 - 1e-9)
+    if rank <= n:
+        promise = (
+            f"On average over calibration sets, at most {_percent(alpha)} of goods are called "
+            "defective, however their scores are distributed."
+        )
+        return Choice(float(scores[rank - 1]), promise, alpha, True, {"needed_n": needed})
+    bound = 1 / (n + 1)
+    promise = (
+        f"A false-alarm rate of {_percent(alpha)} is not certifiable with n = {n}: that takes "
+        f"{needed} calibration images. The largest score is used; on average it bounds the rate "
+        f"by {_percent(bound)}."
+    )
+    return Choice(float(scores[-1]), promise, bound, False, {"needed_n": needed})
+
+
+def _generalized_pareto(scores: np.ndarray, false_alarm_rate: float, tail: float) -> Choice:
+    """Peaks over threshold (Pickands, 1975); the fit is by probability-weighted moments.
+
+    Hosking and Wallis (*Technometrics* 29, 1987) recommend them over maximum likelihood below 500
+    exceedances; they need no iteration, so the fit cannot fail to converge.
+    """
+    n = len(scores)
+    count = math.floor(n * tail)
+    start = scores[n - count - 1]
+    excess = scores[n - count :] - start
+    if false_alarm_rate >= tail:
+        value = float(np.quantile(scores, 1 - false_alarm_rate))
+        promise = (
+            f"Promises nothing: {_percent(false_alarm_rate)} lies inside the data, so it is the "
+            f"plain quantile of {n} calibration scores."
+        )
+        return Choice(value, promise, details={"fallback": "quantile"})
+    if count < MIN_EXCEEDANCES or excess[0] == excess[-1]:
+        why = f"{count} scores in the tail" if count < MIN_EXCEEDANCES else "scores that are equal"
+        found = _maximum(scores)
+        promise = f"No tail can be fitted to {why}; the largest score is used. {found.promise}"
+        return Choice(found.value, promise, found.false_alarm_bound, False, {"fallback": "maximum"})
+    shape, scale = _fit_tail(excess)
+    survival = false_alarm_rate * n / count
+    reach = -math.log(survival) if abs(shape) < 1e-9 else (survival**-shape - 1) / shape
+    promise = (
+        f"Aims at a false-alarm rate of {_percent(false_alarm_rate)} by extending the {count} "
+        "largest calibration scores with a generalised Pareto tail; it certifies nothing."
+    )
+    details: dict[str, float | str] = {"exceedances": count, "shape": shape, "scale": scale}
+    return Choice(float(start + scale * reach), promise, details=details)
+
+
+def _fit_tail(excess: np.ndarray) -> tuple[float, float]:
+    """Shape and scale of a generalised Pareto distribution, from ascending exceedances."""
+    n = len(excess)
+    mean = float(excess.mean())
+    weighted = float(np.mean(excess * (n - np.arange(n) - 0.65) / n))
+    shape = 2 - mean / (mean - 2 * weighted)
+    scale = 2 * mean * weighted / (mean - 2 * weighted)
+    return shape, scale
+
+
+def _cost(
+    scores: np.ndarray, miss: float, false_alarm: float, defect_rate: float, separation: float
+) -> Choice:
+    """The optimal criterion of equal-variance signal detection.
+
+    Green and Swets, *Signal Detection Theory and Psychophysics*, 1966, chapter 1: decide for
+    "defective" where the likelihood ratio exceeds the ratio of costs times the odds. Calibration
+    has no defects, so where they score is an assumption: ours is that they are normal like the
+    goods and `separation` standard deviations above them.
+    """
+    ratio = (1 - defect_rate) * false_alarm / (defect_rate * miss)
+    reach = separation / 2 + math.log(ratio) / separation
+    alarm_rate, miss_rate = _above(reach), _above(separation - reach)
+    expected = defect_rate * miss * miss_rate + (1 - defect_rate) * false_alarm * alarm_rate
+    promise = (
+        f"Costs least if defects score {separation:g} standard deviations above goods and both "
+        "are normally distributed; calibration images cannot show whether that is so. Compare it "
+        "with the risk curve of the test images."
+    )
+    return Choice(
+        float(scores.mean() + reach * _deviation(scores)),
+        promise,
+        details={
+            "expected_cost": expected,
+            "miss_rate": miss_rate,
+            "false_alarm_rate": alarm_rate,
+        },
+    )
+
+
+def _above(z: float) -> float:
+    """The chance that a standard normal variable exceeds z."""
+    return math.erfc(z / math.sqrt(2)) / 2
+
+
+def _deviation(scores: np.ndarray) -> float:
+    return float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+RULES: dict[str, Callable[..., Choice]] = {
+    "mean_std": _mean_std,
+    "quantile": _quantile,
+    "maximum": _maximum,
+    "conformal": _conformal,
+    "generalized_pareto": _generalized_pareto,
+    "cost": _cost,
+}

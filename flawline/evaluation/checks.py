@@ -1,0 +1,239 @@
+"""Checks that tell whether the figures can be trusted: drift, contamination, near-duplicates.
+
+None of them sees a label of a defect; none changes a figure.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ALPHA = 0.01
+FAR_OUT = 3.0  # interquartile ranges beyond the quartile (Tukey, Exploratory Data Analysis, 1977)
+FEW = 8  # with fewer scores quartiles and tests say nothing
+SUSPECTS = 10
+HASH_SIZE = 16
+HASH_DISTANCE = 16  # of 256 bits; recompressed, resized or noisy copies differ by up to 12
+THUMBNAIL = 64
+MAX_DIFFERENCE = 1.0  # grey levels; on MVTec AD's bottle the closest two photographs have 1.38
+PAIRS = 20
+
+
+def check(
+    split: "pd.DataFrame",
+    scores: Mapping[str, "pd.DataFrame"],
+    test_good: np.ndarray,
+    pairs: "pd.DataFrame",
+) -> dict[str, Any]:
+    """All checks of one detector on one category.
+
+    Parameters
+    ----------
+    split : columns image_id, label, subset.
+    scores : columns row, score; keys `train` and `calibration`. Where no subset was held back
+        (cross-calibration), the rows of `calibration` are those of `train`.
+    test_good : float (n,), scores of the good test images.
+    pairs : from `near_duplicates`.
+    """
+    of_subset = {
+        str(subset): rows.reset_index(drop=True) for subset, rows in split.groupby("subset")
+    }
+    found, names = {}, {}
+    for subset, table in scores.items():
+        source = of_subset.get(subset, of_subset["train"]).loc[table["row"]]
+        # the supervised protocol trains on defects too
+        good = source["label"].to_numpy() == 0
+        found[subset] = table["score"].to_numpy()[good]
+        names[subset] = source["image_id"].to_numpy()[good]
+    ids = {subset: rows["image_id"].to_numpy() for subset, rows in of_subset.items()}
+    return {
+        "drift": drift(found["calibration"], test_good, found["train"]),
+        "contamination": contamination(found["calibration"], found["train"], names),
+        "near_duplicates": describe_duplicates(pairs, ids),
+    }
+
+
+def drift(calibration: np.ndarray, test_good: np.ndarray, train: np.ndarray) -> dict[str, Any]:
+    """Whether test goods score like the calibration goods that the threshold comes from.
+
+    Parameters
+    ----------
+    calibration, test_good, train : float (n,), scores of good images.
+
+    Returns
+    -------
+    Summaries of the three, `auroc` (chance that a test good scores above a calibration good),
+    `p_value` (two-sample Kolmogorov-Smirnov), `drifted` and a `verdict` in words.
+    """
+    found: dict[str, Any] = {
+        "train": _summary(train),
+        "calibration": _summary(calibration),
+        "test_good": _summary(test_good),
+        "auroc": None,
+        "p_value": None,
+        "drifted": None,
+    }
+    if min(len(calibration), len(test_good)) < FEW:
+        return found | {"verdict": f"Fewer than {FEW} good images in a subset: not tested."}
+    from scipy.stats import ks_2samp
+
+    from flawline.evaluation.image_metrics import ranking_metrics
+
+    labels = np.repeat([0, 1], [len(calibration), len(test_good)])
+    auroc = ranking_metrics(labels, np.concatenate([calibration, test_good]))["auroc"] or 0.0
+    p_value = float(ks_2samp(calibration, test_good).pvalue)
+    if p_value >= ALPHA:
+        verdict = "Test goods score like calibration goods."
+    elif auroc > 0.6:
+        verdict = (
+            "Test goods score higher than calibration goods: expect more false alarms than the "
+            "threshold promises. Look for changed light, pose or material, or defects among them."
+        )
+    elif auroc < 0.4:
+        verdict = (
+            "Test goods score lower than calibration goods: the threshold is higher than it need "
+            "be, so more defects pass."
+        )
+    else:
+        verdict = "Test goods' scores spread differently from those of calibration goods."
+    return found | {
+        "auroc": auroc,
+        "p_value": p_value,
+        "drifted": p_value < ALPHA,
+        "verdict": verdict,
+    }
+
+
+def contamination(
+    calibration: np.ndarray, train: np.ndarray, names: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Whether goods to learn from look defective.
+
+    A detector has learned its training images, so their scores are too low to judge them by: they
+    are only ranked. Calibration images were drawn from the same goods and not learned: those far
+    out among them estimate how many defective images the training subset has.
+
+    Parameters
+    ----------
+    calibration, train : float (n,), scores.
+    names : image names of both, keys `calibration` and `train`.
+    """
+    from flawline.evaluation.uncertainty import clopper_pearson
+
+    low, high = np.quantile(calibration, [0.25, 0.75])
+    limit = float(high + FAR_OUT * (high - low))
+    out = calibration > limit if len(calibration) >= FEW else np.zeros(len(calibration), bool)
+    count, n = int(out.sum()), len(calibration)
+    bound = clopper_pearson(count, n, 0.9)[1]
+    if n < FEW:
+        verdict = f"Fewer than {FEW} calibration images: not tested."
+    elif count:
+        verdict = (
+            f"{count} of {n} calibration images score far out: look at them, and at the training "
+            f"images with the highest scores. Up to {100 * bound:.0f} % of the training images may "
+            "be like that."
+        )
+    else:
+        verdict = (
+            f"None of {n} calibration images scores far out; with 95 % confidence under "
+            f"{100 * bound:.0f} % of the training images would."
+        )
+    return {
+        "calibration_outliers": _highest(calibration, names["calibration"], count),
+        "limit": limit,
+        "rate": count / n,
+        "rate_bound": bound,
+        "train_suspects": _highest(train, names["train"], SUSPECTS),
+        "verdict": verdict,
+    }
+
+
+def near_duplicates(images: Mapping[str, np.ndarray]) -> "pd.DataFrame":
+    """Pairs of images in two subsets that are the same photograph.
+
+    Photographs of one product are all alike, so the criterion is strict: perceptual hashes that
+    differ in few bits propose a pair, and the mean difference of 64-px grey thumbnails must stay
+    under one grey level. It finds copies that were recompressed, resized or slightly noisy; not
+    those that were shifted, turned or lit otherwise.
+
+    Parameters
+    ----------
+    images : uint8 (N, S, S, 3), RGB, per subset.
+
+    Returns
+    -------
+    Columns subset_a, row_a, subset_b, row_b, difference (mean grey levels); most alike first.
+    """
+    import pandas as pd
+
+    prints = {subset: _fingerprints(array) for subset, array in images.items() if len(array)}
+    found = []
+    for i, a in enumerate(prints):
+        for b in list(prints)[i + 1 :]:
+            bits, others = prints[a][0], prints[b][0]
+            distance = bits @ (1 - others.T) + (1 - bits) @ others.T
+            for row_a, row_b in np.argwhere(distance <= HASH_DISTANCE):
+                gap = np.abs(prints[a][1][row_a] - prints[b][1][row_b]).mean()
+                if gap <= MAX_DIFFERENCE:
+                    found.append((a, int(row_a), b, int(row_b), float(gap)))
+    table = pd.DataFrame(found, columns=["subset_a", "row_a", "subset_b", "row_b", "difference"])
+    return table.sort_values(["difference", "row_a", "row_b"], ignore_index=True)
+
+
+def describe_duplicates(pairs: "pd.DataFrame", names: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The pairs by image name, for the report.
+
+    Parameters
+    ----------
+    pairs : from `near_duplicates`.
+    names : image names per subset, in the order of its rows.
+    """
+    shown = [
+        {
+            "subset_a": a,
+            "image_id_a": str(names[a][row_a]),
+            "subset_b": b,
+            "image_id_b": str(names[b][row_b]),
+            "difference": difference,
+        }
+        for a, row_a, b, row_b, difference in pairs.head(PAIRS).to_dict("split")["data"]
+    ]
+    verdict = (
+        f"{len(pairs)} pairs of images in different subsets are the same photograph: figures on "
+        "them are too good."
+        if len(pairs)
+        else "No image is in two subsets."
+    )
+    return {"count": len(pairs), "pairs": shown, "verdict": verdict}
+
+
+def _fingerprints(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hash bits, float32 (N, 256), and grey thumbnails, float32 (N, 64, 64)."""
+    import cv2
+    import imagehash
+    from PIL import Image
+
+    bits, thumbnails = [], []
+    for image in images:
+        grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
+        bits.append(imagehash.phash(Image.fromarray(grey), hash_size=HASH_SIZE).hash.ravel())
+        size = (THUMBNAIL, THUMBNAIL)
+        thumbnails.append(cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
+    return np.array(bits, np.float32), np.array(thumbnails, np.float32)
+
+
+def _highest(scores: np.ndarray, names: np.ndarray, count: int) -> list[dict[str, Any]]:
+    rows = np.argsort(-scores, kind="stable")[:count]
+    return [{"image_id": str(names[row]), "score": float(scores[row])} for row in rows]
+
+
+def _summary(scores: np.ndarray) -> dict[str, float] | None:
+    if not len(scores):
+        return None
+    quartiles = np.quantile(scores, [0, 0.25, 0.5, 0.75, 1]).tolist()
+    names = ("min", "q25", "median", "q75", "max")
+    mean = float(np.mean(scores))
+    return {"n": len(scores), **dict(zip(names, quartiles, strict=True)), "mean": mean}

@@ -1,0 +1,269 @@
+"""How sure the figures are: bootstrap intervals, paired tests, ranks."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flawline.evaluation.curves import (
+    auroc,
+    average_precision,
+    best_f1,
+    log_area,
+    overlap_area,
+)
+from flawline.evaluation.image_metrics import count_scores, decision_figures, ranking_figures
+from flawline.evaluation.pixel_metrics import PIMO_RANGE, PRO_LIMITS, PixelCounts
+
+CHUNK = 250  # resamples held in memory at once
+Interval = tuple[float, float]
+
+
+def resamples(strata: np.ndarray, times: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each image is drawn, with replacement, within its stratum.
+
+    Parameters
+    ----------
+    strata : (N,), the stratum of each image.
+
+    Returns
+    -------
+    int64 (times, N); the sum over each stratum is its size.
+    """
+    weights = np.zeros((times, len(strata)), np.int64)
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
+        even = np.full(len(members), 1 / len(members))
+        weights[:, members] = rng.multinomial(len(members), even, size=times)
+    return weights
+
+
+def image_intervals(
+    labels: np.ndarray, scores: np.ndarray, threshold: float, weights: np.ndarray, confidence: float
+) -> dict[str, Interval]:
+    """Percentile bootstrap intervals of the image figures, each resample evaluated exactly.
+
+    Recall and false-alarm rate are plain proportions: theirs are Clopper and Pearson's, which stay
+    honest where no error was seen.
+
+    Parameters
+    ----------
+    labels, scores : (N,); 1 = defective. Both classes present.
+    weights : int (B, N), from `resamples`, stratified by label.
+
+    Returns
+    -------
+    Keys `image.<figure>` and `at_threshold.<figure>`; figures without an interval are absent.
+    """
+    _, _, values = count_scores(labels, scores)
+    place = np.searchsorted(values, scores)
+    one_hot = np.zeros((len(scores), len(values)))
+    one_hot[np.arange(len(scores)), place] = 1
+    defective = labels == 1
+    drawn: dict[str, list[np.ndarray]] = {}
+    for part in _chunks(weights):
+        figures = ranking_figures(
+            part[:, ~defective] @ one_hot[~defective], part[:, defective] @ one_hot[defective]
+        )
+        for name, found in figures.items():
+            drawn.setdefault(f"image.{name}", []).append(found)
+    called = scores > threshold
+    cells = (defective & called, defective & ~called, ~defective & called, ~defective & ~called)
+    hit, miss, alarm, passed = (weights[:, cell].sum(axis=1) for cell in cells)
+    for name, found in decision_figures(hit, miss, alarm, passed).items():
+        drawn[f"at_threshold.{name}"] = [found]
+    intervals = _percentiles(drawn, confidence)
+    return intervals | proportion_intervals(labels, scores, threshold, confidence)
+
+
+def proportion_intervals(
+    labels: np.ndarray, scores: np.ndarray, threshold: float, confidence: float
+) -> dict[str, Interval]:
+    """Intervals of recall and false-alarm rate, where there are images to measure them on."""
+    found = {}
+    for name, label in (("recall", 1), ("false_alarm_rate", 0)):
+        chosen = labels == label
+        if chosen.any():
+            called = int((scores[chosen] > threshold).sum())
+            interval = clopper_pearson(called, int(chosen.sum()), confidence)
+            found[f"at_threshold.{name}"] = interval
+    return found
+
+
+def pixel_intervals(
+    images: Sequence[PixelCounts],
+    weights: np.ndarray,
+    good: np.ndarray | None,
+    exact: Mapping[str, float | None],
+    confidence: float,
+) -> dict[str, Interval]:
+    """Bootstrap intervals of the pixel figures; images are drawn, with all their pixels.
+
+    The images' counts are binned to some 1,000 values, which moves a figure by about 0.001; the
+    interval is moved back by the difference between the exact and the binned figure.
+
+    Parameters
+    ----------
+    images : counts per image, all binned with the same edges.
+    weights : int (B, N), from `resamples`.
+    good : bool (N,), the images that AUPIMO's false-positive rate rests on; None for no AUPIMO.
+    exact : the figures to put intervals around; those that are None get none.
+    """
+    stacked = {
+        name: np.stack([getattr(image, name) for image in images]).astype(float)
+        for name in ("normal", "defective", "overlap", "recall")
+    }
+    regions = np.array([image.regions for image in images], float)
+    masks = np.array([image.masks for image in images], float)
+
+    def figures(part: np.ndarray) -> dict[str, np.ndarray]:
+        normal, defective = part @ stacked["normal"], part @ stacked["defective"]
+        found = {
+            "auroc": auroc(normal, defective),
+            "average_precision": average_precision(normal, defective),
+            "f1_oracle": best_f1(normal, defective)[0],
+        }
+        overlap = part @ stacked["overlap"]
+        for name, limit in PRO_LIMITS.items():
+            found[name] = overlap_area(normal, overlap, part @ regions, limit)
+        if good is not None:
+            normal = part[:, good] @ stacked["normal"][good]
+            recall = part @ stacked["recall"]
+            found["aupimo"] = log_area(normal, recall, part @ masks, *PIMO_RANGE)
+        return found
+
+    drawn: dict[str, list[np.ndarray]] = {}
+    for part in _chunks(weights):
+        for name, found in figures(part).items():
+            drawn.setdefault(name, []).append(found)
+    whole = figures(np.ones((1, len(images))))
+    moved = {}
+    for name, (low, high) in _percentiles(drawn, confidence).items():
+        figure = exact.get(name)
+        if figure is not None:
+            shift = figure - float(whole[name][0])
+            moved[name] = (max(0.0, low + shift), min(1.0, high + shift))
+    return moved
+
+
+def clopper_pearson(count: int, n: int, confidence: float) -> Interval:
+    """Exact interval of a proportion, `count` of `n` (Clopper and Pearson, *Biometrika*, 1934)."""
+    from scipy.stats import beta
+
+    tail = (1 - confidence) / 2
+    low = float(beta.ppf(tail, count, n - count + 1)) if count else 0.0
+    high = float(beta.ppf(1 - tail, count + 1, n - count)) if count < n else 1.0
+    return low, high
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two areas under the ROC curve on the same images, and whether they differ."""
+
+    auroc_a: float
+    auroc_b: float
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def delong(
+    labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray, confidence: float = 0.95
+) -> PairedTest:
+    """DeLong's test of two correlated areas under the ROC curve, with midranks.
+
+    Parameters
+    ----------
+    labels : int (N,), 1 = defective; at least two of each class.
+    scores_a, scores_b : float (N,), of the same images.
+
+    References
+    ----------
+    DeLong, DeLong and Clarke-Pearson, *Biometrics* 44, 1988; Sun and Xu, *IEEE Signal Processing
+    Letters* 21, 2014.
+    """
+    from scipy.stats import norm, rankdata
+
+    defective = labels == 1
+    scores = np.stack([scores_a, scores_b]).astype(float)
+    positive, negative = scores[:, defective], scores[:, ~defective]
+    m, n = positive.shape[1], negative.shape[1]
+    ranks = rankdata(scores, axis=1)
+    # the chance that one good image scores below each defective one, and the other way round
+    v_positive = (ranks[:, defective] - rankdata(positive, axis=1)) / n
+    v_negative = 1 - (ranks[:, ~defective] - rankdata(negative, axis=1)) / m
+    areas = v_positive.mean(axis=1)
+    difference = float(areas[0] - areas[1])
+    spread = np.var(np.diff(v_positive, axis=0), ddof=1) / m
+    spread += np.var(np.diff(v_negative, axis=0), ddof=1) / n
+    deviation = math.sqrt(float(spread))
+    reach = float(norm.ppf((1 + confidence) / 2)) * deviation
+    # without any spread there is either no difference or one without doubt
+    z = abs(difference) / deviation if deviation else (math.inf if difference else 0.0)
+    p = float(2 * norm.sf(z))
+    return PairedTest(
+        float(areas[0]), float(areas[1]), difference, difference - reach, difference + reach, p
+    )
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """P-values adjusted for their number (Holm, *Scandinavian Journal of Statistics*, 1979)."""
+    p_values = np.asarray(p_values, float)
+    order = np.argsort(p_values, kind="stable")
+    steps = p_values[order] * (len(p_values) - np.arange(len(p_values)))
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted
+
+
+def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
+    """P-value of the signed-rank test that two detectors differ over categories.
+
+    Parameters
+    ----------
+    a, b : float (C,), one figure per category. Categories without a difference count for neither.
+    """
+    from scipy.stats import wilcoxon as signed_rank
+
+    differences = np.asarray(a, float) - np.asarray(b, float)
+    if not differences.any():
+        return 1.0
+    return float(signed_rank(differences[differences != 0]).pvalue)
+
+
+def mean_ranks(figures: np.ndarray) -> np.ndarray:
+    """Mean rank of each detector over categories, 1 = best; ties share their ranks.
+
+    Parameters
+    ----------
+    figures : float (C, D), higher is better, no NaN.
+    """
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(-np.asarray(figures, float), axis=1).mean(axis=0))
+
+
+def critical_difference(detectors: int, categories: int, alpha: float = 0.05) -> float:
+    """How far mean ranks must lie apart to differ (Nemenyi; Demsar, *JMLR* 7, 2006)."""
+    from scipy.stats import studentized_range
+
+    quantile = float(studentized_range.ppf(1 - alpha, detectors, np.inf)) / math.sqrt(2)
+    return quantile * math.sqrt(detectors * (detectors + 1) / (6 * categories))
+
+
+def _chunks(weights: np.ndarray) -> list[np.ndarray]:
+    return [weights[start : start + CHUNK].astype(float) for start in range(0, len(weights), CHUNK)]
+
+
+def _percentiles(drawn: Mapping[str, list[np.ndarray]], confidence: float) -> dict[str, Interval]:
+    tail = (1 - confidence) / 2
+    found = {}
+    for name, parts in drawn.items():
+        values = np.concatenate(parts)
+        values = values[np.isfinite(values)]
+        if len(values):
+            low, high = np.quantile(values, [tail, 1 - tail])
+            found[name] = (float(low), float(high))
+    return found

@@ -1,0 +1,9 @@
+from flawline.logs import logged
+
+with logged(snakemake.log[0]):
+    from flawline.evaluation.checks import near_duplicates
+    from flawline.files import read_array, write_table
+
+    # where nothing was held back there is no calibration subset
+    images = {subset: read_array(path) for subset, path in snakemake.input.items() if path}
+    write_table(snakemake.output[0], near_duplicates(images))

@@ -1,0 +1,154 @@
+"""Intervals and tests against published examples, exact values and simulations."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binom, norm
+from sklearn.metrics import roc_auc_score
+
+from flawline.evaluation.pixel_metrics import count_pixels, pixel_metrics, total
+from flawline.evaluation.uncertainty import (
+    clopper_pearson,
+    critical_difference,
+    delong,
+    holm,
+    image_intervals,
+    mean_ranks,
+    pixel_intervals,
+    resamples,
+    wilcoxon,
+)
+
+# DeLong, DeLong and Clarke-Pearson (1988): ovarian cancer patients without missing values, as in
+# the manual of SAS/STAT, procedure LOGISTIC. Columns: albumin, total protein, K-G score, benefit.
+OVARIAN = np.fromstring(
+    """
+    3.0 5.8 10 0  3.2 6.3 5 1  3.9 6.8 3 1  2.8 4.8 6 0  3.2 5.8 3 1  0.9 4.0 5 0  2.5 5.7 8 0
+    1.6 5.6 5 1  3.8 5.7 5 1  3.7 6.7 6 1  3.2 5.4 4 1  3.8 6.6 6 1  4.1 6.6 5 1  3.6 5.7 5 1
+    4.3 7.0 4 1  3.6 6.7 4 0  2.3 4.4 6 1  4.2 7.6 4 0  4.0 6.6 6 0  3.5 5.8 6 1  3.8 6.8 7 1
+    3.0 4.7 8 0  4.5 7.4 5 1  3.7 7.4 5 1  3.1 6.6 6 1  4.1 8.2 6 1  4.3 7.0 5 1  4.3 6.5 4 1
+    3.2 5.1 5 1  2.6 4.7 6 1  3.3 6.8 6 0  1.7 4.0 7 0  3.7 6.1 5 1  3.3 6.3 7 1  4.2 7.7 6 1
+    3.5 6.2 5 1  2.9 5.7 9 0  2.1 4.8 7 1  2.8 6.2 8 0  4.0 7.0 7 1  3.3 5.7 6 1  3.7 6.9 5 1
+    3.6 6.6 5 1
+    """,
+    sep=" ",
+).reshape(-1, 4)
+
+
+@pytest.mark.parametrize(
+    ("column", "auroc", "difference", "low", "high", "p"),
+    [
+        (0, 0.7366, 0.0108, -0.1761, 0.1976, 0.9102),
+        (1, 0.6478, -0.0780, -0.2830, 0.1271, 0.4561),
+    ],
+)
+def test_delong_gives_the_published_figures(
+    column: int, auroc: float, difference: float, low: float, high: float, p: float
+) -> None:
+    found = delong(OVARIAN[:, 3], OVARIAN[:, column], 10 - OVARIAN[:, 2])
+    assert found.auroc_a == pytest.approx(auroc, abs=5e-5)
+    assert found.auroc_b == pytest.approx(0.7258, abs=5e-5)
+    assert found.difference == pytest.approx(difference, abs=5e-5)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+    assert found.p == pytest.approx(p, abs=5e-5)
+
+
+def test_delong_finds_no_difference_between_a_detector_and_itself() -> None:
+    rng = np.random.default_rng(0)
+    labels, scores = np.repeat([0, 1], 20), rng.normal(size=40)
+    found = delong(labels, scores, scores)
+    assert (found.difference, found.p) == (0, 1)
+    assert delong(labels, labels, labels * 2).p == 1
+    assert delong(labels, labels, 1 - labels).p == 0
+
+
+def test_resamples_keep_the_size_of_every_stratum() -> None:
+    strata = np.array([0, 1, 1, 0, 1])
+    weights = resamples(strata, 50, np.random.default_rng(0))
+    assert (weights[:, strata == 0].sum(axis=1) == 2).all()
+    assert (weights[:, strata == 1].sum(axis=1) == 3).all()
+
+
+def test_a_resample_is_evaluated_as_if_its_images_were_repeated() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 10)
+    scores = rng.integers(0, 5, 20) + labels
+    weights = resamples(labels, 1, rng)
+    repeated = np.repeat(np.arange(20), weights[0])
+    low, high = image_intervals(labels, scores, 2, weights, 0.95)["image.auroc"]
+    expected = roc_auc_score(labels[repeated], scores[repeated])
+    assert (low, high) == pytest.approx((expected, expected))
+
+
+def test_the_bootstrap_covers_the_true_auroc_about_as_often_as_it_says() -> None:
+    truth = float(norm.cdf(1.2 / math.sqrt(2)))
+    labels = np.repeat([0, 1], [40, 60])
+    covered = 0
+    for run in range(300):
+        rng = np.random.default_rng(run)
+        scores = rng.normal(size=100) + 1.2 * labels
+        weights = resamples(labels, 200, rng)
+        low, high = image_intervals(labels, scores, 0.5, weights, 0.9)["image.auroc"]
+        covered += low <= truth <= high
+    assert 0.84 <= covered / 300 <= 0.95
+
+
+def test_clopper_pearson_never_covers_less_than_it_says() -> None:
+    assert clopper_pearson(0, 20, 0.95) == pytest.approx((0, 0.1684), abs=1e-4)
+    assert clopper_pearson(20, 20, 0.95) == pytest.approx((0.8316, 1), abs=1e-4)
+    intervals = [clopper_pearson(count, 15, 0.9) for count in range(16)]
+    for rate in np.linspace(0.01, 0.99, 33):
+        chances = binom.pmf(np.arange(16), 15, rate)
+        inside = [low <= rate <= high for low, high in intervals]
+        assert chances[inside].sum() >= 0.9
+
+
+def test_pixel_intervals_draw_whole_images() -> None:
+    rng = np.random.default_rng(0)
+    masks = np.zeros((20, 16, 16), np.uint8)
+    masks[8:, 4:8, 4:8] = 1
+    strength = rng.uniform(0, 2, 20)[:, None, None]
+    maps = (rng.normal(size=masks.shape) + strength * masks).astype(np.float16)
+    images = [count_pixels(*pair) for pair in zip(maps, masks, strict=True)]
+    whole = total(images)
+    assert whole is not None
+    exact = pixel_metrics(whole, None)
+    labels = np.repeat([0, 1], [8, 12])
+    weights = resamples(labels, 20, rng)
+    found = pixel_intervals(images, weights, None, exact, 1 - 1e-12)
+    drawn = []
+    for row in weights:
+        repeated = np.repeat(np.arange(20), row)
+        again = total(images[image] for image in repeated)
+        assert again is not None
+        drawn.append(pixel_metrics(again, None)["aupro_30"])
+    assert found["aupro_30"] == pytest.approx((min(drawn), max(drawn)))
+    assert "aupimo" not in found
+    fixed = pixel_intervals(images, np.ones((3, 20)), None, exact, 0.95)
+    for name, (low, high) in fixed.items():
+        assert (low, high) == pytest.approx((exact[name], exact[name])), name
+
+
+def test_holm_steps_down() -> None:
+    # Holm's own scheme: the least p times their number, and so on, never falling
+    assert holm(np.array([0.01, 0.04, 0.03])) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm(np.array([0.9, 0.8])).tolist() == [1, 1]
+    assert len(holm(np.array([]))) == 0
+
+
+def test_signed_ranks_of_a_clear_winner_have_the_least_p_value() -> None:
+    a = np.linspace(0.9, 0.99, 6)
+    assert wilcoxon(a, a - np.linspace(0.01, 0.1, 6)) == pytest.approx(2 / 64)
+    assert wilcoxon(a, a) == 1
+
+
+def test_mean_ranks_share_ties() -> None:
+    figures = np.array([[0.9, 0.8, 0.8], [0.7, 0.9, 0.6]])
+    assert mean_ranks(figures).tolist() == [1.5, 1.75, 2.75]
+
+
+@pytest.mark.parametrize(("detectors", "q"), [(2, 1.960), (3, 2.343), (4, 2.569), (10, 3.164)])
+def test_the_critical_difference_is_that_of_demsars_table(detectors: int, q: float) -> None:
+    expected = q * math.sqrt(detectors * (detectors + 1) / (6 * 15))
+    assert critical_difference(detectors, 15) == pytest.approx(expected, abs=1e-3)
