@@ -1,4 +1,5 @@
-"""Train, score, threshold: nothing here may see test labels, test masks or test scores."""
+"""Train, score, threshold, box: nothing here may see test labels or masks, nor make a choice by test
+scores."""
 
 
 rule train:
@@ -76,8 +77,104 @@ rule threshold:
         runtime=5,
     params:
         options=options("threshold"),
+        folds=lambda wildcards: (
+            CONFIG.of(wildcards.category).calibration.folds
+            if wildcards.category in CROSS
+            else None
+        ),
         code=code("threshold.py"),
     message:
         "Choosing the threshold of {wildcards.detector} for {wildcards.category}"
     script:
         "../scripts/threshold.py"
+
+
+rule boxes:
+    input:
+        sizes=f"{PROTOCOL}/test/sizes.csv",
+        maps=f"{DETECTOR}/test/anomaly_maps.npy",
+        calibration_maps=f"{DETECTOR}/calibration/anomaly_maps.npy",
+    output:
+        f"{DETECTOR}/test/boxes.csv",
+    log:
+        f"{LOGS}/boxes/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/boxes/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
+    conda:
+        "../envs/flawline.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        options=options("boxes"),
+        resize=lambda wildcards: CONFIG.of(wildcards.category).prepare.resize,
+        code=code("boxes.py"),
+    message:
+        "Boxing what {wildcards.detector} (seed {wildcards.seed}) finds on {wildcards.category}"
+    script:
+        "../scripts/boxes.py"
+
+
+# Cross-calibration: the scores of all training goods, each from a model that never saw it.
+use rule train as train_fold with:
+    input:
+        unpack(detector_inputs("train", training=True)),
+        folds=f"{PROTOCOL}/train/folds.csv",
+    output:
+        model=f"{FOLD}/model/model.safetensors",
+        about=f"{FOLD}/model/model.json",
+        log=f"{FOLD}/training.csv",
+    log:
+        f"{LOGS}/train_fold/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{fold}}.log",
+    benchmark:
+        f"{BENCHMARKS}/train_fold/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{fold}}.tsv"
+    message:
+        "Training {wildcards.detector} on {wildcards.category} without fold {wildcards.fold}"
+
+
+use rule score as score_fold with:
+    input:
+        unpack(detector_inputs("train")),
+        folds=f"{PROTOCOL}/train/folds.csv",
+        model=f"{FOLD}/model/model.safetensors",
+        about=f"{FOLD}/model/model.json",
+    output:
+        scores=f"{FOLD}/scores.csv",
+        maps=f"{FOLD}/anomaly_maps.npy",
+    log:
+        f"{LOGS}/score_fold/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{fold}}.log",
+    benchmark:
+        f"{BENCHMARKS}/score_fold/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{fold}}.tsv"
+    message:
+        "Scoring fold {wildcards.fold} of {wildcards.category} with {wildcards.detector}"
+
+
+ruleorder: gather_folds > score
+
+
+rule gather_folds:
+    input:
+        scores=folds("scores.csv"),
+        maps=folds("anomaly_maps.npy"),
+    output:
+        scores=f"{DETECTOR}/calibration/scores.csv",
+        maps=f"{DETECTOR}/calibration/anomaly_maps.npy",
+    log:
+        f"{LOGS}/gather_folds/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/gather_folds/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
+    wildcard_constraints:
+        category=among(CROSS),
+    conda:
+        "../envs/flawline.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code("gather_folds.py"),
+    message:
+        "Gathering the calibration scores of {wildcards.detector} on {wildcards.category}"
+    script:
+        "../scripts/gather_folds.py"

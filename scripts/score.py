@@ -4,13 +4,19 @@ with logged(snakemake.log[0]):
     from pathlib import Path
     from pkgutil import resolve_name
 
+    from flawline.data.split import rows_of
     from flawline.detectors.base import Data
     from flawline.detectors.scoring import score_to_files
     from flawline.devices import choose_device
+    from flawline.files import read_table
 
     device = choose_device(snakemake.resources.gpu, snakemake.threads)
     detector = resolve_name(snakemake.params.detector).load(
         Path(snakemake.input.model).parent, device
     )
-    data = Data.open(snakemake.params.image_size, dict(snakemake.input.items()))
-    score_to_files(detector, data, snakemake.output.scores, snakemake.output.maps)
+    files = dict(snakemake.input.items())
+    rows = None
+    if "folds" in files:
+        rows = rows_of(read_table(files["folds"]), int(snakemake.wildcards.fold))
+    data = Data.open(snakemake.params.image_size, files)
+    score_to_files(detector, data, snakemake.output.scores, snakemake.output.maps, rows)

@@ -6,10 +6,11 @@ with logged(snakemake.log[0]):
 
     import pandas as pd
 
+    from flawline.data.split import rows_outside
     from flawline.detectors.base import Data
     from flawline.detectors.training import Checkpoint
     from flawline.devices import choose_device
-    from flawline.files import read_json, write_table
+    from flawline.files import read_json, read_table, write_table
     from flawline.provenance import digest, record
     from flawline.seeding import derive
 
@@ -27,8 +28,12 @@ with logged(snakemake.log[0]):
         Path(snakemake.output.log).with_name(".checkpoint.safetensors"),
         digest(about, seed, files=snakemake.input),
     )
+    data = Data.open(snakemake.params.image_size, files)
+    if "folds" in files:
+        fold = int(snakemake.wildcards.fold)
+        data = data.take(rows_outside(read_table(files["folds"]), fold))
     detector = detector_class(options, seed, device)
-    training = detector.fit(Data.open(snakemake.params.image_size, files), checkpoint)
+    training = detector.fit(data, checkpoint)
     detector.save(Path(snakemake.output.model).parent, about | {"training": training.ended})
     write_table(snakemake.output.log, pd.DataFrame(training.rows))
     checkpoint.path.unlink(missing_ok=True)

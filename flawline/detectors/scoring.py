@@ -1,5 +1,6 @@
 """Score a subset into files, a few images at a time."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from flawline.errors import FlawlineError
-from flawline.files import new_array, write_table
+from flawline.files import new_array, read_array, read_table, write_table
 
 if TYPE_CHECKING:
     from flawline.detectors.base import Data, Detector
@@ -15,8 +16,18 @@ if TYPE_CHECKING:
 HALF_MAX = np.finfo(np.float16).max
 
 
-def score_to_files(detector: "Detector", data: "Data", scores: Path, maps: Path) -> None:
+def score_to_files(
+    detector: "Detector",
+    data: "Data",
+    scores: Path,
+    maps: Path,
+    rows: np.ndarray | None = None,
+) -> None:
     """Write ``row, score`` per image to `scores` (.csv) and float16 (N, h, w) to `maps` (.npy).
+
+    Parameters
+    ----------
+    rows : int (K,), ascending; only these images are scored. All, if None.
 
     Raises
     ------
@@ -25,6 +36,8 @@ def score_to_files(detector: "Detector", data: "Data", scores: Path, maps: Path)
     """
     import pandas as pd
 
+    if rows is not None:
+        data = data.take(rows)
     values = np.empty(len(data), np.float32)
     first = detector.score(next(data.chunks(1))).anomaly_maps
     with (
@@ -39,9 +52,35 @@ def score_to_files(detector: "Detector", data: "Data", scores: Path, maps: Path)
                     f"{type(detector).__name__}: scores are not finite numbers. The model did not "
                     "train well: look at training.csv, lower the learning rate, or change the seed."
                 )
-            rows = slice(done, done + len(chunk))
-            values[rows] = part.scores
-            array[rows] = np.clip(part.anomaly_maps, -HALF_MAX, HALF_MAX)
+            place = slice(done, done + len(chunk))
+            values[place] = part.scores
+            array[place] = np.clip(part.anomaly_maps, -HALF_MAX, HALF_MAX)
             done += len(chunk)
             bar.update(len(chunk))
-    write_table(scores, pd.DataFrame({"row": range(len(values)), "score": values}))
+    numbers = np.arange(len(data)) if rows is None else rows
+    write_table(scores, pd.DataFrame({"row": numbers, "score": values}))
+
+
+def gather(
+    score_files: Sequence[Path | str],
+    map_files: Sequence[Path | str],
+    *,
+    scores: Path,
+    anomaly_maps: Path,
+) -> None:
+    """Join the scores and maps of several parts of a subset, in the order of their rows."""
+    import pandas as pd
+
+    tables = [read_table(path) for path in score_files]
+    joined = pd.concat(tables, ignore_index=True)
+    parts = [read_array(path) for path in map_files]
+    order = joined["row"].to_numpy().argsort(kind="stable")
+    place = np.empty(len(order), int)
+    place[order] = np.arange(len(order))
+    with new_array(anomaly_maps, (len(order), *parts[0].shape[1:]), np.float16) as array:
+        done = 0
+        for part in parts:
+            for found in part:
+                array[place[done]] = found
+                done += 1
+    write_table(scores, joined.iloc[order])

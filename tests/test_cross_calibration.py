@@ -1,0 +1,86 @@
+"""Cross-calibration: every training good is scored by a model that never saw it."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from flawline.data.split import (
+    fold_table,
+    rows_of,
+    rows_outside,
+    split_supervised,
+    split_unsupervised,
+)
+from flawline.detectors.base import Data
+from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
+from flawline.detectors.scoring import gather, score_to_files
+from flawline.errors import FlawlineError
+from flawline.files import read_array, read_table
+
+CROSS = {"mode": "cross", "fraction": 0.2, "folds": 3, "seed": 0, "category": "bolt"}
+
+
+def index(goods: int = 11) -> pd.DataFrame:
+    kinds = ["good"] * (goods + 4) + ["scratch"] * 5
+    return pd.DataFrame(
+        {
+            "split": ["train"] * goods + ["test"] * 9,
+            "defect_type": kinds,
+            "label": [int(kind != "good") for kind in kinds],
+        }
+    )
+
+
+def test_every_good_is_trained_on_and_in_one_fold() -> None:
+    table = split_unsupervised(index(), **CROSS)
+    assert table["subset"].tolist() == ["train"] * 11 + ["test"] * 9
+    folds = table["fold"].to_numpy()
+    assert np.bincount(folds[:11]).tolist() == [4, 4, 3]
+    assert (folds[11:] == -1).all()
+    dealt = fold_table(table)
+    assert dealt.columns.tolist() == ["row", "fold"]
+    parts = [rows_of(dealt, fold) for fold in range(3)]
+    assert sorted(np.concatenate(parts)) == list(range(11))
+    for fold, rows in enumerate(parts):
+        assert sorted([*rows, *rows_outside(dealt, fold)]) == list(range(11))
+
+
+def test_supervised_folds_hold_goods_alone_and_every_model_sees_all_defects() -> None:
+    table = split_supervised(index(), test_fraction=0.2, test_seed=0, **CROSS)
+    train = table[table["subset"] == "train"].reset_index()
+    assert "calibration" not in set(table["subset"])
+    assert (train.loc[train["label"] == 1, "fold"] == -1).all()
+    for fold in range(3):
+        assert (train.loc[rows_of(fold_table(table), fold), "label"] == 0).all()
+        assert (
+            train.loc[rows_outside(fold_table(table), fold), "label"].sum() == train["label"].sum()
+        )
+
+
+def test_fewer_goods_than_folds_are_refused() -> None:
+    with pytest.raises(FlawlineError, match="bolt: 2 good training images cannot be dealt into 3"):
+        split_unsupervised(index(2), **CROSS)
+
+
+def test_scores_of_folds_come_back_in_the_order_of_the_images(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    data = Data(16, features=(rng.normal(size=(11, 4, 4, 3)).astype(np.float16),))
+    found = PatchCore(PatchCoreOptions(features="x"), 0, torch.device("cpu"))
+    found.fit(data)
+    score_to_files(found, data, tmp_path / "all.csv", tmp_path / "all.npy")
+    table = split_unsupervised(index(), **CROSS)
+    files = []
+    for fold in range(3):
+        files.append((tmp_path / f"{fold}.csv", tmp_path / f"{fold}.npy"))
+        score_to_files(found, data, *files[-1], rows_of(fold_table(table), fold))
+    scores, maps = zip(*files, strict=True)
+    gather(scores, maps, scores=tmp_path / "joined.csv", anomaly_maps=tmp_path / "joined.npy")
+    pd.testing.assert_frame_equal(
+        read_table(tmp_path / "joined.csv"), read_table(tmp_path / "all.csv"), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        read_array(tmp_path / "joined.npy"), read_array(tmp_path / "all.npy"), rtol=1e-2
+    )
