@@ -1,6 +1,7 @@
 """The validated configuration, and what the rules derive from it."""
 
 import csv
+import json
 import os
 import re
 from functools import cache
@@ -10,6 +11,7 @@ from flawline.config import load_config, params as plain
 from flawline.data.source import folder_digest
 from flawline.detectors.registry import METHODS
 from flawline.errors import FlawlineError
+from flawline.features.backbones import weights_file as local_weights
 from flawline.features.check import check_features
 from flawline.provenance import code_fingerprint, file_hash
 
@@ -39,7 +41,17 @@ CATEGORY = f"{RESULTS}/{{category}}"
 PROTOCOL = f"{CATEGORY}/{{protocol}}"
 SUBSET = f"{PROTOCOL}/{{subset}}"
 DETECTOR = f"{PROTOCOL}/detectors/{{detector}}/seed{{seed}}"
+FOLD = f"{DETECTOR}/folds/{{fold}}"
 PROTOCOLS = ["unsupervised", "supervised"]
+CROSS = [name for name in CONFIG.category_names if CONFIG.of(name).calibration.mode == "cross"]
+EXPLAINING = [
+    name
+    for name in CONFIG.detectors
+    if any(
+        METHODS[CONFIG.of(category).detectors[name].method].explains
+        for category in CONFIG.category_names
+    )
+]
 
 
 wildcard_constraints:
@@ -50,6 +62,7 @@ wildcard_constraints:
     synthetic="|".join(map(re.escape, CONFIG.synthetic)) or "none",
     detector="|".join(map(re.escape, CONFIG.detectors)),
     seed=r"\d+",
+    fold=r"\d+",
 
 
 @cache
@@ -68,6 +81,15 @@ def entry(section, wildcard):
     return lambda wildcards: plain(
         getattr(CONFIG.of(wildcards.category), section)[wildcards[wildcard]]
     )
+
+
+def split_options(wildcards):
+    """What the split of a protocol depends on, as a rule's params."""
+    chosen = CONFIG.of(wildcards.category)
+    if wildcards.protocol == "unsupervised":
+        return plain(chosen.calibration)
+    test = chosen.supervised
+    return plain(chosen.calibration, test_fraction=test.test_fraction, test_seed=test.seed)
 
 
 def detector_options(wildcards):
@@ -107,9 +129,24 @@ def detector_inputs(subset, training=False):
             found["synthetic_index"] = f"{synthetic}/index.csv"
         if "labels" in wanted:
             found["labels"] = f"{folder}/labels.csv"
+        if training and (file := local_weights(getattr(chosen, "weights", "none"))):
+            found["weights"] = str(file)
         return found
 
     return inputs
+
+
+def folds(file):
+    """A file of every fold of a detector's cross-calibration."""
+    return lambda wildcards: [
+        f"{FOLD}/{file}".format(fold=fold, **wildcards)
+        for fold in range(CONFIG.of(wildcards.category).calibration.folds)
+    ]
+
+
+def among(names):
+    """A wildcard's constraint to a list that may be empty."""
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 def made_data(wildcards):
@@ -137,11 +174,27 @@ def figure(file, caption, label):
     )
 
 
+def comparison_figure(name, label):
+    """A figure of the comparison, as SVG and as PNG."""
+    path = f"{RESULTS}/comparison/{name}"
+    labels = {"figure": label}
+    svg = report(
+        f"{path}.svg", caption=f"captions/{name}.rst", category="Comparison", labels=labels
+    )
+    return [svg, f"{path}.png"]
+
+
+def pictures():
+    """What the methods see, of every run whose method can show it."""
+    return [path for path in runs("figures/pictures.jpg") if Path(path).parts[-4] in EXPLAINING]
+
+
 def runs(file):
     """A file of every category, detector and seed."""
     return [
-        DETECTOR.format(category=category, protocol=protocol, detector=detector, seed=seed)
-        + f"/{file}"
+        f"{DETECTOR}/{file}".format(
+            category=category, protocol=protocol, detector=detector, seed=seed
+        )
         for category in CONFIG.category_names
         for detector, chosen in CONFIG.of(category).detectors.items()
         for protocol in [METHODS[chosen.method].protocol]

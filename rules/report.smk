@@ -9,12 +9,22 @@ rule figures:
         calibration=f"{DETECTOR}/calibration/scores.csv",
         calibration_maps=f"{DETECTOR}/calibration/anomaly_maps.npy",
         predictions=f"{DETECTOR}/predictions.csv",
-        threshold=f"{DETECTOR}/threshold.json",
+        metrics=f"{DETECTOR}/metrics.json",
+        training=f"{DETECTOR}/training.csv",
+        boxes=f"{DETECTOR}/test/boxes.csv",
     output:
         histogram=figure("histogram.svg", "histogram", "score histogram"),
         roc=figure("roc.svg", "roc", "ROC curve"),
+        pr=figure("pr.svg", "pr", "precision and recall"),
+        pro=figure("pro.svg", "pro", "PRO curve"),
+        losses=figure("losses.svg", "losses", "losses"),
         gallery=figure("gallery.jpg", "gallery", "most wrong images"),
-        cases=f"{DETECTOR}/figures/cases.json",
+        png=expand(
+            f"{DETECTOR}/figures/{{name}}.png",
+            name=["histogram", "roc", "pr", "pro", "losses"],
+            allow_missing=True,
+        ),
+        cases=directory(f"{DETECTOR}/figures/cases"),
     log:
         f"{LOGS}/figures/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
     benchmark:
@@ -27,6 +37,7 @@ rule figures:
         runtime=20,
     params:
         options=options("report"),
+        unit=lambda wildcards: METHODS[detector_options(wildcards).method].unit,
         code=code("figures.py"),
     message:
         "Drawing {wildcards.detector} (seed {wildcards.seed}) on {wildcards.category}"
@@ -34,22 +45,64 @@ rule figures:
         "../scripts/figures.py"
 
 
+# Only detectors that have something to show besides their maps.
+rule pictures:
+    input:
+        unpack(detector_inputs("test")),
+        test_images=f"{PROTOCOL}/test/images.npy",
+        masks=f"{PROTOCOL}/test/masks.npy",
+        maps=f"{DETECTOR}/test/anomaly_maps.npy",
+        calibration_maps=f"{DETECTOR}/calibration/anomaly_maps.npy",
+        predictions=f"{DETECTOR}/predictions.csv",
+        threshold=f"{DETECTOR}/threshold.json",
+        model=f"{DETECTOR}/model/model.safetensors",
+        about=f"{DETECTOR}/model/model.json",
+    output:
+        figure("pictures.jpg", "pictures", "what the method sees"),
+    log:
+        f"{LOGS}/pictures/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/pictures/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
+    wildcard_constraints:
+        detector=among(EXPLAINING),
+    conda:
+        "../envs/flawline.yaml"
+    threads: 4
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=20,
+    params:
+        detector=detector_class,
+        image_size=lambda wildcards: CONFIG.of(wildcards.category).prepare.size,
+        options=options("report"),
+        code=detector_code("pictures.py"),
+    message:
+        "Looking through the eyes of {wildcards.detector} on {wildcards.category}"
+    script:
+        "../scripts/pictures.py"
+
+
 rule report_page:
     input:
         metrics=runs("metrics.json"),
-        histograms=runs("figures/histogram.svg"),
-        rocs=runs("figures/roc.svg"),
-        galleries=runs("figures/gallery.jpg"),
-        cases=runs("figures/cases.json"),
-        comparison=f"{RESULTS}/comparison/runs.csv",
+        training=runs("training.csv"),
+        cases=runs("figures/cases"),
+        pictures=pictures(),
+        pairwise=f"{RESULTS}/comparison/pairwise.csv",
+        wilcoxon=f"{RESULTS}/comparison/wilcoxon.csv",
+        ranks=f"{RESULTS}/comparison/ranks.csv",
         sheets=contact_sheets(),
     output:
-        report(
+        page=report(
             f"{RESULTS}/report.html",
             caption="captions/report.rst",
             category="Report",
             labels={"page": "the whole report"},
         ),
+        pages=directory(f"{RESULTS}/report"),
+        critical_difference=comparison_figure("critical_difference", "mean ranks"),
+        accuracy_cost=comparison_figure("accuracy_cost", "accuracy against cost"),
     log:
         f"{LOGS}/report.log",
     benchmark:
@@ -58,13 +111,42 @@ rule report_page:
         "../envs/flawline.yaml"
     threads: 1
     resources:
-        mem_mb=1500,
+        mem_mb=2000,
         runtime=20,
     params:
         dataset=DATASET,
+        benchmarks=BENCHMARKS,
+        configuration=json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True),
         code=code("report.py"),
         templates=templates_hash(),
     message:
-        "Writing {output}"
+        "Writing {output.page}"
     script:
         "../scripts/report.py"
+
+
+rule log_to_mlflow:
+    input:
+        report=f"{RESULTS}/report.html",
+        metrics=runs("metrics.json"),
+        training=runs("training.csv"),
+    output:
+        f"{RESULTS}/mlflow.json",
+    log:
+        f"{LOGS}/log_to_mlflow.log",
+    benchmark:
+        f"{BENCHMARKS}/log_to_mlflow.tsv"
+    conda:
+        "../envs/flawline.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    params:
+        dataset=DATASET,
+        store=CONFIG.mlflow.store,
+        code=code("log_to_mlflow.py"),
+    message:
+        "Logging the runs to MLflow"
+    script:
+        "../scripts/log_to_mlflow.py"

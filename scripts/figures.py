@@ -1,29 +1,38 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]):
-    from flawline.files import read_array, read_json, read_table, write_json
-    from flawline.report.figures import absolute_scale, choose_cases, gallery, histogram, roc
+    from flawline.files import read_array, read_json, read_table
+    from flawline.report import figures
+    from flawline.report.cases import absolute_scale, choose, open_cases, write_cases
+    from flawline.report.charts import CURVES, loss_series
 
-    predictions = read_table(snakemake.input.predictions)
-    calibration = read_table(snakemake.input.calibration)["score"].to_numpy()
-    threshold = read_json(snakemake.input.threshold)["value"]
+    files, options, unit = snakemake.input, snakemake.params.options, snakemake.params.unit
+    metrics, predictions = read_json(files.metrics), read_table(files.predictions)
     labels, scores = predictions["label"].to_numpy(), predictions["score"].to_numpy()
+    threshold, at = metrics["threshold"]["value"], metrics["at_threshold"]
     groups = {
-        "calibration (good)": calibration,
-        "test good": scores[labels == 0],
-        "test defective": scores[labels == 1],
+        "calibration": read_table(files.calibration)["score"].to_numpy(),
+        "good": scores[labels == 0],
+        "defective": scores[labels == 1],
     }
-    histogram(snakemake.output.histogram, groups, threshold)
-    roc(snakemake.output.roc, labels, scores, threshold)
-    maps = read_array(snakemake.input.maps)
-    chosen = choose_cases(
-        predictions,
-        threshold,
-        read_array(snakemake.input.images),
-        read_array(snakemake.input.masks),
-        maps,
-        snakemake.params.options["cases"],
-    )
-    scale = absolute_scale(read_array(snakemake.input.calibration_maps), maps)
-    gallery(snakemake.output.gallery, chosen, *scale)
-    write_json(snakemake.output.cases, [case.title for case in chosen])
+    drawn = {"histogram": figures.histogram(groups, threshold, unit)}
+    marks = {
+        "roc": (at["false_alarm_rate"], at["recall"]),
+        "pr": (at["recall"], at["precision"]),
+    }
+    for curve in CURVES:
+        area = (metrics[curve.area[0]] or {}).get(curve.area[1])
+        mark = marks.get(curve.key, (None,))
+        points = metrics["curves"][curve.key]
+        drawn[curve.key] = figures.curve(curve, points, area, None if None in mark else mark)
+    drawn["losses"] = figures.losses(loss_series(read_table(files.training).to_dict("records")))
+    for number, (name, figure) in enumerate(drawn.items()):
+        figures.save(figure, snakemake.output[name], snakemake.output.png[number])
+
+    maps = read_array(files.maps)
+    chosen = choose(labels, scores, threshold, options["cases"], options["typical"])
+    arrays = read_array(files.images), read_array(files.masks), maps
+    cases = open_cases(chosen, predictions, *arrays, read_table(files.boxes))
+    scale = absolute_scale(read_array(files.calibration_maps), maps)
+    figures.save(figures.gallery(cases, scale), snakemake.output.gallery)
+    write_cases(snakemake.output.cases, cases, scale, unit=unit)

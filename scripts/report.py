@@ -1,36 +1,44 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]):
+    import json
     from collections import defaultdict
+    from datetime import UTC, datetime
     from pathlib import Path
 
-    from flawline.files import read_json
-    from flawline.provenance import versions
-    from flawline.report.page import assemble, contact_sheet, render, section_from_files
+    import yaml
 
-    files = zip(
-        snakemake.input.metrics,
-        snakemake.input.histograms,
-        snakemake.input.rocs,
-        snakemake.input.galleries,
-        snakemake.input.cases,
-        strict=True,
-    )
-    sections = [
-        section_from_files(
-            read_json(metrics), Path(histogram), Path(roc), Path(gallery), read_json(cases)
-        )
-        for metrics, histogram, roc, gallery, cases in files
-    ]
+    from flawline.provenance import versions
+    from flawline.report import figures, page
+    from flawline.report.runs import comparison_rows, read_run
+    from flawline.report.stages import graph
+
+    files, outputs, given = snakemake.input, snakemake.output, snakemake.params
+    found = [Path(path) for path in files.metrics if Path(path).exists()]
+    missing = [str(Path(path).parent) for path in files.metrics if not Path(path).exists()]
+    runs = [read_run(path, given.benchmarks) for path in found]
+    newest = max((path.stat().st_mtime for path in found), default=0)
     sheets = defaultdict(list)
-    for path in map(Path, snakemake.input.sheets):
+    for path in map(Path, files.sheets):
         category, name = path.parts[-5], path.parts[-2]
-        sheets[category].append(contact_sheet(category, name, path))
-    facts = [
-        ("Dataset", snakemake.params.dataset),
-        ("Runs", f"{len(sections)} (categories x detectors x seeds)"),
-        ("Made with", ", ".join(f"{name} {found}" for name, found in versions().items())),
-    ]
-    dataset = snakemake.params.dataset
-    page = assemble(f"Defect detection on {dataset}", dataset, facts, sections, sheets)
-    render(Path(snakemake.output[0]), page)
+        sheets[category].append(page.contact_sheet(category, name, path))
+    ranks = comparison_rows(files.ranks)
+    origin = page.Origin(
+        given.dataset,
+        f"{datetime.fromtimestamp(newest, UTC):%Y-%m-%d %H:%M} UTC",
+        yaml.safe_dump(json.loads(given.configuration), default_flow_style=None, width=96),
+        versions(),
+        graph(given.benchmarks),
+    )
+    made = page.assemble(
+        runs,
+        origin,
+        missing=missing,
+        pairs=comparison_rows(files.pairwise),
+        comparison=page.compare(ranks, comparison_rows(files.wilcoxon)),
+        sheets=sheets,
+    )
+    page.render(Path(outputs.page), made)
+    best = "unsupervised" if any(run.protocol == "unsupervised" for run in runs) else "supervised"
+    figures.save(page.rank_figure(ranks, best), *outputs.critical_difference)
+    figures.save(page.cost_figure(made, best), *outputs.accuracy_cost)

@@ -1,106 +1,100 @@
-"""What a reader of the report may rely on."""
+"""The report: what it shows and how it is written. The page in a browser: test_report_browser."""
 
+import csv
+import io
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
+import pandas as pd
 import pytest
+from fake_runs import (
+    CATEGORIES,
+    HOSTILE,
+    fake_grid,
+    fake_pairs,
+    fake_ranks,
+    fake_run,
+    strip,
+    write_run,
+)
 
-from flawline.report import figures, page
+from flawline.report import charts, figures, page
+from flawline.report.cases import (
+    Case,
+    absolute_scale,
+    choose,
+    open_cases,
+    picture_rows,
+    read_cases,
+    write_cases,
+)
+from flawline.report.leaderboard import AUROC, rank, summary
+from flawline.report.overview import attention, best_of_categories, lead, percent
+from flawline.report.runs import Run, comparison_rows, read_run
+from flawline.report.stages import graph
 
-
-def metrics(**changes: Any) -> dict[str, Any]:
-    """The content of one metrics.json; `changes` replace its keys."""
-    content = {
-        "category": "bolt",
-        "detector": "patchcore",
-        "method": "patchcore",
-        "seed": 0,
-        "protocol": "unsupervised",
-        "counts": {"calibration": 40, "test_good": 20, "test_defective": 40},
-        "image": {"auroc": 0.97, "average_precision": 0.98},
-        "threshold": {"rule": "mean_std", "value": 1.23, "n": 40, "k": 3},
-        "at_threshold": {
-            "accuracy": 0.9,
-            "balanced_accuracy": 0.9,
-            "precision": 0.95,
-            "recall": 0.9,
-            "f1": 0.92,
-            "true_positive": 36,
-            "false_positive": 2,
-            "true_negative": 18,
-            "false_negative": 4,
-        },
-        "pixel": {"auroc": 0.985},
-        "by_defect_type": {
-            "scratch": {"n": 40, "image_auroc": 0.9, "recall": 0.8, "pixel_auroc": 0.97}
-        },
-        "note": None,
-        "provenance": {"versions": {"flawline": "0.1.0"}, "options": {"k": [1, 2]}, "code": "ab12"},
-    }
-    return content | changes
+ORIGIN = page.Origin("demo", "2025-01-31 12:00 UTC", "seeds: [0]\n", {"flawline": "0.1.0"})
 
 
-def without_defects(**changes: Any) -> dict[str, Any]:
-    nothing = dict.fromkeys(["precision", "recall", "f1", "balanced_accuracy"])
-    return metrics(
-        counts={"calibration": 40, "test_good": 20, "test_defective": 0},
-        image={"auroc": None, "average_precision": None},
-        at_threshold=metrics()["at_threshold"] | nothing,
-        pixel=None,
-        by_defect_type={},
-        note="no defective test images: nothing to evaluate",
-        **changes,
-    )
+def picture() -> bytes:
+    return strip(np.random.default_rng(0), 64)
 
 
-def with_auroc(auroc: float, **changes: Any) -> dict[str, Any]:
-    return metrics(image={"auroc": auroc, "average_precision": auroc}, **changes)
+def without_defects(**changes: Any) -> Run:
+    return fake_run(defects=0, **changes)
 
 
-@pytest.fixture(scope="module")
-def figure_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    folder = tmp_path_factory.mktemp("figures")
-    paths = folder / "histogram.svg", folder / "roc.svg", folder / "gallery.jpg"
-    labels, scores = np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.3, 0.9])
-    figures.histogram(paths[0], {"test good": scores[:2], "test defective": scores[2:]}, 0.5)
-    figures.roc(paths[1], labels, scores, 0.5)
-    figures.gallery(paths[2], [case()], 0.0, 1.0)
-    return paths
+def with_auroc(auroc: float | None, **place: Any) -> Run:
+    run = fake_run(**place)
+    return fake_run(**place, image=dict(run.metrics["image"]) | {"auroc": auroc}, intervals={})
+
+
+def with_threshold(**changes: Any) -> Run:
+    return fake_run(threshold=dict(fake_run().metrics["threshold"]) | changes)
+
+
+def with_at(**changes: Any) -> Run:
+    return fake_run(at_threshold=dict(fake_run().metrics["at_threshold"]) | changes)
+
+
+def with_check(name: str, **changes: Any) -> Run:
+    checks = fake_run().metrics["checks"]
+    return fake_run(checks=checks | {name: checks[name] | changes})
 
 
 @pytest.fixture
-def write(tmp_path: Path, figure_files: tuple[Path, Path, Path]) -> Any:
-    """Write a report of the given metrics and return its text."""
+def write(tmp_path: Path) -> Any:
+    """Write a report of the given runs and return its text."""
 
-    def written(*measured: dict[str, Any], titles: tuple[str, ...] = (), name: str = "a") -> str:
-        sections = [page.section_from_files(m, *figure_files, titles) for m in measured]
+    def written(*runs: Run, name: str = "a", **more: Any) -> str:
         path = tmp_path / f"{name}.html"
-        page.render(path, page.assemble("Report", "demo", [("Date", "2025-01-31")], sections))
+        page.render(path, page.assemble(runs, ORIGIN, **more))
         return path.read_text(encoding="utf-8")
 
     return written
 
 
-def assembled(*measured: dict[str, Any]) -> page.Page:
-    known = page.Section.__dataclass_fields__.keys()
-    sections = [page.Section(**{k: v for k, v in m.items() if k in known}) for m in measured]
-    return page.assemble("Report", "demo", [], sections)
-
-
-def case(seed: int = 0, size: int = 64, **changes: Any) -> figures.Case:
+def case(seed: int = 0, size: int = 64, **changes: Any) -> Case:
     rng = np.random.default_rng(seed)
     mask = np.zeros((size, size), np.uint8)
     mask[size // 4 : size // 2, size // 4 : size // 2] = 255
     content = {
-        "title": "miss: 1",
+        "row": seed,
+        "name": "scratch/1.png",
+        "kind": "miss",
+        "defect_type": "scratch",
+        "score": 0.4,
         "image": rng.integers(0, 255, (size, size, 3)).astype(np.uint8),
         "ground_truth": mask,
         "anomaly_map": rng.random((16, 16)),
+        "boxes": np.array([[4, 4, 20, 20]]),
     }
-    return figures.Case(**(content | changes))
+    return Case(**(content | changes))
 
 
 class Outline(HTMLParser):
@@ -110,14 +104,18 @@ class Outline(HTMLParser):
         super().__init__()
         self.ids: list[str] = []
         self.references: list[str] = []
-        self.tags: list[str] = []
+        self.scripts: list[str | None] = []
         self.images: list[dict[str, str | None]] = []
+        self.headers: list[str | None] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
         named = dict(attrs)
-        if tag == "img" or named.get("role") == "img":
+        if tag == "script":
+            self.scripts.append(named.get("type"))
+        if tag == "th":
+            self.headers.append(named.get("scope"))
+        if (tag == "img" and "src" in named) or named.get("role") == "img":
             self.images.append(named)
         for key, value in attrs:
             if key == "id":
@@ -127,258 +125,545 @@ class Outline(HTMLParser):
             self.references += re.findall(r"url\(([^)]*)\)", value or "")
 
 
-def test_page_needs_no_other_file_and_no_network(write: Any) -> None:
-    text = write(metrics(), metrics(detector="featcae"), metrics(category="nut"))
-    outline = Outline(text)
-    assert all(re.match(r"#|data:image/jpeg;base64,", link) for link in outline.references)
-    assert not re.search(r"https?://|@import", text)
-    assert "script" not in outline.tags
-    assert "link" not in outline.tags
+class TestThePage:
+    def test_needs_no_other_file_and_no_network(self, write: Any) -> None:
+        runs = [fake_run(cases=[picture()]), fake_run(detector="featcae"), fake_run("nut")]
+        text = write(*runs)
+        outline = Outline(text)
+        inside = r"#|data:image/(jpeg|webp|png);base64,|data:text/csv"
+        assert all(re.match(inside, link) for link in outline.references)
+        assert not re.search(r"https?://|@import", text)
+        assert "<link" not in text
+
+    def test_has_unique_identifiers_and_a_target_for_every_link(self, write: Any) -> None:
+        runs = [fake_run(seed=seed, cases=[picture()]) for seed in (0, 1)]
+        more = [fake_run(detector="featcae"), fake_run("nut")]
+        comparison = page.compare(fake_ranks(["a", "b", "c"]), [])
+        outline = Outline(
+            write(*runs, *more, pairs=fake_pairs([*runs, *more]), comparison=comparison)
+        )
+        assert len(outline.ids) == len(set(outline.ids))
+        targets = {link[1:] for link in outline.references if link.startswith("#")}
+        assert targets <= set(outline.ids)
+
+    def test_has_words_for_every_picture_and_a_scope_for_every_header(self, write: Any) -> None:
+        outline = Outline(write(fake_run(cases=[picture(), picture()], losses=True)))
+        assert len(outline.images) == 7  # histogram, three curves, two cases, losses
+        assert all(image.get("alt") or image.get("aria-label") for image in outline.images)
+        assert set(outline.headers) <= {"col", "row", "colgroup"}
+
+    def test_escapes_names_and_free_text(self, write: Any) -> None:
+        hostile = fake_run(HOSTILE, HOSTILE, cases=[picture()], method=HOSTILE, note=HOSTILE)
+        metrics = dict(hostile.metrics)
+        metrics["by_defect_type"] = {HOSTILE: metrics["by_defect_type"]["dent"]}
+        metrics["provenance"] = {HOSTILE: HOSTILE, "training": HOSTILE}
+        metrics["threshold"] |= {"rule": HOSTILE, "promise": HOSTILE, HOSTILE: HOSTILE}
+        metrics["checks"]["drift"]["verdict"] = HOSTILE
+        shown = [dict(one) | {"name": HOSTILE} for one in hostile.cases["cases"]]
+        about = dict(hostile.cases) | {"cases": shown, "unit": HOSTILE}
+        run = Run(metrics, hostile.scores, hostile.training, about)
+        ranks = fake_ranks([HOSTILE, "$\\frac{"])
+        text = write(
+            run,
+            missing=[HOSTILE],
+            pairs=fake_pairs([run, fake_run(HOSTILE, "b")]),
+            comparison=page.compare(ranks, []),
+            sheets={HOSTILE: [page.Sheet(picture(), HOSTILE, HOSTILE)]},
+        )
+        assert Outline(text).scripts == ["application/json", None]
+        assert text.lower().count("<script") == 2
+        assert "&lt;script&gt;" in text
+
+    def test_runs_no_script_but_its_own(self, write: Any) -> None:
+        text = write(fake_run())
+        assert re.search(r"script-src 'sha256-[\w+/]+='", text)
+        assert not re.search(r"\son\w+=", re.sub(r"<script.*?</script>", "", text, flags=re.S))
+
+    def test_is_equal_for_equal_input(self, write: Any) -> None:
+        runs = [fake_run(seed=seed, losses=True) for seed in (0, 1)]
+        comparison = [page.compare(fake_ranks(["a", "b"]), []) for _ in range(2)]
+        texts = [write(*runs, name=n, comparison=c) for n, c in zip("ab", comparison, strict=True)]
+        assert texts[0] == texts[1]
+
+    def test_shows_no_invented_figures_without_defects(self, write: Any) -> None:
+        text = write(without_defects())
+        assert "no defective test images: nothing to evaluate" in text
+        assert "Nothing to evaluate" in text
+        assert "not measured" in text
+        assert not re.search(r"\b(nan|NaN|None)\b", re.sub(r"<script>.*", "", text, flags=re.S))
+
+    def test_can_be_written_without_test_images(self, write: Any) -> None:
+        assert "Nothing to evaluate" in write(fake_run(goods=0, defects=0))
+
+    def test_can_be_written_from_the_least_that_a_run_has(self, write: Any) -> None:
+        kept = ("category", "protocol", "detector", "seed", "method", "threshold", "counts")
+        metrics = {key: fake_run().metrics[key] for key in kept}
+        metrics["threshold"] = {"rule": "maximum", "value": 1.0, "n": 3}
+        assert "bolt" in write(Run(metrics | {"note": None, "by_defect_type": {}}))
+
+    def test_says_where_it_was_stopped_and_what_the_method_itself_would_decide(
+        self, write: Any
+    ) -> None:
+        own = dict(fake_run().metrics["at_threshold"]) | {"accuracy": 0.123}
+        provenance = dict(fake_run().metrics["provenance"])
+        stopped = provenance | {"training": "train: stopped by max_steps = 7"}
+        text = write(fake_run(at_boundary=own, provenance=stopped))
+        assert "stopped by max_steps = 7" in text
+        assert re.search(r"own decision boundary: accuracy\s+0.123", text)
+
+    def test_names_the_missing_runs(self, write: Any) -> None:
+        assert "bolt/featcae, seed 3" in write(fake_run(), missing=["bolt/featcae, seed 3"])
+
+    def test_shows_uncertified_thresholds_visibly(self, write: Any) -> None:
+        text = write(with_threshold(certified=False, promise="It cannot be certified."))
+        assert "<b>Not certified.</b>" in text
+        assert "It cannot be certified." in text
+
+    def test_drawings_lose_whatever_is_not_a_drawing(self, write: Any) -> None:
+        svg = (
+            '<svg xmlns="http://www.w3.org/2000/svg" onload="x()"><script>x()</script>'
+            '<foreignObject/><a href="http://example.com"><path/></a><style>p{color:red}</style>'
+            '<rect id="r" onclick="x()" style="fill:url(http://example.com/a)"/></svg>'
+        )
+        sheet = page.Sheet(svg.encode(), "", "")
+        text = write(fake_run(), comparison=page.Comparison((("unsupervised", sheet),)))
+        assert not re.search(r"onload|onclick|x\(\)|foreignObject|example\.com|color:red", text)
 
 
-def test_identifiers_are_unique_and_every_link_has_a_target(write: Any) -> None:
-    outline = Outline(write(metrics(), metrics(detector="featcae"), metrics(category="nut")))
-    assert len(outline.ids) == len(set(outline.ids))
-    targets = {link[1:] for link in outline.references if link.startswith("#")}
-    assert targets <= set(outline.ids)
+class TestALargeReport:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        folder = tmp_path_factory.mktemp("large")
+        page.render(folder / "report.html", fake_grid(seeds=3).page)
+        return folder
+
+    def test_has_a_page_for_each_category_linked_both_ways(self, folder: Path) -> None:
+        links = Outline((folder / "report.html").read_text()).references
+        for name in CATEGORIES:
+            assert f"report/{name}.html" in links
+            outline = Outline((folder / f"report/{name}.html").read_text())
+            assert "../report.html" in outline.references
+            targets = {link[1:] for link in outline.references if link.startswith("#")}
+            assert targets <= set(outline.ids)
+
+    def test_stays_under_the_limit(self, folder: Path) -> None:
+        sizes = [file.stat().st_size for file in folder.rglob("*.html")]
+        assert len(sizes) == 16
+        assert max(sizes) < 25e6
+
+    def test_that_shrinks_leaves_no_old_pages(self, folder: Path) -> None:
+        page.render(folder / "report.html", page.assemble([fake_run()], ORIGIN))
+        assert list((folder / "report").iterdir()) == []
+
+    def test_escapes_names_of_pages(self, tmp_path: Path) -> None:
+        runs = [fake_run("a#b ?", cases=[picture()]), fake_run("c", cases=[picture()])]
+        page.render(tmp_path / "report.html", page.assemble(runs, ORIGIN), largest=1)
+        assert (tmp_path / "report/a#b ?.html").exists()
+        assert "report/a%23b%20%3F.html" in (tmp_path / "report.html").read_text()
 
 
-def test_every_picture_has_words(write: Any) -> None:
-    images = Outline(write(metrics())).images
-    assert len(images) == 3
-    assert all(image.get("alt") or image.get("aria-label") for image in images)
+DRIFTED = "Good test parts differ from calibration parts"
 
 
-def test_names_and_titles_are_escaped(write: Any) -> None:
-    bad = "<script>alert('x')</script>\"&"
-    hostile = metrics(category=bad, detector=bad, method=bad, note=bad, protocol=bad)
-    hostile["by_defect_type"] = {bad: hostile["by_defect_type"]["scratch"]}
-    hostile["provenance"] = {bad: bad}
-    hostile["threshold"] = {"rule": bad, "value": 1.0, "n": 40, bad: bad}
-    text = write(hostile, titles=(bad,))
-    assert "script" not in Outline(text).tags
-    assert "<script" not in text.lower()
-    assert "&lt;script&gt;" in text
+class TestAttention:
+    def test_is_silent_when_nothing_limits_the_figures(self) -> None:
+        assert attention([fake_run()]) == ()
 
-
-def test_drawings_lose_whatever_is_not_a_drawing(
-    tmp_path: Path, figure_files: tuple[Path, Path, Path]
-) -> None:
-    svg = tmp_path / "histogram.svg"
-    svg.write_text(
-        '<svg xmlns="http://www.w3.org/2000/svg" onload="x()"><script>x()</script>'
-        '<foreignObject/><a href="http://example.com"><path/></a><style>p{color:red}</style>'
-        '<rect id="r" onclick="x()" style="fill:url(http://example.com/a)"/></svg>'
+    @pytest.mark.parametrize(
+        ("run", "title", "words"),
+        [
+            (without_defects(), "Nothing to evaluate", ""),
+            (fake_run(pixel=None), "No ground-truth masks", ""),
+            (
+                fake_run(counts={"calibration": 29, "test_good": 20, "test_defective": 40}),
+                "Small calibration sets",
+                "(29 images)",
+            ),
+            (with_at(false_alarm_rate=0.25), "Many false alarms", "(25\N{NO-BREAK SPACE}%)"),
+            (
+                with_at(recall=0.4),
+                "Most defects are missed",
+                "(60\N{NO-BREAK SPACE}% missed)",
+            ),
+            (
+                with_threshold(certified=False),
+                "Thresholds that cannot be certified",
+                "(50 images)",
+            ),
+            (
+                with_check("drift", drifted=True),
+                DRIFTED,
+                "",
+            ),
+            (
+                with_check("contamination", calibration_outliers=[{"image_id": "a", "score": 9.0}]),
+                "Odd calibration images",
+                "(1 image)",
+            ),
+            (
+                with_check("near_duplicates", count=2),
+                "Near-duplicates across subsets",
+                "(2 pairs)",
+            ),
+        ],
     )
-    section = page.section_from_files(metrics(), svg, *figure_files[1:])
-    page.render(tmp_path / "a.html", page.assemble("Report", "demo", [], [section]))
-    text = (tmp_path / "a.html").read_text()
-    assert not re.search(r"onload|onclick|x\(\)|foreignObject|example\.com|color:red", text)
+    def test_names_each_limit_once_for_all_seeds(self, run: Run, title: str, words: str) -> None:
+        again = Run(dict(run.metrics) | {"seed": 1}, run.scores)
+        found = attention([run, again])
+        assert [(item.title, item.entries) for item in found] == [(title, (("bolt", words),))]
+
+    def test_names_the_detectors_where_only_some_are_concerned(self) -> None:
+        found = attention([with_at(recall=0.4), fake_run(detector="featcae")])
+        assert found[0].entries == (("bolt", "patchcore (60\N{NO-BREAK SPACE}% missed)"),)
+
+    def test_tolerates_a_fifth_of_false_alarms(self) -> None:
+        assert attention([with_at(false_alarm_rate=0.2)]) == ()
 
 
-def test_equal_input_gives_equal_bytes(write: Any) -> None:
-    runs = [metrics(seed=seed) for seed in (0, 1)]
-    assert write(*runs, name="a") == write(*runs, name="b")
+class TestTheBestOfEachCategory:
+    def test_is_the_highest_mean_over_seeds(self) -> None:
+        runs = [with_auroc(auroc, seed=seed) for seed, auroc in enumerate([0.9, 0.8])]
+        other = with_auroc(0.88, detector="featcae")
+        assert [best.detector for best in best_of_categories([*runs, other])] == ["featcae"]
+
+    def test_says_which_detectors_cannot_be_told_from_it(self) -> None:
+        runs = [with_auroc(0.99), with_auroc(0.985, detector="b"), with_auroc(0.5, detector="c")]
+        best = best_of_categories(runs, fake_pairs(runs))
+        assert (best[0].detector, best[0].alike) == ("patchcore", ("b",))
+
+    def test_says_in_words_what_is_missed_and_rejected(self) -> None:
+        words = lead(best_of_categories([with_at(recall=0.9, false_alarm_rate=0.0)]))
+        space = "\N{NO-BREAK SPACE}"
+        assert words == (
+            f"At the thresholds in use, patchcore misses 10{space}% of the defective test parts "
+            f"and wrongly rejects 0{space}% of the good ones."
+        )
+
+    @pytest.mark.parametrize(
+        ("value", "words"),
+        [(0.0, "0"), (0.004, "0.4"), (0.123, "12"), (0.996, "99.6"), (1.0, "100")],
+    )
+    def test_percentages_keep_what_matters(self, value: float, words: str) -> None:
+        assert percent(value) == f"{words}\N{NO-BREAK SPACE}%"
 
 
-def test_attention_is_silent_when_nothing_limits_the_figures() -> None:
-    assert assembled(metrics()).attention == ()
+class TestTheLeaderboard:
+    def test_keeps_supervised_detectors_apart(self, write: Any) -> None:
+        runs = [fake_run(), with_auroc(0.99, detector="cam", protocol="supervised")]
+        rankings = rank(runs)
+        assert [ranking.protocol for ranking in rankings] == ["unsupervised", "supervised"]
+        assert [[row.detector for row in r.boards[0].rows] for r in rankings] == [
+            ["patchcore"],
+            ["cam"],
+        ]
+        assert "cannot be compared" in write(*runs)
+
+    def test_shows_the_widest_interval_of_the_seeds(self) -> None:
+        runs = [
+            fake_run(seed=seed, image={"auroc": auroc}, intervals={"image.auroc": ends})
+            for seed, auroc, ends in [(0, 0.9, [0.85, 0.95]), (1, 0.8, [0.7, 0.9])]
+        ]
+        value = summary(runs, AUROC)
+        assert (value.mean, value.low, value.high) == (pytest.approx(0.85), 0.7, 0.95)
+
+    def test_shows_the_range_of_the_seeds_under_the_mean(self) -> None:
+        runs = [with_auroc(auroc, seed=seed) for seed, auroc in enumerate([0.9, 0.8, 1.0])]
+        row = rank(runs)[0].boards[0].rows[0]
+        assert (row.mean.mean, row.mean.low, row.mean.high) == (pytest.approx(0.9), 0.8, 1.0)
+
+    def test_marks_the_best_of_each_column_and_ties_share_the_mark(self) -> None:
+        runs = [
+            with_auroc(0.9001),
+            with_auroc(0.9004, detector="featcae"),
+            with_auroc(0.7, category="nut"),
+            with_auroc(0.8, category="nut", detector="featcae"),
+        ]
+        rows = rank(runs)[0].boards[0].rows
+        assert [row.detector for row in rows] == ["featcae", "patchcore"]
+        assert [[value.best for value in row.cells] for row in rows] == [
+            [True, True],
+            [True, False],
+        ]
+
+    def test_marks_the_lowest_where_lower_is_better(self) -> None:
+        runs = [with_at(false_alarm_rate=0.1), fake_run(detector="b", at_threshold={})]
+        runs[1] = fake_run(detector="b", at_threshold={"false_alarm_rate": 0.3, "recall": 0.5})
+        board = next(b for b in rank(runs)[0].boards if b.figure.name == "false_alarm_rate")
+        assert [(row.detector, row.mean.best) for row in board.rows] == [
+            ("patchcore", True),
+            ("b", False),
+        ]
+
+    def test_does_not_call_the_only_detector_the_best(self) -> None:
+        row = rank([fake_run()])[0].boards[0].rows[0]
+        assert not row.mean.best
+        assert not row.cells[0].best
+
+    def test_says_when_a_mean_is_over_fewer_categories_and_lets_it_not_win(self) -> None:
+        runs = [
+            with_auroc(0.99),
+            with_auroc(0.8, detector="featcae"),
+            with_auroc(0.8, category="nut", detector="featcae"),
+            with_auroc(0.7, detector="cae"),
+            with_auroc(0.7, category="nut", detector="cae"),
+            with_auroc(None, category="washer"),
+            with_auroc(None, category="washer", detector="featcae"),
+        ]
+        rows = rank(runs)[0].boards[0].rows
+        assert [row.detector for row in rows] == ["featcae", "cae", "patchcore"]
+        assert [row.mean.best for row in rows] == [True, False, False]
+        assert [row.mean.coverage for row in rows] == ["", "", "1 of 2"]
+
+    def test_can_be_taken_away_as_csv(self, write: Any) -> None:
+        text = write(fake_run(HOSTILE), fake_run("nut"))
+        found = re.findall(
+            r'download="(\w+)\.csv" href="data:text/csv;charset=utf-8,([^"]*)"', text
+        )
+        tables = {name: list(csv.DictReader(io.StringIO(unquote(c)))) for name, c in found}
+        assert {row["category"] for row in tables["leaderboard"]} == {HOSTILE, "nut"}
+        assert float(tables["cost"][0]["train_s"]) > 0
+
+    def test_is_not_upset_by_unknown_costs(self, write: Any) -> None:
+        runs = [Run(fake_run(detector=name).metrics, fake_run().scores) for name in "ab"]
+        assert "Cost" in write(*runs)
 
 
-@pytest.mark.parametrize(
-    ("measured", "title", "words"),
-    [
-        (without_defects(), "Nothing to evaluate", "bolt"),
-        (metrics(pixel=None), "No ground-truth masks", "bolt"),
-        (
-            metrics(counts={"calibration": 29, "test_good": 20, "test_defective": 40}),
-            "Small calibration sets",
-            "bolt (29)",
-        ),
-        (
-            metrics(at_threshold={"false_positive": 5}),
-            "Many false alarms",
-            "bolt, patchcore: 25\N{NO-BREAK SPACE}%",
-        ),
-    ],
-)
-def test_attention_names_each_limit_once(measured: dict[str, Any], title: str, words: str) -> None:
-    found = assembled(measured, measured | {"seed": 1}).attention
-    assert [(item.title, item.entries) for item in found] == [(title, (("category-1", words),))]
+class TestRuns:
+    def test_read_what_the_line_left_on_disk(self, tmp_path: Path) -> None:
+        run = fake_run()
+        metrics = write_run(run, tmp_path / "bolt")
+        write_cases(tmp_path / "bolt/figures/cases", [case()], (0.0, 1.0), unit="distance")
+        (tmp_path / "bolt/model").mkdir()
+        (tmp_path / "bolt/model/model.safetensors").write_bytes(bytes(2_000_000))
+        for rule, name, seconds, memory in (
+            ("train", "bolt.unsupervised.patchcore.seed0", 10.0, 500.0),
+            ("score", "bolt.unsupervised.patchcore.seed0.test", 2.0, 700.0),
+        ):
+            file = tmp_path / f"benchmarks/{rule}/{name}.tsv"
+            file.parent.mkdir(parents=True)
+            file.write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0:00:10\t{memory}\n")
+        found = read_run(metrics, tmp_path / "benchmarks")
+        assert found.metrics == json.loads(json.dumps(run.metrics))
+        for name in ("calibration", "good", "defective"):
+            assert found.scores[name] == pytest.approx(run.scores[name])
+        assert vars(found.cost) == {
+            "train_seconds": 10.0,
+            "score_seconds": 2.0,
+            "peak_memory": 700.0,
+            "model_size": 2.0,
+        }
+        assert found.unit == "distance"
+        assert found.cases["cases"][0]["content"][:4] == b"RIFF"
 
+    def test_count_shared_features_in_their_cost(self, tmp_path: Path) -> None:
+        provenance = dict(fake_run().metrics["provenance"]) | {"options": {"features": "bank"}}
+        metrics = write_run(fake_run(provenance=provenance), tmp_path / "bolt")
+        for name, seconds in (
+            ("train/bolt.unsupervised.patchcore.seed0", "10"),
+            ("extract_features/bolt.unsupervised.train.bank", "5"),
+        ):
+            file = tmp_path / f"benchmarks/{name}.tsv"
+            file.parent.mkdir(parents=True)
+            file.write_text(f"s\tmax_rss\n{seconds}\t-\n")
+        assert read_run(metrics, tmp_path / "benchmarks").cost.train_seconds == 15
 
-def test_false_alarm_rate_of_a_fifth_is_tolerated() -> None:
-    assert assembled(metrics(at_threshold={"false_positive": 4})).attention == ()
+    def test_are_read_without_benchmarks_and_figures(self, tmp_path: Path) -> None:
+        found = read_run(write_run(fake_run(), tmp_path), tmp_path / "none")
+        assert set(vars(found.cost).values()) == {None}
+        assert found.cases["cases"] == []
 
-
-def test_category_without_defects_says_so_and_shows_no_invented_figures(write: Any) -> None:
-    text = write(without_defects())
-    assert "no defective test images: nothing to evaluate" in text
-    assert "The ROC curve needs good and defective test images." in text
-    assert "not measured" in text
-    assert not re.search(r"\b(nan|None)\b", text)
-
-
-def test_page_without_test_images_can_be_written(write: Any) -> None:
-    empty = without_defects() | {
-        "counts": {"calibration": 4, "test_good": 0, "test_defective": 0},
-        "at_threshold": None,
-    }
-    assert "Nothing to evaluate" in write(empty)
-
-
-def test_supervised_detectors_have_tables_of_their_own(write: Any) -> None:
-    runs = [metrics(), with_auroc(0.99, detector="cam", protocol="supervised")]
-    rankings = assembled(*runs).rankings
-    assert [ranking.protocol for ranking in rankings] == ["unsupervised", "supervised"]
-    assert [[row.detector for row in r.boards[0].rows] for r in rankings] == [
-        ["patchcore"],
-        ["cam"],
-    ]
-    assert "cannot be compared" in write(*runs)
-
-
-def test_leaderboard_shows_mean_and_range_of_the_seeds(write: Any) -> None:
-    runs = [with_auroc(auroc, seed=seed) for seed, auroc in enumerate([0.9, 0.8, 1.0])]
-    row = assembled(*runs).rankings[0].boards[0].rows[0]
-    assert row.values[0].mean == pytest.approx(0.9)
-    assert (row.values[0].low, row.values[0].high) == (0.8, 1.0)
-    assert (row.mean.low, row.mean.high) == (0.8, 1.0)
-    assert "0.800–1.000" in write(*runs)  # noqa: RUF001
-
-
-def test_section_shows_the_first_seed_and_a_table_of_all() -> None:
-    runs = [with_auroc(auroc, seed=seed) for seed, auroc in [(2, 0.8), (0, 0.9)]]
-    detector = assembled(*runs).categories[0].detectors[0]
-    assert detector.first.seed == 0
-    assert [section.seed for section in detector.seeds] == [0, 2]
-
-
-def test_best_of_each_category_is_marked_and_ties_share_the_mark() -> None:
-    runs = [
-        with_auroc(0.9001),
-        with_auroc(0.9004, detector="featcae"),
-        with_auroc(0.7, category="nut"),
-        with_auroc(0.8, category="nut", detector="featcae"),
-    ]
-    rows = assembled(*runs).rankings[0].boards[0].rows
-    assert [row.detector for row in rows] == ["featcae", "patchcore"]
-    assert [[value.best for value in row.values] for row in rows] == [[True, True], [True, False]]
-
-
-def test_only_detector_is_not_called_the_best() -> None:
-    row = assembled(metrics()).rankings[0].boards[0].rows[0]
-    assert not row.mean.best
-    assert not row.values[0].best
-
-
-def test_mean_over_fewer_categories_says_so_and_does_not_win() -> None:
-    runs = [
-        with_auroc(0.99),
-        with_auroc(0.8, detector="featcae"),
-        with_auroc(0.8, category="nut", detector="featcae"),
-        with_auroc(0.7, detector="cae"),
-        with_auroc(0.7, category="nut", detector="cae"),
-        without_defects(category="washer"),
-        without_defects(category="washer", detector="featcae"),
-    ]
-    rows = assembled(*runs).rankings[0].boards[0].rows
-    assert [row.detector for row in rows] == ["featcae", "cae", "patchcore"]
-    assert [row.mean.best for row in rows] == [True, False, False]
-    assert [row.mean.coverage for row in rows] == ["", "", "1 of 2"]
+    def test_comparison_tables_have_numbers_words_and_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_text("protocol,detector_a,p,p_holm\nunsupervised,007,0.5,\n")
+        assert comparison_rows(tmp_path / "a.csv") == [
+            {"protocol": "unsupervised", "detector_a": "007", "p": 0.5, "p_holm": None}
+        ]
 
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 SCORES = np.array([0.1, 0.9, 0.7, 0.5, 0.2, 0.3, 0.5, 0.8])
 
 
-def test_most_wrong_shows_misses_then_false_alarms_then_closest_calls() -> None:
-    assert figures.most_wrong(LABELS, SCORES, 0.5, 8) == [
-        (4, "miss"),
-        (5, "miss"),
-        (6, "miss"),
-        (1, "false alarm"),
-        (2, "false alarm"),
-        (3, "closest call: good"),
-        (7, "closest call: defective"),
-        (0, "closest call: good"),
-    ]
+class TestTheCasesShown:
+    def test_are_misses_then_false_alarms_then_closest_calls(self) -> None:
+        assert choose(LABELS, SCORES, 0.5, 8) == [
+            (4, "miss"),
+            (5, "miss"),
+            (6, "miss"),
+            (1, "false alarm"),
+            (2, "false alarm"),
+            (3, "closest call: good"),
+            (7, "closest call: defective"),
+            (0, "closest call: good"),
+        ]
+
+    def test_keep_room_for_both_kinds(self) -> None:
+        reasons = [reason for _, reason in choose(LABELS, SCORES, 0.5, 3)]
+        assert reasons == ["miss", "miss", "false alarm"]
+
+    def test_end_with_typical_right_calls_that_are_not_shown_yet(self) -> None:
+        labels, scores = np.repeat([0, 1], 5), np.arange(10) / 10
+        assert choose(labels, scores, 0.45, 2, typical=1) == [
+            (4, "closest call: good"),
+            (5, "closest call: defective"),
+            (7, "typical: defective"),
+            (2, "typical: good"),
+        ]
+
+    def test_keep_the_order_of_ties_and_accept_too_few_images(self) -> None:
+        labels, scores = np.array([1, 1, 0]), np.array([0.1, 0.1, 0.1])
+        assert [row for row, _ in choose(labels, scores, 0.1, 9)] == [0, 1, 2]
+        assert choose(labels[:0], scores[:0], 0.5, 9, 2) == []
+
+    def test_have_masks_only_where_they_are_known(self) -> None:
+        table = pd.DataFrame(
+            {
+                "image_id": ["test/good/1.png", "test/dent/2.png"],
+                "label": [0, 1],
+                "defect_type": ["good", "dent"],
+                "has_mask": [0, 0],
+                "score": [0.1, 0.2],
+            }
+        )
+        arrays = np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 8, 8), np.uint8)
+        found = open_cases([(0, "a"), (1, "b")], table, *arrays, np.zeros((2, 4, 4)))
+        assert [one.name for one in found] == ["good/1.png", "dent/2.png"]
+        assert found[0].ground_truth is not None
+        assert found[1].ground_truth is None
+
+    def test_are_files_that_read_back(self, tmp_path: Path) -> None:
+        cases = [case(seed, 256) for seed in range(3)]
+        write_cases(tmp_path / "cases", cases, (0.0, 1.0), unit="distance")
+        found = read_cases(tmp_path / "cases")
+        assert [one["name"] for one in found["cases"]] == ["scratch/1.png"] * 3
+        assert found["scale"] == [0.0, 1.0]
+        assert all(one["content"][:4] == b"RIFF" for one in found["cases"])
+
+    def test_share_a_scale_that_is_not_flat(self) -> None:
+        flat = np.zeros((2, 4, 4), np.float16)
+        assert absolute_scale(flat, flat) == (0.0, 1.0)
+        assert absolute_scale(flat, flat[:0]) == (0.0, 1.0)
+
+    def test_show_what_the_method_sees(self) -> None:
+        cases = [case(seed) for seed in range(2)]
+        pictures = {
+            "rebuilt": np.zeros((2, 32, 32, 3), np.uint8),
+            "dent": np.arange(32.0).reshape(2, 4, 4),
+        }
+        rows = picture_rows(cases, pictures, (0.0, 1.0))
+        assert [len(row) for _, row in rows] == [4, 4]
+        assert all(one.ndim == 3 and one.dtype == np.uint8 for _, row in rows for one in row)
 
 
-def test_most_wrong_keeps_room_for_both_kinds() -> None:
-    reasons = [reason for _, reason in figures.most_wrong(LABELS, SCORES, 0.5, 3)]
-    assert reasons == ["miss", "miss", "false alarm"]
+class TestCharts:
+    @pytest.mark.parametrize(
+        "scores",
+        [
+            {"calibration": np.full(5, 1.0)},
+            {"calibration": np.zeros(1), "good": np.zeros(1)},
+            {"calibration": np.full(3, 1e-9), "defective": np.array([1e9])},
+            {"good": np.array([1.0]), "defective": np.array([])},
+            {"good": np.random.default_rng(0).standard_cauchy(200)},
+            {},
+        ],
+    )
+    def test_survive_degenerate_scores(self, tmp_path: Path, scores: dict[str, np.ndarray]) -> None:
+        chart = charts.histogram(scores, 1.0)
+        assert chart["range"][0] < 1.0 < chart["range"][1]
+        assert "nan" not in str(chart)
+        if scores:
+            figures.save(figures.histogram(scores, 1.0), tmp_path / "a.svg")
+            assert "threshold 1.000" in (tmp_path / "a.svg").read_text()
+
+    def test_count_the_scores_beyond_their_range(self) -> None:
+        scores = np.append(np.linspace(0, 1, 50), [1e6, 2e6])
+        row = charts.histogram({"defective": scores}, 0.5)["rows"][0]
+        assert (row["n"], row["beyond"]) == (52, "2 further right")
+
+    def test_put_no_scores_of_both_sides_of_the_threshold_into_one_bar(self) -> None:
+        edges = charts.bar_edges([SCORES], 0.5)
+        counts = charts.bar_counts(SCORES, edges)
+        assert np.isclose(edges, 0.5).any()
+        assert counts[edges[1:] <= 0.5 + 1e-9].sum() == (SCORES <= 0.5).sum()
+
+    def test_have_no_loss_curve_without_epochs(self) -> None:
+        assert charts.loss_series([{"step": 1, "patches": 9, "memory": 3}]) == []
+        assert charts.loss_series([]) == []
+
+    def test_separate_phases_and_losses(self) -> None:
+        rows = [
+            {"phase": "gan", "epoch": 1, "steps": 1, "critic": -1.0, "encoder": "", "seconds": 1},
+            {"phase": "encode", "epoch": 1, "steps": 2, "critic": "", "encoder": 2.0, "seconds": 2},
+        ]
+        found = charts.loss_series(rows)
+        assert [one["title"] for one in found] == ["gan: critic", "encode: encoder"]
+        assert charts.loss_chart(found[0])["lines"]
+
+    def test_place_names_beside_their_points_without_collisions(self) -> None:
+        points = [(f"detector_{i}", 10.0 + i, 0.99 - i / 1000) for i in range(3)]
+        chart = charts.scatter(points)
+        places = [(round(at["label_y"]), at["end"]) for at in chart["points"]]
+        assert len(set(places)) == 3
+
+    def test_join_ranks_within_the_critical_difference(self) -> None:
+        assert figures._joined([1.0, 2.0, 2.5, 5.0], 1.6) == [(1.0, 2.5)]
+        assert figures._joined([1.0, 2.0], None) == []
+
+    def test_show_the_stages_that_ran(self, tmp_path: Path) -> None:
+        for name in ("index/a", "split/a", "prepare/a", "prepare/b", "train/a", "evaluate/a"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / f"{name}.tsv").write_text("s\tmax_rss\n2.5\t10\n")
+        (tmp_path / "compare.tsv").write_text("s\tmax_rss\n2.5\t10\n")
+        drawing = graph(tmp_path)
+        stages = {stage.name: (stage.jobs, stage.seconds) for stage in drawing["stages"]}
+        assert stages["prepare"] == (2, 5.0)
+        assert stages["compare"] == (1, 2.5)
+        assert "score" not in stages
+        assert len(drawing["arrows"]) == 6
 
 
-def test_most_wrong_keeps_the_order_of_ties_and_accepts_too_few_images() -> None:
-    labels, scores = np.array([1, 1, 0]), np.array([0.1, 0.1, 0.1])
-    assert [row for row, _ in figures.most_wrong(labels, scores, 0.5, 9)] == [0, 1, 2]
-    assert figures.most_wrong(labels[:0], scores[:0], 0.5, 9) == []
+class TestFigureFiles:
+    def draw(self, folder: Path) -> list[Path]:
+        folder.mkdir()
+        curve, points = charts.CURVES[0], {"fpr": [0, 0.5, 1], "tpr": [0, 0.9, 1]}
+        series = charts.loss_series([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.2}])
+        rows = [("patchcore", 3.0, 0.9), ("featcae", 9.0, 0.8)]
+        drawn = {
+            "histogram": figures.histogram({"good": SCORES}, 0.5),
+            "roc": figures.curve(curve, points, 0.9, (0.1, 0.5)),
+            "none": figures.curve(curve, None, None),
+            "losses": figures.losses(series),
+            "no_losses": figures.losses([]),
+            "ranks": figures.critical_difference([("a", 1.2), ("b", 1.8), ("c_$x", 3.0)], 1.0),
+            "cost": figures.accuracy_cost([("seconds", rows), ("memory", [])]),
+        }
+        for name, figure in drawn.items():
+            figures.save(figure, folder / f"{name}.svg", folder / f"{name}.png")
+        figures.save(figures.gallery([case()], (0.0, 1.0)), folder / "gallery.jpg")
+        return sorted(folder.iterdir())
 
+    def test_are_equal_for_equal_input(self, tmp_path: Path) -> None:
+        for a, b in zip(self.draw(tmp_path / "a"), self.draw(tmp_path / "b"), strict=True):
+            assert a.read_bytes() == b.read_bytes(), a.name
 
-@pytest.mark.parametrize(
-    "scores",
-    [
-        {"calibration (good)": np.full(5, 1.0)},
-        {"calibration (good)": np.zeros(1), "test good": np.zeros(1)},
-        {"calibration (good)": np.full(3, 1e-9), "test defective": np.array([1e9])},
-        {"test good": np.array([1.0]), "test defective": np.array([])},
-        {"test good": np.random.default_rng(0).standard_cauchy(200)},
-    ],
-)
-def test_histogram_survives_degenerate_scores(
-    tmp_path: Path, scores: dict[str, np.ndarray]
-) -> None:
-    figures.histogram(tmp_path / "a.svg", scores, 1.0)
-    text = (tmp_path / "a.svg").read_text()
-    assert "threshold 1.000" in text
-    assert "nan" not in text
+    def test_say_what_they_show_or_why_not(self, tmp_path: Path) -> None:
+        files = {path.name: path for path in self.draw(tmp_path / "a")}
+        assert "AUROC 0.900" in files["roc.svg"].read_text()
+        assert "not measured" in files["none.svg"].read_text()
+        assert "no losses" in files["no_losses.svg"].read_text()
+        assert "c_$x" in files["ranks.svg"].read_text()
+        assert files["cost.png"].read_bytes().startswith(b"\x89PNG")
 
+    def test_galleries_of_eight_noisy_images_stay_small(self, tmp_path: Path) -> None:
+        cases = [case(seed, 256) for seed in range(8)]
+        figures.save(figures.gallery(cases, (0.0, 1.0)), tmp_path / "a.jpg")
+        assert (tmp_path / "a.jpg").stat().st_size < 400_000
 
-def test_histogram_counts_the_scores_beyond_its_range(tmp_path: Path) -> None:
-    scores = np.append(np.linspace(0, 1, 50), [1e6, 2e6])
-    figures.histogram(tmp_path / "a.svg", {"test defective": scores}, 0.5)
-    assert "2 higher" in (tmp_path / "a.svg").read_text()
-
-
-@pytest.mark.parametrize(
-    ("labels", "words"),
-    [([0, 0], "no defective test images:"), ([1], "no good test images:"), ([], "no test images:")],
-)
-def test_roc_of_one_class_says_why_there_is_none(
-    tmp_path: Path, labels: list[int], words: str
-) -> None:
-    figures.roc(tmp_path / "a.svg", np.array(labels), np.ones(len(labels)), 1.0)
-    assert words in (tmp_path / "a.svg").read_text()
-
-
-def test_roc_shows_area_and_operating_point(tmp_path: Path) -> None:
-    figures.roc(tmp_path / "a.svg", LABELS, SCORES, 0.5)
-    text = (tmp_path / "a.svg").read_text()
-    assert "AUROC 0.406" in text
-    assert "recall 0.250" in text
-    assert "false alarms 0.500" in text
-
-
-def test_drawn_files_are_equal_for_equal_input(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        figures.histogram(tmp_path / f"{name}.svg", {"test good": SCORES}, 0.5)
-        figures.roc(tmp_path / f"{name}2.svg", LABELS, SCORES, 0.5)
-        figures.gallery(tmp_path / f"{name}3.jpg", [case()], 0.0, 1.0)
-    for end in (".svg", "2.svg", "3.jpg"):
-        assert (tmp_path / f"a{end}").read_bytes() == (tmp_path / f"b{end}").read_bytes()
-
-
-def test_gallery_of_eight_noisy_images_stays_small(tmp_path: Path) -> None:
-    figures.gallery(tmp_path / "a.jpg", [case(seed, 256) for seed in range(8)], 0.0, 1.0)
-    assert (tmp_path / "a.jpg").stat().st_size < 400_000
-
-
-def test_gallery_accepts_no_cases_missing_masks_odd_titles_and_a_flat_scale(
-    tmp_path: Path,
-) -> None:
-    figures.gallery(tmp_path / "none.jpg", [], 0.0, 1.0)
-    odd = case(title="$\\frac{ <b>" + "long " * 40, ground_truth=None)
-    figures.gallery(tmp_path / "odd.png", [odd], 0.5, 0.5)
-    assert (tmp_path / "none.jpg").read_bytes().startswith(b"\xff\xd8")
-    assert (tmp_path / "odd.png").read_bytes().startswith(b"\x89PNG")
+    def test_galleries_accept_no_cases_missing_masks_odd_names_and_a_flat_scale(
+        self, tmp_path: Path
+    ) -> None:
+        figures.save(figures.gallery([], (0.0, 1.0)), tmp_path / "none.jpg")
+        odd = case(name="$\\frac{ <b>" + "long " * 40, ground_truth=None, boxes=None)
+        figures.save(figures.gallery([odd], (0.5, 0.6)), tmp_path / "odd.png")
+        assert (tmp_path / "none.jpg").read_bytes().startswith(b"\xff\xd8")
+        assert (tmp_path / "odd.png").read_bytes().startswith(b"\x89PNG")

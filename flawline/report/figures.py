@@ -1,11 +1,10 @@
-"""The figures of the report: from arrays to files that read well on light and on dark pages."""
+"""Figures for papers and for Snakemake's report: from numbers to SVG, PNG and JPEG files."""
 
+import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import cv2
 import matplotlib
 import matplotlib.style
 import numpy as np
@@ -13,24 +12,17 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
-from sklearn.metrics import roc_auc_score, roc_curve
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from flawline.files import replacing
+from flawline.report.cases import COLUMNS, Case, format_score, panels
+from flawline.report.charts import GROUPS, Curve, bar_counts, bar_edges, scatter
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-INK = "#767676"
-"""Lines and words of the plots: 4.5 to 1 against white and against black. The page exchanges it
-for its own text colour."""
+INK = "#1f2629"
+"""Lines and words of the plots. The page exchanges it for its own text colour."""
 
 # Okabe and Ito's blue and vermilion keep 3 to 1 against white and against near-black.
-COLOURS = {
-    "calibration (good)": "#8c8c8c",
-    "test good": "#0072b2",
-    "test defective": "#d55e00",
-}
+COLOURS = {"calibration": "#8c8c8c", "good": "#0072b2", "defective": "#d55e00"}
 STYLE = {
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -38,51 +30,58 @@ STYLE = {
     "axes.spines.top": False,
     "font.size": 10.0,
     "legend.frameon": False,
+    "savefig.dpi": 200.0,
     "svg.fonttype": "none",
     "svg.hashsalt": "flawline",
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
 }
-BARS = 36
 
-# The gallery is a JPEG, which cannot be transparent: a dark plate suits photographs on any page.
-PLATE, PLATE_TEXT, OUTLINE = "#1c2024", "#e6e8ea", (255, 221, 0)
+SVG: dict[str, Any] = {"metadata": {"Date": None, "Creator": None}, "transparent": True}
+
+# A sheet is a JPEG, which cannot be transparent: a dark plate suits photographs on any page.
+PLATE, PLATE_TEXT = "#1c2024", "#e6e8ea"
 PANEL, GAP, HEAD, TITLE, BAR = 1.5, 0.06, 0.3, 0.36, 0.68  # inches
 TITLE_LENGTH = 62
 DOTS_PER_INCH = 128
 
 
-@dataclass(frozen=True)
-class Case:
-    """One image of the gallery.
+def save(figure: Figure, *paths: Path | str) -> None:
+    """Write a figure to files whose suffixes choose the format."""
+    for path in map(Path, paths):
+        kind = path.suffix.removeprefix(".").lower()
+        options: dict[str, Any] = {"format": kind}
+        if kind == "svg":
+            options |= SVG
+        if kind in ("jpg", "jpeg"):
+            options |= {"pil_kwargs": {"quality": 78, "optimize": True}, "dpi": DOTS_PER_INCH}
+        with replacing(path) as partial, matplotlib.style.context(["default", STYLE]):
+            figure.savefig(partial, **options)
+
+
+def as_svg(figure: Figure) -> bytes:
+    """A figure as the content of an SVG file."""
+    content = io.BytesIO()
+    with matplotlib.style.context(["default", STYLE]):
+        figure.savefig(content, format="svg", **SVG)
+    return content.getvalue()
+
+
+def histogram(
+    scores: Mapping[str, np.ndarray], threshold: float, unit: str = "anomaly score"
+) -> Figure:
+    """The anomaly scores of each group in a row of its own, with the threshold across them.
 
     Parameters
     ----------
-    title : what it is and why it is shown.
-    image : uint8 (S, S, 3), RGB.
-    ground_truth : uint8 (S, S), defect where it is not zero; None where there is no mask.
-    anomaly_map : float (h, w), higher is more anomalous.
-    """
-
-    title: str
-    image: np.ndarray
-    ground_truth: np.ndarray | None
-    anomaly_map: np.ndarray
-
-
-def histogram(path: Path | str, scores: Mapping[str, np.ndarray], threshold: float) -> None:
-    """Draw the anomaly scores of each group in a row of its own, with the threshold across them.
-
-    Parameters
-    ----------
-    path : the image file to write; its suffix chooses the format.
-    scores : float (N,) for any of the keys of `COLOURS`; missing and empty groups are left out.
+    scores : float (N,) for any of the keys of `GROUPS`; missing and empty groups are left out.
     threshold : scores above it are called defective.
+    unit : the label of the axis.
     """
-    given = {name: np.asarray(scores.get(name, ()), float) for name in COLOURS}
+    given = {name: np.asarray(scores.get(name, ()), float) for name in GROUPS}
     groups = {name: values for name, values in given.items() if len(values)}
-    edges = _edges(list(groups.values()), threshold)
+    edges = bar_edges(groups.values(), threshold)
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(4.3, 0.82 * max(len(groups), 1) + 0.84), layout="constrained")
         rows = figure.subplots(max(len(groups), 1), sharex=True, squeeze=False)[:, 0]
@@ -91,174 +90,203 @@ def histogram(path: Path | str, scores: Mapping[str, np.ndarray], threshold: flo
         for axes in rows:
             axes.axvline(threshold, color=INK, linewidth=1.3, linestyle=(0, (4, 2)))
         _threshold_label(rows[0], threshold, (threshold - edges[0]) / (edges[-1] - edges[0]))
-        rows[-1].set_xlabel("anomaly score")
+        rows[-1].set_xlabel(unit)
         rows[-1].set_xlim(edges[0], edges[-1])
         rows[-1].tick_params(axis="x", length=3)
         rows[-1].xaxis.set_major_formatter(ScalarFormatter(useOffset=False))
-        _save(figure, path)
+    return figure
 
 
-def roc(path: Path | str, labels: np.ndarray, scores: np.ndarray, threshold: float) -> None:
-    """Draw the ROC curve with the operating point of the threshold, or say why there is none.
+def curve(
+    about: Curve,
+    points: Mapping[str, Sequence[float]] | None,
+    area: float | None,
+    mark: tuple[float, float] | None = None,
+) -> Figure:
+    """One of the curves of `metrics.json`, or why there is none.
 
     Parameters
     ----------
-    path : the image file to write; its suffix chooses the format.
-    labels : (N,), 0 for good and 1 for defective.
-    scores : float (N,), higher is more anomalous.
-    threshold : scores above it are called defective.
+    about : which curve.
+    points : its coordinates by name; None where the data do not allow it.
+    area : what goes with it in the legend.
+    mark : the point of the threshold in use.
     """
-    defective, scores = np.asarray(labels, bool), np.asarray(scores, float)
     with matplotlib.style.context(["default", STYLE]):
-        if defective.any() and not defective.all():
-            figure = Figure(figsize=(3.7, 3.3), layout="constrained")
-            _roc_curve(figure.subplots(), defective, scores, threshold)
-        else:
-            figure = Figure(figsize=(3.7, 1.6))
-            _words_only(figure, _why_not(defective))
-        _save(figure, path)
+        if points is None:
+            return _words_only(f"{about.title}: not measured,\nthe test images do not allow it")
+        figure = Figure(figsize=(3.7, 3.4), layout="constrained")
+        axes = figure.subplots()
+        label = "" if area is None else f"{about.area_label} {area:.3f}"
+        axes.plot(points[about.x], points[about.y], color=COLOURS["good"], lw=2, label=label)
+        if mark:
+            axes.plot(
+                *mark, "o", ms=7.5, color=COLOURS["defective"], clip_on=False, label="threshold"
+            )
+        axes.set(xlabel=about.x_label, ylabel=about.y_label)
+        axes.set(xlim=(0, about.x_end), ylim=(0, 1))
+        axes.set_box_aspect(1)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.yaxis.set_major_locator(MaxNLocator(3))
+        if label or mark:
+            axes.legend(loc="lower center" if about.key == "pr" else "lower right")
+    return figure
 
 
-def gallery(path: Path | str, cases: Sequence[Case], vmin: float, vmax: float) -> None:
-    """Draw cases as image, ground truth outlined over the image, and anomaly map.
+def losses(series: Sequence[Mapping[str, Any]]) -> Figure:
+    """Each loss of `charts.loss_series` against epochs, in a row of its own."""
+    with matplotlib.style.context(["default", STYLE]):
+        if not series:
+            return _words_only("no losses:\nthis method does not train in epochs")
+        height = 1.5 * len(series) + 0.5
+        figure = Figure(figsize=(4.3, height), layout="constrained")
+        rows = figure.subplots(len(series), squeeze=False)[:, 0]
+        for axes, one in zip(rows, series, strict=True):
+            axes.plot(one["epochs"], one["values"], color=COLOURS["good"], lw=1.6)
+            axes.set_title(one["title"], loc="left", fontsize=10, parse_math=False)
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(3))
+        rows[-1].set_xlabel("epoch")
+    return figure
+
+
+def critical_difference(ranks: Sequence[tuple[str, float]], difference: float | None) -> Figure:
+    """Mean ranks on a line, 1 (best) on the left; bars join what cannot be told apart.
 
     Parameters
     ----------
-    path : the image file to write; its suffix chooses the format (JPEG keeps it small).
-    cases : the images; an empty list gives a file that says so.
-    vmin, vmax : anomaly values at the two ends of the colour scale, one scale for all cases.
+    ranks : (detector, mean rank).
+    difference : mean ranks that differ by less are joined; None where nothing is known.
     """
-    across = min(len(cases), 2) or 1
-    down = -(-len(cases) // across) or 1
-    width, height = across * (3 * PANEL + 4 * GAP) + GAP, HEAD + down * (PANEL + TITLE) + BAR
+    ranks = sorted(ranks, key=lambda pair: pair[1])
+    with matplotlib.style.context(["default", STYLE]):
+        if len(ranks) < 2:
+            return _words_only("a comparison needs two detectors")
+        half = (len(ranks) + 1) // 2
+        bars = _joined([rank for _, rank in ranks], difference)
+        low, high, depth = 1, max(len(ranks), 2), 0.34 * len(bars) + 0.3
+        height = 0.9 + 0.24 * (depth + half)
+        figure = Figure(figsize=(5.6, height), layout="constrained")
+        axes = figure.subplots()
+        axes.set(xlim=(low - 0.05, high + 0.05), ylim=(depth + half, -0.2), yticks=[])
+        axes.spines[["left", "bottom"]].set_visible(False)
+        axes.spines["top"].set_visible(True)
+        axes.xaxis.tick_top()
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_label_position("top")
+        axes.set_xlabel("mean rank over categories (1 is best)")
+        for number, (start, end) in enumerate(bars):
+            y = 0.34 * (number + 1)
+            axes.plot([start - 0.03, end + 0.03], [y, y], lw=4, color=COLOURS["defective"])
+        for number, (name, rank) in enumerate(ranks):
+            first = number < half
+            y = depth + (number if first else len(ranks) - 1 - number) + 0.3
+            axes.plot([rank, rank], [-0.2, y], [rank, low if first else high], [y, y], color=INK)
+            axes.annotate(
+                f"{name}  {rank:.2f}" if first else f"{rank:.2f}  {name}",
+                (low if first else high, y),
+                xytext=(-5 if first else 5, 0),
+                textcoords="offset points",
+                ha="right" if first else "left",
+                va="center",
+                parse_math=False,
+                annotation_clip=False,
+            )
+    return figure
+
+
+def accuracy_cost(charts: Sequence[tuple[str, Sequence[tuple[str, float, float]]]]) -> Figure:
+    """Accuracy against costs, side by side.
+
+    Parameters
+    ----------
+    charts : label of the cost, and (detector, cost, image AUROC) of each detector.
+    """
+    charts = [(label, points) for label, points in charts if points]
+    with matplotlib.style.context(["default", STYLE | {"font.size": 9.0}]):
+        if not charts:
+            return _words_only("nothing was measured")
+        down = -(-len(charts) // 2)
+        figure = Figure(figsize=(8.2, 2.9 * down), layout="constrained")
+        grid = figure.subplots(down, 2, squeeze=False).ravel()
+        for axes, (label, points) in zip(grid, charts, strict=False):
+            for at in scatter(points)["points"]:
+                axes.plot(at["cost"], at["value"], "o", color=COLOURS["good"], ms=5)
+                axes.annotate(
+                    at["name"],
+                    (at["cost"], at["value"]),
+                    xytext=(-6 if at["end"] else 6, at["y"] - at["label_y"]),
+                    textcoords="offset points",
+                    ha="right" if at["end"] else "left",
+                    va="center",
+                    parse_math=False,
+                )
+            axes.set(xscale="log", xlabel=label, ylabel="image AUROC")
+            axes.margins(0.12)
+        for axes in grid[len(charts) :]:
+            axes.set_axis_off()
+    return figure
+
+
+def gallery(cases: Sequence[Case], scale: tuple[float, float]) -> Figure:
+    """Cases as image, ground truth outlined over the image, and anomaly map, two across."""
+    rows = [(case.title, panels(case, scale)) for case in cases]
+    return sheet(rows, COLUMNS, scale, across=2)
+
+
+def sheet(
+    rows: Sequence[tuple[str, Sequence[np.ndarray]]],
+    columns: Sequence[str],
+    scale: tuple[float, float],
+    across: int = 1,
+) -> Figure:
+    """Titled rows of pictures on a dark plate, and the colour scale of their anomaly maps.
+
+    Parameters
+    ----------
+    rows : title and pictures, each uint8 (S, S, 3); an empty list gives a sheet that says so.
+    columns : what the pictures of every row are.
+    scale : anomaly values at the two ends of the colour scale.
+    across : how many rows stand side by side.
+    """
+    across = min(len(rows), across) or 1
+    down, wide = -(-len(rows) // across) or 1, len(columns) * (PANEL + GAP) + GAP
+    width, height = across * wide + GAP, HEAD + down * (PANEL + TITLE) + BAR
     with matplotlib.style.context(["default", {"font.size": 8.5, "text.color": PLATE_TEXT}]):
-        figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor=PLATE)
-        if not cases:
-            _words_only(figure, "no test images to show")
-        for number, case in enumerate(cases):
-            left = GAP + number % across * (3 * PANEL + 4 * GAP)
+        figure = Figure(figsize=(width, height), facecolor=PLATE)
+        if not rows:
+            figure.text(0.5, 0.5, "no test images to show", ha="center", va="center")
+        for number, (title, pictures) in enumerate(rows):
+            left = GAP + number % across * wide
             top = height - HEAD - number // across * (PANEL + TITLE)
-            _case(figure, case, (left, top), Normalize(vmin, vmax))
-        if cases:
-            _legend(figure, Normalize(vmin, vmax))
-        _save(figure, path)
+            y = (top - TITLE / 2) / height
+            figure.text(left / width, y, _shortened(title), va="center", parse_math=False)
+            for column, picture in enumerate(pictures):
+                x, y = (left + column * (PANEL + GAP)) / width, (top - TITLE - PANEL) / height
+                axes = figure.add_axes((x, y, PANEL / width, PANEL / height))
+                axes.imshow(picture)
+                axes.set_axis_off()
+        if rows:
+            _legend(figure, columns, Normalize(*scale))
+    return figure
 
 
-def most_wrong(
-    labels: np.ndarray, scores: np.ndarray, threshold: float, count: int
-) -> list[tuple[int, str]]:
-    """Choose the test images that are worth looking at.
-
-    Misses come first, the lowest score first; then false alarms, the highest score first. Where
-    there are too many, each kind gets at least half of the places that it can fill. Left-over
-    places go to the right calls whose scores lie nearest to the threshold. Ties keep their order.
-
-    Parameters
-    ----------
-    labels : (N,), 0 for good and 1 for defective.
-    scores : float (N,), higher is more anomalous.
-    threshold : scores above it are called defective.
-    count : how many images at most.
-
-    Returns
-    -------
-    list of (row number, reason), the reason being "miss", "false alarm", "closest call: good" or
-    "closest call: defective".
-    """
-    defective, scores = np.asarray(labels, bool), np.asarray(scores, float)
-    called = scores > threshold
-    misses = _ordered(defective & ~called, scores)
-    alarms = _ordered(~defective & called, -scores)
-    kept = min(len(misses), max(count - len(alarms), (count + 1) // 2))
-    chosen = [(row, "miss") for row in misses[:kept]]
-    chosen += [(row, "false alarm") for row in alarms[: count - kept]]
-    nearest = _ordered(defective == called, np.abs(scores - threshold))[: count - len(chosen)]
-    kinds = ("closest call: good", "closest call: defective")
-    return chosen + [(row, kinds[int(defective[row])]) for row in nearest]
-
-
-def choose_cases(
-    predictions: "pd.DataFrame",
-    threshold: float,
-    images: np.ndarray,
-    masks: np.ndarray,
-    anomaly_maps: np.ndarray,
-    count: int,
-) -> list[Case]:
-    """The most wrong test images as cases of the gallery.
-
-    Parameters
-    ----------
-    predictions : columns image_id, label, has_mask, score; one row per test image.
-    images : uint8 (N, S, S, 3).
-    masks : uint8 (N, S, S).
-    anomaly_maps : float (N, h, w).
-    """
-    labels, scores = predictions["label"].to_numpy(), predictions["score"].to_numpy()
-    names, has_mask = predictions["image_id"].to_numpy(), predictions["has_mask"].to_numpy()
-    return [
-        Case(
-            f"{names[row].removeprefix('test/')}: {reason}, score {format_score(scores[row])}",
-            images[row],
-            masks[row] if has_mask[row] or not labels[row] else None,
-            anomaly_maps[row].astype(np.float32),
-        )
-        for row, reason in most_wrong(labels, scores, threshold, count)
-    ]
-
-
-def absolute_scale(calibration: np.ndarray, test: np.ndarray) -> tuple[float, float]:
-    """Ends of the colour scale of all of a detector's maps.
-
-    It begins at the median pixel of calibration goods, so that good surfaces stay dark, and ends
-    where nine of ten test images stay below.
-
-    Parameters
-    ----------
-    calibration, test : float16 (N, h, w), anomaly maps.
-    """
-    low = float(np.median([np.median(one) for one in calibration]))
-    peaks = np.array([one.max() for one in test], np.float32)
-    high = max(float(np.quantile(peaks, 0.9)), float(max(one.max() for one in calibration)))
-    return low, high if high > low else low + 1.0
-
-
-def format_score(value: float) -> str:
-    """Four significant digits: anomaly scores have no scale of their own."""
-    return f"{value:#.4g}".rstrip(".")
-
-
-def _ordered(wanted: np.ndarray, key: np.ndarray) -> list[int]:
-    rows = np.flatnonzero(wanted)
-    return [int(row) for row in rows[np.argsort(key[rows], kind="stable")]]
-
-
-def _edges(groups: Sequence[np.ndarray], threshold: float) -> np.ndarray:
-    """Edges of the bars, the threshold among them: no bar holds scores of both its sides.
-
-    Far tails are cut off, so that one huge score does not squeeze all others into one bar.
-    """
-    low = high = float(threshold)
-    for values in groups:
-        first, third = np.quantile(values, [0.25, 0.75])
-        reach = 3 * (third - first)
-        low = min(low, max(float(values.min()), first - reach))
-        high = max(high, min(float(values.max()), third + reach))
-    if low == high:
-        low, high = low - (abs(low) / 20 or 1), high + (abs(high) / 20 or 1)
-    width = (high - low) / BARS
-    below, above = np.ceil((threshold - low) / width), np.ceil((high - threshold) / width)
-    return threshold + width * np.arange(-below - 1, above + 2)
+def _joined(ranks: Sequence[float], difference: float | None) -> list[tuple[float, float]]:
+    """The longest runs of sorted ranks that span at most `difference`."""
+    bars: list[tuple[float, float]] = []
+    for number, start in enumerate(ranks if difference else []):
+        end = max(rank for rank in ranks[number:] if rank - start <= (difference or 0))
+        if end > start and not any(end <= other for _, other in bars):
+            bars.append((start, end))
+    return bars
 
 
 def _score_row(axes: Axes, name: str, values: np.ndarray, edges: np.ndarray) -> None:
-    # Negated, because a score equal to the threshold is below the line and NumPy's bins are
-    # closed on the left.
-    negated, _ = np.histogram(-np.clip(values, edges[0], edges[-1]), -edges[::-1])
-    counts = negated[::-1]
+    counts = bar_counts(values, edges)
     axes.stairs(counts, edges, fill=True, color=COLOURS[name])
     plural = "" if len(values) == 1 else "s"
-    axes.set_ylabel(f"{name}\n{len(values)} image{plural}", rotation=0, ha="right", va="center")
+    words = f"{GROUPS[name]}\n{len(values)} image{plural}"
+    axes.set_ylabel(words, rotation=0, ha="right", va="center")
     axes.yaxis.tick_right()
     axes.set_yticks([int(counts.max())])
     axes.tick_params(axis="y", length=0)
@@ -286,73 +314,10 @@ def _threshold_label(axes: Axes, threshold: float, position: float) -> None:
     )
 
 
-def _roc_curve(axes: Axes, defective: np.ndarray, scores: np.ndarray, threshold: float) -> None:
-    false_alarms, recall, _ = roc_curve(defective, scores)
-    area = roc_auc_score(defective, scores)
-    called = scores > threshold
-    point = called[~defective].mean(), called[defective].mean()
-    axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
-    axes.plot(
-        false_alarms,
-        recall,
-        color=COLOURS["test good"],
-        linewidth=2,
-        clip_on=False,
-        label=f"AUROC {area:.3f}",
-    )
-    axes.plot(
-        *point,
-        linestyle="none",
-        marker="o",
-        markersize=7.5,
-        color=COLOURS["test defective"],
-        clip_on=False,
-        zorder=3,
-        label=f"threshold {format_score(threshold)}:\n"
-        f"recall {point[1]:.3f},\nfalse alarms {point[0]:.3f}",
-    )
-    axes.set(xlabel="false-alarm rate (good called defective)", ylabel="recall (defects found)")
-    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-    axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
-    axes.legend(loc="lower right", handlelength=1.6)
-
-
-def _why_not(defective: np.ndarray) -> str:
-    if not len(defective):
-        return "no test images:\nnothing to evaluate"
-    if defective.all():
-        return "no good test images:\nnothing to compare with"
-    return "no defective test images:\nnothing to evaluate"
-
-
-def _words_only(figure: Figure, words: str) -> None:
+def _words_only(words: str) -> Figure:
+    figure = Figure(figsize=(3.7, 1.6))
     figure.text(0.5, 0.5, words, ha="center", va="center", fontsize=10)
-
-
-def _case(figure: Figure, case: Case, corner: tuple[float, float], scale: Normalize) -> None:
-    width, height = figure.get_size_inches()
-    left, top = corner
-    figure.text(
-        left / width,
-        (top - TITLE / 2) / height,
-        _shortened(case.title),
-        va="center",
-        parse_math=False,
-    )
-    for column in range(3):
-        x = (left + column * (PANEL + GAP)) / width
-        y = (top - TITLE - PANEL) / height
-        axes = figure.add_axes(
-            (x, y, PANEL / width, PANEL / height), xticks=[], yticks=[], facecolor=PLATE
-        )
-        axes.spines[:].set_visible(False)
-        if column == 0:
-            axes.imshow(case.image)
-        elif column == 1:
-            _ground_truth(axes, case)
-        else:
-            axes.imshow(case.anomaly_map, cmap="inferno", norm=scale, interpolation="bilinear")
+    return figure
 
 
 def _shortened(title: str) -> str:
@@ -363,25 +328,7 @@ def _shortened(title: str) -> str:
     return f"{title[:half]}…{title[-half:]}"
 
 
-def _ground_truth(axes: Axes, case: Case) -> None:
-    if case.ground_truth is None:
-        axes.imshow(case.image, alpha=0.35)
-        axes.text(0.5, 0.5, "no mask", transform=axes.transAxes, ha="center", va="center")
-        return
-    axes.imshow(_outlined(case.image, case.ground_truth))
-
-
-def _outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    binary = (np.asarray(mask) > 0).astype(np.uint8)
-    contours, _ = cv2.findContours(binary, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    thin = max(1, round(len(image) / 128))
-    drawn = np.ascontiguousarray(image).copy()
-    # The dark rim keeps the outline visible on surfaces of its own colour.
-    cv2.drawContours(drawn, contours, -1, (0, 0, 0), 3 * thin)
-    return cv2.drawContours(drawn, contours, -1, OUTLINE, thin)
-
-
-def _legend(figure: Figure, scale: Normalize) -> None:
+def _legend(figure: Figure, columns: Sequence[str], scale: Normalize) -> None:
     width, height = figure.get_size_inches()
     length = min(3 * PANEL, width - 2 * GAP)
     axes = figure.add_axes((GAP / width, 0.30 / height, length / width, 0.13 / height))
@@ -390,18 +337,6 @@ def _legend(figure: Figure, scale: Normalize) -> None:
     axes.tick_params(colors=PLATE_TEXT, length=3, labelsize=8)
     words = "anomaly map: one scale for all images"
     figure.text(GAP / width, 0.53 / height, words, va="center", fontsize=8)
-    words = "From left to right: image, ground truth outlined, anomaly map"
-    figure.text(GAP / width, 1 - HEAD / 2 / height, words, va="center", fontsize=8)
-
-
-def _save(figure: Figure, path: Path | str) -> None:
-    path = Path(path)
-    kind = path.suffix.removeprefix(".").lower()
-    on_plate = figure.get_facecolor()[:3] != (1, 1, 1)
-    options: dict[str, Any] = {"format": kind, "transparent": not on_plate}
-    if kind == "svg":
-        options["metadata"] = {"Date": None, "Creator": None}
-    if kind in ("jpg", "jpeg"):
-        options["pil_kwargs"] = {"quality": 78, "optimize": True}
-    with replacing(path) as partial:
-        figure.savefig(partial, **options)
+    words = f"From left to right: {', '.join(columns)}"
+    y = 1 - HEAD / 2 / height
+    figure.text(GAP / width, y, words, va="center", fontsize=8, parse_math=False)

@@ -1,132 +1,164 @@
-"""The report: one HTML file that needs no network, no script and no other file.
+"""The report: HTML that needs no network and no other file.
 
-`section_from_files` reads what one (category, detector, seed) left on disk, `assemble` groups and
-compares the sections, `render` writes the page.
+`assemble` turns runs into what the page shows, `render` writes it: one file, or, where that would
+grow too large, an overview and one page for each category.
 """
 
 import base64
+import hashlib
+import io
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image
 
 from flawline.files import replacing
-from flawline.report.figures import INK, format_score
+from flawline.report import charts, figures
+from flawline.report.cases import format_score
+from flawline.report.figures import INK
+from flawline.report.leaderboard import (
+    AUROC,
+    FALSE_ALARMS,
+    RECALL,
+    Ranking,
+    Value,
+    by_detector,
+    cost_csv,
+    leaderboard_csv,
+    protocols,
+    rank,
+    summary,
+)
+from flawline.report.overview import (
+    Attention,
+    Best,
+    attention,
+    best_of_categories,
+    complement,
+    lead,
+    percent,
+)
+from flawline.report.runs import Run
 
-SMALL_CALIBRATION = 30
-HIGH_FALSE_ALARM_RATE = 0.2
+LARGEST_PAGE = 18e6
+"""Bytes; a report that would grow larger is split into one page per category."""
+
+TEMPLATES = Path(__file__).parent / "templates"
 DRAWING_TAGS = frozenset({"clipPath", "defs", "g", "path", "rect", "svg", "text", "tspan", "use"})
+SHEET_WIDTH, SHEET_QUALITY = 1000, 70
+COSTS = (
+    ("train_seconds", "training, seconds"),
+    ("score_seconds", "scoring the test images, seconds"),
+    ("peak_memory", "peak memory, MB"),
+    ("model_size", "model file, MB"),
+)
+
+MEASURED = (
+    (
+        "Ranking, without a threshold",
+        "image",
+        (
+            ("auroc", "Image AUROC"),
+            ("average_precision", "Average precision"),
+            ("fpr_at_95_tpr", "False alarms at 95 % found"),
+        ),
+    ),
+    (
+        "At the threshold",
+        "at_threshold",
+        (
+            ("recall", "Recall"),
+            ("false_alarm_rate", "False-alarm rate"),
+            ("precision", "Precision"),
+            ("f1", "F1"),
+            ("balanced_accuracy", "Balanced accuracy"),
+            ("accuracy", "Accuracy"),
+        ),
+    ),
+    (
+        "Locating defects",
+        "pixel",
+        (
+            ("auroc", "Pixel AUROC"),
+            ("average_precision", "Pixel average precision"),
+            ("aupro_30", "AUPRO"),
+            ("aupro_05", "AUPRO to 5 %"),
+            ("aupimo", "AUPIMO"),
+            ("f1_oracle", "Best pixel F1 (oracle)"),
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure of the page: the bytes of an SVG, JPEG or PNG file, and its words.
-
-    `details` are lines of text that the picture shows and that a reader may need as text.
-    """
+class Sheet:
+    """A picture of the page: the bytes of its file, and its words."""
 
     content: bytes
     caption: str
     alt: str
-    details: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Section:
-    """What one (category, detector, seed) measured; the fields are those of `metrics.json`."""
+class Panel:
+    """What one run shows."""
 
-    category: str
-    detector: str
-    method: str
-    seed: int
-    protocol: str
-    counts: Mapping[str, int]
-    image: Mapping[str, float | None]
-    threshold: Mapping[str, Any]
-    at_threshold: Mapping[str, Any]
-    pixel: Mapping[str, float | None] | None
-    by_defect_type: Mapping[str, Mapping[str, Any]]
-    note: str | None
-    provenance: Mapping[str, Any]
-    plots: tuple[Figure, ...] = ()
-    gallery: Figure | None = None
+    run: Run
+    anchor: str
+    histogram: Mapping[str, Any]
+    curves: tuple[tuple[charts.Curve, Mapping[str, Any] | None, tuple[float, float] | None], ...]
+    losses: tuple[tuple[str, Mapping[str, Any]], ...]
+    figures: tuple[tuple[str, tuple[tuple[str, float, Sequence[float] | None], ...]], ...]
 
     @property
-    def image_auroc(self) -> float | None:
-        return self.image.get("auroc")
-
-    @property
-    def pixel_auroc(self) -> float | None:
-        return (self.pixel or {}).get("auroc")
-
-    @property
-    def f1(self) -> float | None:
-        return self.at_threshold.get("f1")
-
-    @property
-    def false_alarm_rate(self) -> float | None:
-        """Share of the good test images that score above the threshold."""
-        alarms = self.at_threshold.get("false_positive")
-        goods = self.counts.get("test_good", 0)
-        return alarms / goods if goods and alarms is not None else None
-
-
-@dataclass(frozen=True)
-class Value:
-    """The mean of a metric, and its range where there are several seeds; None: not measured."""
-
-    mean: float | None
-    low: float | None = None
-    high: float | None = None
-    best: bool = False
-    coverage: str = ""
-
-
-@dataclass(frozen=True)
-class LeaderboardRow:
-    """One detector: its mean over the categories and one value per category."""
-
-    detector: str
-    mean: Value
-    values: tuple[Value, ...]
-
-
-@dataclass(frozen=True)
-class Leaderboard:
-    """Detectors by categories in one metric."""
-
-    metric: str
-    explanation: str
-    categories: tuple[tuple[str, str], ...]
-    """(name, anchor)"""
-    rows: tuple[LeaderboardRow, ...]
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The leaderboards of one protocol. Protocols are never ranked together."""
-
-    protocol: str
-    boards: tuple[Leaderboard, ...]
+    def data(self) -> dict[str, Any]:
+        """What the page's script needs to move the threshold."""
+        risk = self.run.part("risk")
+        return {
+            "threshold": self.run.threshold,
+            "range": self.histogram["range"],
+            "scores": {name: values.tolist() for name, values in self.run.scores.items()},
+            "costs": {key: risk[key] for key in ("miss", "false_alarm", "defect_rate")}
+            if risk
+            else None,
+        }
 
 
 @dataclass(frozen=True)
 class DetectorSection:
-    """One detector on one category: the first seed in full, all seeds in a table."""
+    """One detector on one category: a panel for every seed."""
 
     anchor: str
-    first: Section
-    seeds: tuple[Section, ...]
-    image_auroc: Value
-    pixel_auroc: Value
-    f1: Value
+    detector: str
+    protocol: str
+    method: str
+    auroc: Value
+    missed: Value
+    rejected: Value
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The difference of two detectors in image AUROC; the most cautious of all seeds."""
+
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
 
 
 @dataclass(frozen=True)
@@ -136,16 +168,33 @@ class CategorySection:
     name: str
     anchor: str
     detectors: tuple[DetectorSection, ...]
-    sheets: tuple[Figure, ...] = ()
+    pairs: tuple[tuple[str, tuple[Pair, ...]], ...]
+    sheets: tuple[Sheet, ...]
 
 
 @dataclass(frozen=True)
-class Attention:
-    """Something that limits what the figures can tell, and where: (anchor, words)."""
+class Comparison:
+    """Detectors against each other over all categories.
 
-    title: str
-    explanation: str
-    entries: tuple[tuple[str, str], ...]
+    Attributes
+    ----------
+    diagrams : (protocol, SVG) of the critical-difference diagrams.
+    tests : rows of ``wilcoxon.csv``, numbers as numbers.
+    """
+
+    diagrams: tuple[tuple[str, Sheet], ...] = ()
+    tests: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the results come from: the configuration as YAML, versions, and the stages run."""
+
+    dataset: str = ""
+    when: str = ""
+    configuration: str = ""
+    versions: Mapping[str, str] | None = None
+    stages: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -153,134 +202,223 @@ class Page:
     """All that the report shows. Equal pages give equal bytes."""
 
     title: str
-    dataset: str
+    origin: Origin
     facts: tuple[tuple[str, str], ...]
+    confidence: str
+    """Of all intervals, in words."""
+    lead: str
+    best: tuple[Best, ...]
     attention: tuple[Attention, ...]
     rankings: tuple[Ranking, ...]
+    costs: tuple[tuple[str, tuple[tuple[str, Mapping[str, Any]], ...]], ...]
+    comparison: Comparison
     categories: tuple[CategorySection, ...]
 
 
-METRICS = (
-    (
-        "image_auroc",
-        "Image AUROC",
-        "The chance that a defective part scores above a good one. 1 is perfect, 0.5 is guessing.",
-    ),
-    (
-        "pixel_auroc",
-        "Pixel AUROC",
-        "The same for pixels: the chance that a pixel of a defect scores above a flawless one. "
-        "It tells how well defects are located; large good areas make it look high.",
-    ),
-    (
-        "f1",
-        "F1 at the threshold",
-        "One number for the calls that a line would make: the balance of recall (defects found) "
-        "and precision (alarms that are right). It grows with the share of defective test images.",
-    ),
-)
-
-
-def section_from_files(
-    metrics: Mapping[str, Any],
-    histogram: Path,
-    roc: Path,
-    gallery: Path,
-    case_titles: Sequence[str] = (),
-) -> Section:
-    """Turn one `metrics.json` and its three figure files into a section.
-
-    Parameters
-    ----------
-    metrics : the content of `metrics.json`.
-    histogram, roc, gallery : SVG, JPEG or PNG files.
-    case_titles : the titles of the images in the gallery, for readers who cannot see it.
-    """
-    fields = {name: metrics[name] for name in Section.__dataclass_fields__ if name in metrics}
-    fields["at_threshold"] = metrics["at_threshold"] or {}
-    fields["by_defect_type"] = metrics["by_defect_type"] or {}
-    fields["plots"] = _histogram(metrics, histogram), _roc(metrics, roc)
-    fields["gallery"] = Figure(
-        gallery.read_bytes(),
-        "Most wrong images: misses, false alarms, then the closest calls. All anomaly maps of this "
-        "figure share one colour scale.",
-        f"Most wrong test images of {_subject(metrics)}: image, ground truth outlined, "
-        "anomaly map.",
-        tuple(case_titles),
-    )
-    return Section(**fields)
-
-
-def contact_sheet(category: str, name: str, path: Path) -> Figure:
-    """The contact sheet of one set of synthetic anomalies as a figure of its category."""
-    return Figure(
-        path.read_bytes(),
-        f"Synthetic anomalies, set {name}. From left to right: original, object mask, synthetic "
-        "image, the pixels that really changed.",
-        f"Examples of the synthetic anomalies {name} of {category}.",
-    )
-
-
 def assemble(
-    title: str,
-    dataset: str,
-    facts: Iterable[tuple[str, str]],
-    sections: Iterable[Section],
-    sheets: Mapping[str, Sequence[Figure]] | None = None,
+    runs: Sequence[Run],
+    origin: Origin,
+    *,
+    missing: Sequence[str] = (),
+    pairs: Sequence[Mapping[str, Any]] = (),
+    comparison: Comparison | None = None,
+    sheets: Mapping[str, Sequence[Sheet]] | None = None,
 ) -> Page:
-    """Group sections by category and detector, compare detectors, and note what needs attention.
+    """Group runs by category and detector, compare detectors, and note what needs attention.
 
     Parameters
     ----------
-    title : the heading of the page.
-    dataset : the name of the dataset.
-    facts : (label, value) pairs about the run, shown as they come.
-    sections : one per (category, detector, seed); categories keep the order of their first ones.
+    runs : one per (category, detector, seed); categories keep the order of their first ones.
+    missing : runs that left no metrics, in words.
+    pairs : rows of ``pairwise.csv``.
     sheets : contact sheets of synthetic anomalies by category.
     """
-    sections = list(sections)
-    categories = list(dict.fromkeys(section.category for section in sections))
-    anchors = {name: f"category-{number}" for number, name in enumerate(categories, start=1)}
-    protocols = sorted(
-        {s.protocol for s in sections}, key=lambda name: (name == "supervised", name)
-    )
+    names = list(dict.fromkeys(run.category for run in runs))
+    best, rankings = best_of_categories(runs, pairs), rank(runs)
     return Page(
-        title=title,
-        dataset=dataset,
-        facts=tuple(facts),
-        attention=_attention(sections, anchors),
-        rankings=tuple(_ranking(protocol, sections, anchors) for protocol in protocols),
+        title=f"Defect detection on {origin.dataset}",
+        origin=origin,
+        facts=_facts(runs, origin),
+        confidence=next((_confidence(run) for run in runs), ""),
+        lead=lead([one for one in best if one.protocol == "unsupervised"] or best),
+        best=best,
+        attention=attention(runs, missing),
+        rankings=rankings,
+        costs=tuple((r.protocol, cost_charts(r)) for r in rankings),
+        comparison=comparison or Comparison(),
         categories=tuple(
             CategorySection(
                 name,
-                anchor,
-                _detectors(name, anchor, sections, protocols),
+                f"category-{number}",
+                _detectors(f"category-{number}", [run for run in runs if run.category == name]),
+                _pairs([pair for pair in pairs if pair["category"] == name]),
                 tuple((sheets or {}).get(name, ())),
             )
-            for name, anchor in anchors.items()
+            for number, name in enumerate(names, start=1)
         ),
     )
 
 
-def render(path: Path | str, page: Page) -> None:
-    """Write the page as one self-contained HTML file."""
+def compare(ranks: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any]]) -> Comparison:
+    """Detectors against each other.
+
+    Parameters
+    ----------
+    ranks, tests : rows of ``ranks.csv`` and of ``wilcoxon.csv``.
+    """
+    diagrams = []
+    for protocol in dict.fromkeys(row["protocol"] for row in ranks):
+        rows = _ranked(ranks, protocol)
+        words = ", ".join(f"{name} {rank:.2f}" for name, rank in rows)
+        own = "Supervised detectors. " if protocol == "supervised" else ""
+        diagrams.append(
+            (
+                protocol,
+                Sheet(
+                    figures.as_svg(rank_figure(ranks, protocol)),
+                    f"{own}Mean rank in image AUROC over the categories. Detectors under one bar "
+                    "cannot be told apart (Nemenyi's test at 5 %).",
+                    f"Critical-difference diagram, mean ranks: {words}.",
+                ),
+            )
+        )
+    return Comparison(tuple(diagrams), tuple(tests))
+
+
+def rank_figure(ranks: Sequence[Mapping[str, Any]], protocol: str) -> Figure:
+    """The critical-difference diagram of one protocol in image AUROC."""
+    rows = [row for row in ranks if row["protocol"] == protocol and row["figure"] == "image_auroc"]
+    difference = rows[0]["critical_difference"] if rows else None
+    return figures.critical_difference(_ranked(ranks, protocol), difference)
+
+
+def cost_figure(page: Page, protocol: str) -> Figure:
+    """Image AUROC against each cost, for a paper."""
+    ranking = next((one for one in page.rankings if one.protocol == protocol), None)
+    named = [(label, cost_points(ranking, name)) for name, label in COSTS] if ranking else []
+    return figures.accuracy_cost(named)
+
+
+def cost_charts(ranking: Ranking) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    """Image AUROC against each known cost."""
+    found = []
+    for name, label in COSTS:
+        points = cost_points(ranking, name)
+        if len(points) > 1:
+            found.append((label, charts.scatter(points)))
+    return tuple(found)
+
+
+def cost_points(ranking: Ranking, name: str) -> list[tuple[str, float, float]]:
+    """(detector, cost, image AUROC) where both are known."""
+    return [
+        (row.detector, cost, row.auroc)
+        for row in ranking.costs
+        if (cost := getattr(row.cost, name)) and row.auroc is not None
+    ]
+
+
+def contact_sheet(category: str, name: str, path: Path | str) -> Sheet:
+    """The contact sheet of one set of synthetic anomalies, small enough for the page."""
+    with Image.open(path) as opened:
+        picture = opened.convert("RGB")
+        picture.thumbnail((SHEET_WIDTH, 4 * SHEET_WIDTH))
+        content = io.BytesIO()
+        picture.save(content, "WEBP", quality=SHEET_QUALITY)
+    return Sheet(
+        content.getvalue(),
+        f"Set {name}. From left to right: good image, object mask, synthetic image, the same with "
+        "the change outlined, the pixels that really changed.",
+        f"Examples of the synthetic anomalies {name} of {category}.",
+    )
+
+
+def render(path: Path | str, page: Page, largest: float = LARGEST_PAGE) -> None:
+    """Write the page; beside it, in the folder of its name, the pages of its categories, if any.
+
+    Parameters
+    ----------
+    largest : bytes; a file that would be larger is split.
+    """
+    path = Path(path)
+    folder = path.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.html"):
+        old.unlink()
+    environment = _environment(page)
+    text = ""
+    if _picture_bytes(page) < largest:  # otherwise not worth rendering
+        text = _page(environment, page, {c.name: f"#{c.anchor}" for c in page.categories})
+    if not text or len(text.encode()) > largest:
+        links = {c.name: quote(f"{folder.name}/{c.name}.html") for c in page.categories}
+        text = _page(environment, page, links, split=True)
+        template = environment.get_template("category.html.j2")
+        for category in page.categories:
+            neighbours = {c.name: quote(f"{c.name}.html") for c in page.categories}
+            one = template.render(
+                page=page,
+                category=category,
+                links=neighbours,
+                up=quote(f"../{path.name}"),
+                split=False,
+            )
+            _write(folder / f"{category.name}.html", one)
+    _write(path, text)
+
+
+def _picture_bytes(page: Page) -> float:
+    """What the pictures of the page take in it."""
+    panels = [p for c in page.categories for detector in c.detectors for p in detector.panels]
+    size = sum(len(sheet.content) for c in page.categories for sheet in c.sheets)
+    for panel in panels:
+        size += len(panel.run.pictures or b"")
+        size += sum(len(case["content"]) for case in panel.run.cases.get("cases", ()))
+    return size * 4 / 3
+
+
+def _page(
+    environment: Environment, page: Page, links: Mapping[str, str], split: bool = False
+) -> str:
+    return environment.get_template("page.html.j2").render(
+        page=page, links=links, up="", split=split
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _environment(page: Page) -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.globals |= {
+        "script": Markup(script),
+        "script_hash": f"sha256-{digest}",
+        "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        "leaderboard_csv": leaderboard_csv,
+        "cost_csv": cost_csv,
+        "case_alt": case_alt,
+        "confidence": page.confidence,
+    }
     environment.filters |= {
         "metric": format_metric,
         "score": format_score,
-        "count": lambda number: "" if number is None else str(number),
+        "percent": percent,
+        "amount": format_amount,
         "flat": _flat,
-        "picture": _picture,
+        "embedded": _embedded,
+        "drawing": _drawing,
+        "download": lambda text: f"data:text/csv;charset=utf-8,{quote(text)}",
     }
-    html = environment.get_template("page.html.j2").render(page=page)
-    with replacing(path) as partial:
-        partial.write_text(html, encoding="utf-8", newline="\n")
+    return environment
 
 
 def format_metric(value: float | None) -> str:
@@ -288,216 +426,143 @@ def format_metric(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def format_percent(value: float | None) -> str:
-    """A share as a percentage."""
-    return "" if value is None else f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
+def format_amount(value: float | None) -> str:
+    """Three significant digits, without exponents."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip("0").rstrip(".")
 
 
-def _histogram(metrics: Mapping[str, Any], path: Path) -> Figure:
-    counts = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in metrics["counts"].items())
-    return Figure(
-        path.read_bytes(),
-        "Anomaly scores. A good detector leaves good parts left of the threshold and defective "
-        "ones right of it. The number beside each row is the height of its highest bar.",
-        f"Histograms of the anomaly scores of {_subject(metrics)} ({counts}), "
-        f"with the threshold {format_score(metrics['threshold']['value'])}.",
+def case_alt(run: Run, case: Mapping[str, Any]) -> str:
+    """What a case of the gallery shows, for those who cannot see it."""
+    side = "above" if case["score"] > run.threshold else "below or at"
+    truth = "good part" if case["defect_type"] == "good" else f"defective, {case['defect_type']}"
+    return (
+        f"{case['kind'].capitalize()}: {case['name']}, {truth}. Score "
+        f"{format_score(case['score'])}, {side} the threshold {format_score(run.threshold)}. "
+        "From left to right: image with boxes found, ground truth outlined, anomaly map."
     )
 
 
-def _roc(metrics: Mapping[str, Any], path: Path) -> Figure:
-    area = metrics["image"].get("auroc")
-    if area is None:
-        caption = "The ROC curve needs good and defective test images."
-        return Figure(path.read_bytes(), caption, f"No ROC curve of {_subject(metrics)}.")
-    return Figure(
-        path.read_bytes(),
-        "ROC curve: defects found against false alarms for every possible threshold. "
-        "The dot is the threshold in use.",
-        f"ROC curve of {_subject(metrics)}, AUROC {format_metric(area)}.",
-    )
+def _facts(runs: Sequence[Run], origin: Origin) -> tuple[tuple[str, str], ...]:
+    detectors = sorted({run.detector for run in runs})
+    seeds = sorted({run.seed for run in runs})
+    devices = sorted({str(_device(run)) for run in runs if _device(run)})
+    categories = dict.fromkeys(run.category for run in runs)
+    facts = [
+        ("Dataset", origin.dataset),
+        ("Finished", origin.when),
+        ("Categories", str(len(categories))),
+        ("Detectors", f"{len(detectors)}: {', '.join(detectors)}"),
+        ("Seeds", ", ".join(map(str, seeds))),
+        ("Device", ", ".join(devices)),
+        ("Made with", f"flawline {(origin.versions or {}).get('flawline', '')}".strip()),
+    ]
+    return tuple((label, value) for label, value in facts if value)
 
 
-def _subject(metrics: Mapping[str, Any]) -> str:
-    return f"{metrics['detector']} on {metrics['category']}, seed {metrics['seed']}"
+def _ranked(ranks: Sequence[Mapping[str, Any]], protocol: str) -> list[tuple[str, float]]:
+    chosen = [r for r in ranks if (r["protocol"], r["figure"]) == (protocol, "image_auroc")]
+    return [(row["detector"], row["mean_rank"]) for row in chosen]
 
 
-def _attention(sections: Sequence[Section], anchors: Mapping[str, str]) -> tuple[Attention, ...]:
-    kinds = (
-        Attention(
-            "Nothing to evaluate",
-            "Without defective and good test images nobody knows how many defects are found. "
-            "Add some of both to the test images.",
-            _entries(sections, anchors, _nothing_to_evaluate),
-        ),
-        Attention(
-            "Many false alarms",
-            f"More than {format_percent(HIGH_FALSE_ALARM_RATE)} of the good test images are called "
-            "defective at the threshold.",
-            _false_alarms(sections, anchors),
-        ),
-        Attention(
-            "Small calibration sets",
-            f"With fewer than {SMALL_CALIBRATION} images behind a threshold, its false-alarm rate "
-            "is poorly known. Add good images.",
-            _entries(sections, anchors, _small_calibration),
-        ),
-        Attention(
-            "No ground-truth masks",
-            "How well defects are located was not measured.",
-            _entries(sections, anchors, _no_masks),
-        ),
-    )
-    return tuple(kind for kind in kinds if kind.entries)
+def _confidence(run: Run) -> str:
+    return f"{100 * (run.part('bootstrap').get('confidence') or 0.95):g}\N{NO-BREAK SPACE}%"
 
 
-def _entries(
-    sections: Sequence[Section], anchors: Mapping[str, str], words: Callable[[Section], str]
-) -> tuple[tuple[str, str], ...]:
-    found = ((anchors[section.category], words(section)) for section in sections)
-    return tuple(dict.fromkeys(entry for entry in found if entry[1]))
+def _device(run: Run) -> Any:
+    return (run.part("provenance").get("inputs") or {}).get("device")
 
 
-def _nothing_to_evaluate(section: Section) -> str:
-    return section.category if section.image_auroc is None else ""
-
-
-def _no_masks(section: Section) -> str:
-    without = section.pixel_auroc is None and section.counts.get("test_defective", 0) > 0
-    return section.category if without else ""
-
-
-def _small_calibration(section: Section) -> str:
-    n = section.counts.get("calibration", 0)
-    return f"{section.category} ({n})" if n < SMALL_CALIBRATION else ""
-
-
-def _false_alarms(
-    sections: Sequence[Section], anchors: Mapping[str, str]
-) -> tuple[tuple[str, str], ...]:
-    entries = []
-    for (category, _, detector), seeds in _by_detector(sections).items():
-        rate = _summary(seeds, "false_alarm_rate").mean
-        if rate is not None and rate > HIGH_FALSE_ALARM_RATE:
-            entries.append((anchors[category], f"{category}, {detector}: {format_percent(rate)}"))
-    return tuple(entries)
-
-
-def _by_detector(sections: Iterable[Section]) -> dict[tuple[str, str, str], list[Section]]:
-    groups: dict[tuple[str, str, str], list[Section]] = {}
-    for section in sections:
-        key = section.category, section.protocol, section.detector
-        groups.setdefault(key, []).append(section)
-    return {key: sorted(group, key=lambda section: section.seed) for key, group in groups.items()}
-
-
-def _detectors(
-    category: str, anchor: str, sections: Sequence[Section], protocols: Sequence[str]
-) -> tuple[DetectorSection, ...]:
-    groups = _by_detector(section for section in sections if section.category == category)
-    ordered = sorted(
-        groups.values(),
-        key=lambda seeds: (
-            protocols.index(seeds[0].protocol),
-            -(_summary(seeds, "image_auroc").mean or 0),
-        ),
+def _detectors(anchor: str, runs: Sequence[Run]) -> tuple[DetectorSection, ...]:
+    order = protocols(runs)
+    groups = sorted(
+        by_detector(runs).values(),
+        key=lambda seeds: (order.index(seeds[0].protocol), -(summary(seeds, AUROC).mean or 0)),
     )
     return tuple(
         DetectorSection(
-            anchor=f"{anchor}-{number}",
-            first=seeds[0],
-            seeds=tuple(seeds),
-            image_auroc=_summary(seeds, "image_auroc"),
-            pixel_auroc=_summary(seeds, "pixel_auroc"),
-            f1=_summary(seeds, "f1"),
+            f"{anchor}-{number}",
+            seeds[0].detector,
+            seeds[0].protocol,
+            str(seeds[0].metrics["method"]),
+            summary(seeds, AUROC),
+            complement(summary(seeds, RECALL)),
+            summary(seeds, FALSE_ALARMS),
+            tuple(_panel(run, f"{anchor}-{number}-{run.seed}") for run in seeds),
         )
-        for number, seeds in enumerate(ordered, start=1)
+        for number, seeds in enumerate(groups, start=1)
     )
 
 
-def _summary(seeds: Sequence[Section], metric: str) -> Value:
-    return _value([getattr(section, metric) for section in seeds])
-
-
-def _value(measured: Iterable[float | None], coverage: str = "") -> Value:
-    values = [value for value in measured if value is not None]
-    if not values:
-        return Value(None)
-    several = len(values) > 1
-    low, high = (min(values), max(values)) if several else (None, None)
-    return Value(fmean(values), low, high, coverage=coverage)
-
-
-def _ranking(protocol: str, sections: Sequence[Section], anchors: Mapping[str, str]) -> Ranking:
-    chosen = [section for section in sections if section.protocol == protocol]
-    boards = tuple(_leaderboard(chosen, anchors, *metric) for metric in METRICS)
-    return Ranking(protocol, boards)
-
-
-def _leaderboard(
-    sections: Sequence[Section], anchors: Mapping[str, str], metric: str, name: str, words: str
-) -> Leaderboard:
-    groups = _by_detector(sections)
-    categories = [name for name in anchors if any(name == key[0] for key in groups)]
-    by_detector: dict[str, dict[str, list[Section]]] = {}
-    for (category, _, detector), seeds in groups.items():
-        by_detector.setdefault(detector, {})[category] = seeds
-    measured = {s.category for s in sections if getattr(s, metric) is not None}
-    rows = [
-        LeaderboardRow(
-            detector,
-            _mean_over_categories(seeds, metric, len(measured)),
-            tuple(_summary(seeds.get(category, []), metric) for category in categories),
+def _panel(run: Run, anchor: str) -> Panel:
+    recall = run.figure("at_threshold", "recall")
+    alarms = run.figure("at_threshold", "false_alarm_rate")
+    precision = run.figure("at_threshold", "precision")
+    marks = {"roc": (alarms, recall), "pr": (recall, precision)}
+    curves = []
+    for about in charts.CURVES:
+        points = run.part("curves").get(about.key)
+        chart = None
+        if points:
+            line = points[about.x], points[about.y]
+            chart = charts.lines(
+                [line], (0, about.x_end), (0, 1), tick_count=4 if about.x_end < 1 else 3
+            )
+        x, y = marks.get(about.key, (None, None))
+        curves.append((about, chart, None if x is None or y is None else (x, y)))
+    measured = [
+        (
+            title,
+            tuple(
+                (label, value, run.interval(part, name))
+                for name, label in names
+                if (value := run.figure(part, name)) is not None
+            ),
         )
-        for detector, seeds in by_detector.items()
+        for title, part, names in MEASURED
     ]
-    # A mean over fewer categories is another quantity: it goes last and cannot win.
-    rows.sort(key=lambda row: (row.mean.coverage != "", -(row.mean.mean or 0)))
-    columns = tuple((category, anchors[category]) for category in categories)
-    return Leaderboard(name, words, columns, _with_best(rows))
-
-
-def _mean_over_categories(
-    by_category: Mapping[str, Sequence[Section]], metric: str, total: int
-) -> Value:
-    per_category = [
-        {s.seed: getattr(s, metric) for s in seeds if getattr(s, metric) is not None}
-        for seeds in by_category.values()
-    ]
-    measured = [by_seed for by_seed in per_category if by_seed]
-    if not measured:
-        return Value(None)
-    shared = sorted(set.intersection(*(set(by_seed) for by_seed in measured)))
-    over_seeds = _value([fmean(by_seed[seed] for by_seed in measured) for seed in shared])
-    coverage = "" if len(measured) == total else f"{len(measured)} of {total}"
-    mean = fmean(fmean(by_seed.values()) for by_seed in measured)
-    return Value(mean, over_seeds.low, over_seeds.high, coverage=coverage)
-
-
-def _with_best(rows: Sequence[LeaderboardRow]) -> tuple[LeaderboardRow, ...]:
-    means = _mark_best([row.mean for row in rows])
-    columns = [_mark_best(column) for column in zip(*(row.values for row in rows), strict=True)]
-    return tuple(
-        LeaderboardRow(row.detector, mean, tuple(column[number] for column in columns))
-        for number, (row, mean) in enumerate(zip(rows, means, strict=True))
+    return Panel(
+        run,
+        anchor,
+        charts.histogram(run.scores, run.threshold),
+        tuple(curves),
+        tuple((one["title"], charts.loss_chart(one)) for one in charts.loss_series(run.training)),
+        tuple((title, rows) for title, rows in measured if rows),
     )
 
 
-def _mark_best(values: Sequence[Value]) -> list[Value]:
-    """Mark the highest values as they are shown: a difference nobody can see makes no winner."""
-    rivals = [value.mean for value in values if value.mean is not None and not value.coverage]
-    if len(rivals) < 2:
-        return list(values)
-    highest = format_metric(max(rivals))
-    return [
-        replace(value, best=not value.coverage and format_metric(value.mean) == highest)
-        for value in values
-    ]
+def _pairs(rows: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, tuple[Pair, ...]], ...]:
+    """By protocol; over seeds: the mean difference, its widest interval, the largest p."""
+    groups: dict[str, dict[tuple[str, str], list[Mapping[str, Any]]]] = {}
+    for row in rows:
+        if all(row[key] not in ("", None) for key in ("difference", "low", "high", "p", "p_holm")):
+            names = str(row["detector_a"]), str(row["detector_b"])
+            groups.setdefault(str(row["protocol"]), {}).setdefault(names, []).append(row)
+    found = []
+    for protocol, by_names in groups.items():
+        pairs = [
+            Pair(
+                a,
+                b,
+                fmean(float(row["difference"]) for row in seeds),
+                min(float(row["low"]) for row in seeds),
+                max(float(row["high"]) for row in seeds),
+                max(float(row["p"]) for row in seeds),
+                max(float(row["p_holm"]) for row in seeds),
+            )
+            for (a, b), seeds in by_names.items()
+        ]
+        found.append((protocol, tuple(sorted(pairs, key=lambda pair: pair.p_holm))))
+    return tuple(found)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested settings as (dotted name, text) pairs in the order of their names."""
     pairs: list[tuple[str, str]] = []
     for name, value in sorted(tree.items()):
+        if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            value = {str(number): item for number, item in enumerate(value, start=1)}
         if isinstance(value, Mapping):
             pairs += _flat(value, f"{prefix}{name}.")
         else:
@@ -506,22 +571,20 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return pairs
 
 
-def _picture(figure: Figure, name: str) -> Markup:
-    """The HTML of a figure; `name` must be unique on the page."""
-    if b"<svg" in figure.content[:1000]:
-        return _inline_svg(figure, name)
-    kind = "jpeg" if figure.content.startswith(b"\xff\xd8") else "png"
-    data = base64.b64encode(figure.content).decode()
-    return Markup('<img src="data:image/{};base64,{}" alt="{}">').format(kind, data, figure.alt)
+def _embedded(content: bytes) -> str:
+    """A picture as an address that contains it."""
+    kinds = {b"\xff\xd8": "jpeg", b"RI": "webp"}
+    kind = kinds.get(content[:2], "png")
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _inline_svg(figure: Figure, name: str) -> Markup:
-    """Only shapes and words of the drawing are kept, under identifiers that no other one has."""
-    root = ElementTree.fromstring(figure.content)
+def _drawing(sheet: Sheet, name: str) -> Markup:
+    """Only shapes and words of an SVG are kept, under identifiers that no other one has."""
+    root = ElementTree.fromstring(sheet.content)
     _keep_drawing(root, name)
     for size in ("width", "height", "version"):
         root.attrib.pop(size, None)
-    root.attrib |= {"role": "img", "aria-label": figure.alt}
+    root.attrib |= {"role": "img", "aria-label": sheet.alt}
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 

@@ -1,0 +1,283 @@
+"""The test images that are worth looking at, and the panels that show each of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from flawline.files import read_json, replacing, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("image with boxes found", "ground truth outlined", "anomaly map")
+OUTLINE, BOX, RIM = (255, 221, 0), (86, 180, 233), (0, 0, 0)
+CORNERS = ["x0", "y0", "x1", "y1"]
+LARGEST_PANEL = 256  # pixels of a side: a panel of the page's gallery
+GAP = 4
+QUALITY = 80
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test image of the gallery.
+
+    Attributes
+    ----------
+    row : its number in the test subset.
+    name : its image id, without the subset.
+    kind : why it is shown, one of those of `choose`.
+    defect_type : `good` for a good part.
+    score : float.
+    image : uint8 (S, S, 3), RGB.
+    ground_truth : uint8 (S, S), defect where it is not zero; None where there is no mask.
+    anomaly_map : float (h, w), higher is more anomalous.
+    boxes : (n, 4), x0, y0, x1, y1 of each, drawn on the image.
+    """
+
+    row: int
+    name: str
+    kind: str
+    defect_type: str
+    score: float
+    image: np.ndarray
+    ground_truth: np.ndarray | None
+    anomaly_map: np.ndarray
+    boxes: np.ndarray | None = None
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}: {self.kind}, score {format_score(self.score)}"
+
+
+def format_score(value: float) -> str:
+    """Four significant digits: anomaly scores have no scale of their own."""
+    return f"{value:#.4g}".rstrip(".")
+
+
+def choose(
+    labels: np.ndarray, scores: np.ndarray, threshold: float, count: int, typical: int = 0
+) -> list[tuple[int, str]]:
+    """Choose the test images that are worth looking at.
+
+    Misses come first, the lowest score first; then false alarms, the highest score first. Where
+    there are too many, each kind gets at least half of the places that it can fill. Left-over
+    places go to the right calls whose scores lie nearest to the threshold. Last come the typical
+    right calls: those whose scores lie nearest to the median of their class. Ties keep their order.
+
+    Parameters
+    ----------
+    labels : (N,), 0 for good and 1 for defective.
+    scores : float (N,), higher is more anomalous.
+    threshold : scores above it are called defective.
+    count : how many images at most, without the typical ones.
+    typical : how many typical images of each class.
+
+    Returns
+    -------
+    list of (row number, reason), the reason being "miss", "false alarm", "closest call: good",
+    "closest call: defective", "typical: defective" or "typical: good".
+    """
+    defective, scores = np.asarray(labels, bool), np.asarray(scores, float)
+    called = scores > threshold
+    misses = _ordered(defective & ~called, scores)
+    alarms = _ordered(~defective & called, -scores)
+    kept = min(len(misses), max(count - len(alarms), (count + 1) // 2))
+    chosen = [(row, "miss") for row in misses[:kept]]
+    chosen += [(row, "false alarm") for row in alarms[: count - kept]]
+    nearest = _ordered(defective == called, np.abs(scores - threshold))[: count - len(chosen)]
+    chosen += [(row, f"closest call: {_word(defective[row])}") for row in nearest]
+    shown = np.zeros(len(scores), bool)
+    shown[[row for row, _ in chosen]] = True
+    for kind in (True, False):
+        middle = np.median(scores[defective == kind]) if (defective == kind).any() else 0.0
+        right = (defective == kind) & (called == kind) & ~shown
+        rows = _ordered(right, np.abs(scores - middle))[:typical]
+        chosen += [(row, f"typical: {_word(kind)}") for row in rows]
+    return chosen
+
+
+def open_cases(
+    chosen: Sequence[tuple[int, str]],
+    predictions: "pd.DataFrame",
+    images: np.ndarray,
+    masks: np.ndarray,
+    anomaly_maps: np.ndarray,
+    boxes: "pd.DataFrame | None" = None,
+) -> list[Case]:
+    """The chosen test images as cases.
+
+    Parameters
+    ----------
+    chosen : row numbers and reasons, from `choose`.
+    predictions : columns image_id, label, defect_type, has_mask, score; one row per test image.
+    images : uint8 (N, S, S, 3).
+    masks : uint8 (N, S, S).
+    anomaly_maps : float (N, h, w).
+    boxes : columns row, x0, y0, x1, y1; None for none.
+    """
+    cases = []
+    for row, kind in chosen:
+        about = predictions.iloc[row]
+        cases.append(
+            Case(
+                row,
+                str(about["image_id"]).removeprefix("test/"),
+                kind,
+                str(about["defect_type"]) if about["label"] else "good",
+                float(about["score"]),
+                images[row],
+                masks[row] if about["has_mask"] or not about["label"] else None,
+                anomaly_maps[row].astype(np.float32),
+                None if boxes is None else boxes.loc[boxes["row"] == row, CORNERS].to_numpy(),
+            )
+        )
+    return cases
+
+
+def absolute_scale(calibration: np.ndarray, test: np.ndarray) -> tuple[float, float]:
+    """Ends of the colour scale of all of a detector's maps.
+
+    It begins at the median pixel of calibration goods, so that good surfaces stay dark, and ends
+    where nine of ten test images stay below.
+
+    Parameters
+    ----------
+    calibration, test : float16 (N, h, w), anomaly maps.
+    """
+    low = float(np.median([np.median(one) for one in calibration]))
+    peaks = np.array([one.max() for one in test], np.float32)
+    top = float(np.quantile(peaks, 0.9)) if len(peaks) else low
+    high = max(top, float(max(one.max() for one in calibration)))
+    return low, high if high > low else low + 1.0
+
+
+def panels(case: Case, scale: tuple[float, float]) -> list[np.ndarray]:
+    """The three pictures of `COLUMNS`, each uint8 (S, S, 3)."""
+    return [
+        _boxed(case.image, case.boxes),
+        _outlined(case.image, case.ground_truth),
+        coloured(case.anomaly_map, scale, len(case.image)),
+    ]
+
+
+def picture_rows(
+    cases: Sequence[Case], pictures: Mapping[str, np.ndarray], scale: tuple[float, float]
+) -> list[tuple[str, list[np.ndarray]]]:
+    """Each case's title, with its image, what the method shows of it, and its anomaly map.
+
+    Parameters
+    ----------
+    pictures : what `Detector.pictures` made of the cases; all maps have one scale.
+    """
+    maps = [array for array in pictures.values() if array.ndim == 3]
+    low = min((float(array.min()) for array in maps), default=0.0)
+    high = max((float(array.max()) for array in maps), default=1.0)
+    ends = low, high if high > low else low + 1.0
+    shown = [
+        list(array) if array.ndim == 4 else [coloured(one, ends, len(one)) for one in array]
+        for array in pictures.values()
+    ]
+    return [
+        (
+            case.title,
+            [
+                case.image,
+                *(pictures_of_one[number] for pictures_of_one in shown),
+                coloured(case.anomaly_map, scale, len(case.image)),
+            ],
+        )
+        for number, case in enumerate(cases)
+    ]
+
+
+def coloured(values: np.ndarray, scale: tuple[float, float], side: int) -> np.ndarray:
+    """A map in colours, dark for `scale[0]` and bright for `scale[1]`: uint8 (side, side, 3)."""
+    low, high = scale
+    values = cv2.resize(np.asarray(values, np.float32), (side, side))
+    levels = np.clip((values - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+
+
+def write_cases(
+    folder: Path | str, cases: Sequence[Case], scale: tuple[float, float], **about: Any
+) -> None:
+    """Write one WebP image per case, its panels side by side, and ``cases.json``.
+
+    Parameters
+    ----------
+    about : more keys of ``cases.json``.
+    """
+    folder = Path(folder)
+    written = []
+    for number, case in enumerate(cases, start=1):
+        side = min(len(case.image), LARGEST_PANEL)
+        strip = np.zeros((side, 3 * side + 2 * GAP, 3), np.uint8)
+        for column, panel in enumerate(panels(case, scale)):
+            left = column * (side + GAP)
+            strip[:, left : left + side] = cv2.resize(
+                panel, (side, side), interpolation=cv2.INTER_AREA
+            )
+        file = f"{number:02d}.webp"
+        with replacing(folder / file) as partial:
+            Image.fromarray(strip).save(partial, "WEBP", quality=QUALITY, method=6)
+        keys = ("row", "name", "kind", "defect_type", "score")
+        written.append({"file": file} | {key: getattr(case, key) for key in keys})
+    write_json(folder / "cases.json", {"cases": written, "scale": list(scale)} | about)
+
+
+def read_cases(folder: Path | str) -> Mapping[str, Any]:
+    """What `write_cases` wrote, each case with the `content` of its file."""
+    folder = Path(folder)
+    if not (folder / "cases.json").exists():
+        return {"cases": []}
+    found = read_json(folder / "cases.json")
+    for case in found["cases"]:
+        case["content"] = (folder / case["file"]).read_bytes()
+    return found
+
+
+def _word(defective: bool) -> str:
+    return "defective" if defective else "good"
+
+
+def _ordered(wanted: np.ndarray, key: np.ndarray) -> list[int]:
+    rows = np.flatnonzero(wanted)
+    return [int(row) for row in rows[np.argsort(key[rows], kind="stable")]]
+
+
+def _boxed(image: np.ndarray, boxes: np.ndarray | None) -> np.ndarray:
+    drawn = np.ascontiguousarray(image).copy()
+    thin = max(1, round(len(image) / 128))
+    for colour, width in ((RIM, 2 * thin), (BOX, thin)):  # a dark rim, as outlines have
+        for x0, y0, x1, y1 in [] if boxes is None else boxes.astype(int).tolist():
+            cv2.rectangle(drawn, (x0, y0), (x1 - 1, y1 - 1), colour, width)
+    return drawn
+
+
+def _outlined(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    drawn = np.ascontiguousarray(image).copy()
+    if mask is None:
+        return _labelled((drawn * 0.35).astype(np.uint8), "no mask")
+    binary = (np.asarray(mask) > 0).astype(np.uint8)
+    contours, _ = cv2.findContours(binary, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    thin = max(1, round(len(image) / 128))
+    # The dark rim keeps the outline visible on surfaces of its own colour.
+    cv2.drawContours(drawn, contours, -1, RIM, 3 * thin)
+    cv2.drawContours(drawn, contours, -1, OUTLINE, thin)
+    return drawn
+
+
+def _labelled(image: np.ndarray, words: str) -> np.ndarray:
+    size = len(image) / 256
+    thick = max(1, round(size))
+    (width, height), _ = cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, 0.7 * size, thick)
+    corner = (image.shape[1] - width) // 2, (image.shape[0] + height) // 2
+    cv2.putText(
+        image, words, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.7 * size, OUTLINE, thick, cv2.LINE_AA
+    )
+    return image

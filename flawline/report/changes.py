@@ -1,0 +1,191 @@
+"""What changed between two results folders: in the configuration, and in the figures.
+
+``python -m flawline.report.changes results/before results/after changes.html``
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from flawline.errors import FlawlineError
+from flawline.evaluation.uncertainty import delong
+from flawline.files import read_json, read_table, replacing
+
+FIGURES = {
+    "image AUROC": ("image", "auroc"),
+    "recall": ("at_threshold", "recall"),
+    "false alarms": ("at_threshold", "false_alarm_rate"),
+    "pixel AUROC": ("pixel", "auroc"),
+    "AU-PRO": ("pixel", "aupro_30"),
+}
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting that differs; an empty text where one side does not have it."""
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure before and after, the median over the seeds; None where it was not measured."""
+
+    figure: str
+    before: float | None
+    after: float | None
+
+    @property
+    def difference(self) -> float | None:
+        """After minus before."""
+        if self.before is None or self.after is None:
+            return None
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One detector on one category in both results.
+
+    Attributes
+    ----------
+    p : of DeLong's paired test of the image AUROC of the first common seed; None where the test
+        images are not the same.
+    low, high : of the difference in image AUROC, 95 %.
+    """
+
+    protocol: str
+    category: str
+    detector: str
+    changes: tuple[Change, ...]
+    p: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """All that differs; detectors that one side alone has are named with their side."""
+
+    settings: tuple[Setting, ...]
+    pairs: tuple[Pair, ...]
+    missing: tuple[str, ...]
+
+
+def compare_results(before: Path, after: Path) -> Changes:
+    """Compare two folders ``results/<dataset>``.
+
+    Raises
+    ------
+    FlawlineError
+        If one of them holds no finished results.
+    """
+    old, new = _runs(before), _runs(after)
+    missing = [f"{' / '.join(key)}: only in {before}" for key in old if key not in new]
+    missing += [f"{' / '.join(key)}: only in {after}" for key in new if key not in old]
+    pairs = [_pair(key, old[key], new[key]) for key in old if key in new]
+    return Changes(tuple(_settings(before, after)), tuple(pairs), tuple(missing))
+
+
+def write_page(path: Path, changes: Changes, before: str, after: str) -> None:
+    """Write the comparison as one self-contained HTML file."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("changes.html.j2")
+    html = page.render(changes=changes, before=before, after=after, figures=list(FIGURES))
+    with replacing(path) as partial:
+        partial.write_text(html, encoding="utf-8", newline="\n")
+
+
+def _runs(folder: Path) -> dict[Key, dict[int, Path]]:
+    """Folders of the runs by protocol, category and detector, then by seed."""
+    found: dict[Key, dict[int, Path]] = {}
+    for file in sorted(folder.glob("*/*/detectors/*/seed*/metrics.json")):
+        category, protocol, _, detector, seed = file.parts[-6:-1]
+        seeds = found.setdefault((protocol, category, detector), {})
+        seeds[int(seed.removeprefix("seed"))] = file.parent
+    if not found:
+        raise FlawlineError(
+            f"{folder}: no metrics.json of any detector; expected a folder results/<dataset> of a "
+            "finished run"
+        )
+    return found
+
+
+def _pair(key: Key, before: dict[int, Path], after: dict[int, Path]) -> Pair:
+    metrics = [
+        [read_json(run / "metrics.json") for run in runs.values()] for runs in (before, after)
+    ]
+    changes = tuple(
+        Change(figure, *(_middle(side, part, name) for side in metrics))
+        for figure, (part, name) in FIGURES.items()
+    )
+    common = sorted(set(before) & set(after))
+    if common:
+        sides = [read_table(runs[common[0]] / "predictions.csv") for runs in (before, after)]
+        one, two = (side.sort_values("image_id", ignore_index=True) for side in sides)
+        same = one["image_id"].equals(two["image_id"]) and one["label"].equals(two["label"])
+        if same and one["label"].value_counts().min() > 1 and one["label"].nunique() == 2:
+            test = delong(one["label"].to_numpy(), two["score"].to_numpy(), one["score"].to_numpy())
+            return Pair(*key, changes, test.p, test.low, test.high)
+    return Pair(*key, changes)
+
+
+def _middle(runs: list[dict[str, Any]], part: str, name: str) -> float | None:
+    values = [value for run in runs if (value := (run[part] or {}).get(name)) is not None]
+    return median(values) if values else None
+
+
+def _settings(before: Path, after: Path) -> Iterator[Setting]:
+    name = "comparison/configuration.json"
+    old, new = (dict(_flat(read_json(folder / name))) for folder in (before, after))
+    for key in sorted(old | new):
+        if old.get(key) != new.get(key):
+            yield Setting(key, old.get(key, ""), new.get(key, ""))
+
+
+def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(tree, Mapping) and tree:
+        for key, value in tree.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, "none" if tree is None else str(tree)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flawline.report.changes",
+        description="Compare two results folders of flawline in one page.",
+    )
+    parser.add_argument("before", type=Path, help="a folder results/<dataset>")
+    parser.add_argument("after", type=Path, help="another one")
+    parser.add_argument("page", type=Path, help="the HTML file to write")
+    given = parser.parse_args()
+    try:
+        changes = compare_results(given.before, given.after)
+        write_page(given.page, changes, str(given.before), str(given.after))
+    except (FlawlineError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(
+        f"{len(changes.settings)} settings differ, {len(changes.pairs)} detectors compared: "
+        f"{given.page}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,336 @@
+"""Detectors by categories: figures with their intervals, and what they cost."""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from flawline.report.runs import Cost, Run
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of `metrics.json` and what it means."""
+
+    part: str
+    name: str
+    title: str
+    words: str
+    higher: bool = True
+
+
+FIGURES = (
+    Figure(
+        "image",
+        "auroc",
+        "Image AUROC",
+        "The chance that a defective part scores above a good one. 1 is perfect, 0.5 is guessing.",
+    ),
+    Figure(
+        "image",
+        "average_precision",
+        "Image average precision",
+        "The share of right rejections, averaged over all thresholds that find one more defect.",
+    ),
+    Figure(
+        "image",
+        "fpr_at_95_tpr",
+        "False alarms at 95 % found",
+        "The share of good parts rejected if the threshold were set to find 95 % of the defective "
+        "ones. Lower is better.",
+        higher=False,
+    ),
+    Figure(
+        "at_threshold",
+        "recall",
+        "Recall at the threshold",
+        "The share of defective parts that the threshold in use finds.",
+    ),
+    Figure(
+        "at_threshold",
+        "false_alarm_rate",
+        "False alarms at the threshold",
+        "The share of good parts that the threshold in use rejects. Lower is better.",
+        higher=False,
+    ),
+    Figure(
+        "at_threshold",
+        "balanced_accuracy",
+        "Balanced accuracy at the threshold",
+        "The mean of the shares of good and of defective parts that are called right.",
+    ),
+    Figure(
+        "at_threshold",
+        "f1",
+        "F1 at the threshold",
+        "The balance of recall and precision. It grows with the share of defective test images.",
+    ),
+    Figure(
+        "pixel",
+        "auroc",
+        "Pixel AUROC",
+        "The chance that a pixel of a defect scores above a flawless one. Large good areas make it "
+        "look high.",
+    ),
+    Figure(
+        "pixel",
+        "aupro_30",
+        "AUPRO",
+        "How well whole defect regions are covered, small ones counting as much as large ones, "
+        "while at most 30 % of flawless pixels are flagged.",
+    ),
+    Figure(
+        "pixel", "aupro_05", "AUPRO to 5 %", "The same with at most 5 % of flawless pixels flagged."
+    ),
+    Figure(
+        "pixel",
+        "aupimo",
+        "AUPIMO",
+        "How much of each defect is found while good images stay almost free of flagged pixels.",
+    ),
+    Figure(
+        "pixel",
+        "average_precision",
+        "Pixel average precision",
+        "Average precision of single pixels.",
+    ),
+    Figure(
+        "pixel",
+        "f1_oracle",
+        "Best pixel F1 (oracle)",
+        "The best F1 that any threshold on the maps could reach; chosen with the test masks, so "
+        "never a promise.",
+    ),
+)
+AUROC, RECALL, FALSE_ALARMS = FIGURES[0], FIGURES[3], FIGURES[4]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A mean over seeds and the ends that no seed's interval leaves; None: not measured."""
+
+    mean: float | None
+    low: float | None = None
+    high: float | None = None
+    best: bool = False
+    coverage: str = ""
+    heat: float | None = None
+    """How good it is, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One detector: its mean over the categories and one value per category."""
+
+    detector: str
+    mean: Value
+    cells: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Board:
+    """Detectors by categories in one figure."""
+
+    figure: Figure
+    categories: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def key(self) -> str:
+        return f"{self.figure.part}-{self.figure.name}"
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What one detector takes, on average over categories and seeds."""
+
+    detector: str
+    auroc: float | None
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """All tables of one protocol. Protocols are never ranked together."""
+
+    protocol: str
+    boards: tuple[Board, ...]
+    costs: tuple[CostRow, ...]
+
+
+def rank(runs: Sequence[Run]) -> tuple[Ranking, ...]:
+    """The tables of each protocol, the supervised one last."""
+    found = []
+    for protocol in protocols(runs):
+        chosen = [run for run in runs if run.protocol == protocol]
+        boards = [_board(chosen, figure) for figure in FIGURES]
+        measured = [b for b in boards if any(row.mean.mean is not None for row in b.rows)]
+        found.append(Ranking(protocol, tuple(measured or boards[:1]), _costs(chosen)))
+    return tuple(found)
+
+
+def protocols(runs: Iterable[Run]) -> list[str]:
+    return sorted({run.protocol for run in runs}, key=lambda name: (name == "supervised", name))
+
+
+def by_detector(runs: Iterable[Run]) -> dict[tuple[str, str, str], list[Run]]:
+    """Runs by category, protocol and detector; seeds in their order."""
+    groups: dict[tuple[str, str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.category, run.protocol, run.detector), []).append(run)
+    return {key: sorted(group, key=lambda run: run.seed) for key, group in groups.items()}
+
+
+def summary(seeds: Sequence[Run], figure: Figure) -> Value:
+    """Mean over seeds; the ends are the widest of the seeds' intervals and values."""
+    values = [run.figure(figure.part, figure.name) for run in seeds]
+    measured = [value for value in values if value is not None]
+    if not measured:
+        return Value(None)
+    intervals = [run.interval(figure.part, figure.name) for run in seeds]
+    ends = [end for interval in intervals for end in interval or ()]
+    if len(measured) > 1:
+        ends += measured
+    mean = fmean(measured)
+    return Value(
+        mean, min(ends, default=None), max(ends, default=None), heat=_heat(mean, figure.higher)
+    )
+
+
+def leaderboard_csv(rankings: Sequence[Ranking]) -> str:
+    """All boards as one table, a row per protocol, figure, detector and category."""
+    rows = [
+        (ranking.protocol, board.key.replace("-", "."), row.detector, category, value)
+        for ranking in rankings
+        for board in ranking.boards
+        for row in board.rows
+        for category, value in zip(board.categories, row.cells, strict=True)
+    ]
+    head = ("protocol", "figure", "detector", "category", "mean", "low", "high")
+    return as_csv(head, [(*keys, value.mean, value.low, value.high) for *keys, value in rows])
+
+
+def cost_csv(rankings: Sequence[Ranking]) -> str:
+    """The costs of all detectors as one table."""
+    head = ("protocol", "detector", "image_auroc", "train_s", "score_s", "memory_MB", "model_MB")
+    rows = [
+        (ranking.protocol, row.detector, row.auroc, *vars(row.cost).values())
+        for ranking in rankings
+        for row in ranking.costs
+    ]
+    return as_csv(head, rows)
+
+
+def as_csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as text; nothing stands for None."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _board(runs: Sequence[Run], figure: Figure) -> Board:
+    groups = by_detector(runs)
+    categories = tuple(dict.fromkeys(run.category for run in runs))
+    detectors: dict[str, dict[str, list[Run]]] = {}
+    for (category, _, detector), seeds in groups.items():
+        detectors.setdefault(detector, {})[category] = seeds
+    measured = {run.category for run in runs if run.figure(figure.part, figure.name) is not None}
+    rows = [
+        Row(
+            detector,
+            _over_categories(seeds, figure, len(measured)),
+            tuple(summary(seeds.get(category, []), figure) for category in categories),
+        )
+        for detector, seeds in detectors.items()
+    ]
+    sign = -1 if figure.higher else 1
+    worst = math.inf
+    # A mean over fewer categories is another quantity: it goes last and cannot win.
+    rows.sort(
+        key=lambda row: (
+            row.mean.coverage != "",
+            worst if row.mean.mean is None else sign * row.mean.mean,
+        )
+    )
+    return Board(figure, categories, _with_best(rows, figure.higher))
+
+
+def _over_categories(by_category: Mapping[str, Sequence[Run]], figure: Figure, total: int) -> Value:
+    """Mean over categories; the ends are those of the seeds that all categories share."""
+    per_category = [
+        {
+            run.seed: value
+            for run in seeds
+            if (value := run.figure(figure.part, figure.name)) is not None
+        }
+        for seeds in by_category.values()
+    ]
+    measured = [by_seed for by_seed in per_category if by_seed]
+    if not measured:
+        return Value(None)
+    shared = set.intersection(*(set(by_seed) for by_seed in measured))
+    over_seeds = [fmean(by_seed[seed] for by_seed in measured) for seed in shared]
+    several = len(over_seeds) > 1
+    mean = fmean(fmean(by_seed.values()) for by_seed in measured)
+    return Value(
+        mean,
+        min(over_seeds) if several else None,
+        max(over_seeds) if several else None,
+        coverage="" if len(measured) == total else f"{len(measured)} of {total}",
+        heat=_heat(mean, figure.higher),
+    )
+
+
+def _heat(value: float, higher: bool) -> float:
+    """0 for a half or worse, 1 for 0.998 or better: as many steps as nines."""
+    lack = max(1 - value if higher else value, 0.0)
+    return round(min(max(math.log(lack + 0.002, 0.004) - math.log(0.5, 0.004), 0) / 0.874, 1), 3)
+
+
+def _with_best(rows: Sequence[Row], higher: bool) -> tuple[Row, ...]:
+    means = _mark_best([row.mean for row in rows], higher)
+    columns = [
+        _mark_best(column, higher) for column in zip(*(row.cells for row in rows), strict=True)
+    ]
+    return tuple(
+        Row(row.detector, mean, tuple(column[number] for column in columns))
+        for number, (row, mean) in enumerate(zip(rows, means, strict=True))
+    )
+
+
+def _mark_best(values: Sequence[Value], higher: bool) -> list[Value]:
+    """Mark the best values as they are shown: a difference nobody can see makes no winner."""
+    rivals = [value.mean for value in values if value.mean is not None and not value.coverage]
+    if len(rivals) < 2:
+        return list(values)
+    best = round(max(rivals) if higher else min(rivals), 3)
+    return [
+        replace(
+            value,
+            best=value.mean is not None and not value.coverage and round(value.mean, 3) == best,
+        )
+        for value in values
+    ]
+
+
+def _costs(runs: Sequence[Run]) -> tuple[CostRow, ...]:
+    rows = []
+    for detector in dict.fromkeys(run.detector for run in runs):
+        chosen = [run for run in runs if run.detector == detector]
+        names = Cost.__dataclass_fields__
+        costs = [
+            _mean([getattr(run.cost, name) for run in chosen], max if "peak" in name else fmean)
+            for name in names
+        ]
+        auroc = _mean([run.figure("image", "auroc") for run in chosen], fmean)
+        rows.append(CostRow(detector, auroc, Cost(*costs)))
+    return tuple(sorted(rows, key=lambda row: -(row.auroc or 0)))
+
+
+def _mean(values: Iterable[float | None], over: Callable[[list[float]], float]) -> float | None:
+    known = [value for value in values if value is not None]
+    return over(known) if known else None

@@ -1,0 +1,267 @@
+"""What a reader should know first: the best detector of each category, and what limits it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flawline.report.leaderboard import (
+    AUROC,
+    FALSE_ALARMS,
+    RECALL,
+    Value,
+    by_detector,
+    protocols,
+    summary,
+)
+from flawline.report.runs import Run
+
+SMALL_CALIBRATION = 30
+MANY_FALSE_ALARMS = 0.2
+FEW_FOUND = 0.5
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best detector of one category, in shares of parts.
+
+    Attributes
+    ----------
+    alike : detectors that the test images cannot tell from it.
+    rivals : how many detectors it was compared with.
+    """
+
+    category: str
+    protocol: str
+    detector: str
+    auroc: Value
+    missed: Value
+    rejected: Value
+    defective: int
+    good: int
+    rivals: int = 0
+    alike: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Something that limits what the figures can tell, and where: (category, words)."""
+
+    title: str
+    explanation: str
+    entries: tuple[tuple[str, str], ...]
+
+
+def best_of_categories(
+    runs: Sequence[Run], pairs: Sequence[Mapping[str, Any]] = ()
+) -> tuple[Best, ...]:
+    """The detector with the highest mean image AUROC in each protocol and category.
+
+    Parameters
+    ----------
+    pairs : rows of ``pairwise.csv`` for the detectors that cannot be told from the best.
+    """
+    found = []
+    groups = by_detector(runs)
+    for protocol in protocols(runs):
+        for category in dict.fromkeys(run.category for run in runs):
+            rivals = {
+                key[2]: seeds for key, seeds in groups.items() if key[:2] == (category, protocol)
+            }
+            if not rivals:
+                continue
+            name = max(rivals, key=lambda name: summary(rivals[name], AUROC).mean or -1)
+            seeds = rivals[name]
+            found.append(
+                Best(
+                    category,
+                    protocol,
+                    name,
+                    summary(seeds, AUROC),
+                    complement(summary(seeds, RECALL)),
+                    summary(seeds, FALSE_ALARMS),
+                    seeds[0].count("test_defective"),
+                    seeds[0].count("test_good"),
+                    len(rivals) - 1,
+                    _alike(name, [p for p in pairs if _of(p, category, protocol)]),
+                )
+            )
+    return tuple(found)
+
+
+def complement(value: Value) -> Value:
+    """One minus it: the share missed from the share found."""
+    low, high = (None if end is None else 1 - end for end in (value.high, value.low))
+    return Value(None if value.mean is None else 1 - value.mean, low, high)
+
+
+def lead(best: Sequence[Best]) -> str:
+    """One paragraph for a reader who knows parts, not figures."""
+    measured = [one for one in best if one.missed.mean is not None]
+    several = len({one.category for one in measured}) > 1
+    if not measured:
+        return "No category has good and defective test images, so nothing could be measured."
+    missed = _span([one.missed.mean for one in measured])
+    rejected = _span([one.rejected.mean for one in measured])
+    whose = "the best detector of each category" if several else f"{measured[0].detector}"
+    return (
+        f"At the thresholds in use, {whose} misses {missed} of the defective test parts and "
+        f"wrongly rejects {rejected} of the good ones."
+    )
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage, with a decimal where it is small or nearly all."""
+    if value is None:
+        return ""
+    digits = 1 if 0 < value < 0.0995 or 0.9005 < value < 1 else 0
+    return f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def attention(runs: Sequence[Run], missing: Iterable[str] = ()) -> tuple[Attention, ...]:
+    """All that a reader must know before trusting a figure, the gravest first."""
+    found = [Attention("Runs without results", "They failed.", tuple(("", m) for m in missing))]
+    for title, explanation, words in KINDS:
+        found.append(Attention(title, explanation, _entries(runs, words)))
+    return tuple(kind for kind in found if kind.entries)
+
+
+def _entries(
+    runs: Sequence[Run], words: Callable[[Run], str | None]
+) -> tuple[tuple[str, str], ...]:
+    """By category, the words of its detectors; equal words of all of them are said once."""
+    found = []
+    for category in dict.fromkeys(run.category for run in runs):
+        said: dict[str, list[str]] = {}
+        own = [run for run in runs if run.category == category]
+        for run in own:
+            known = any(run.detector in names for names in said.values())  # with another seed
+            if not known and (word := words(run)) is not None:
+                said.setdefault(word, []).append(run.detector)
+        detectors = {run.detector for run in own}
+        parts = [
+            ", ".join(names if set(names) != detectors else []) + (f" ({word})" if word else "")
+            for word, names in said.items()
+        ]
+        if said:
+            found.append((category, "; ".join(part.strip() for part in parts).strip()))
+    return tuple(found)
+
+
+def _uncertified(run: Run) -> str | None:
+    threshold = run.part("threshold")
+    return f"{threshold.get('n')} images" if threshold.get("certified") is False else None
+
+
+def _drifted(run: Run) -> str | None:
+    drift = run.part("checks").get("drift") or {}
+    return "" if drift.get("drifted") else None
+
+
+def _nothing(run: Run) -> str | None:
+    return "" if run.figure("image", "auroc") is None else None
+
+
+def _misses(run: Run) -> str | None:
+    recall = run.figure("at_threshold", "recall")
+    return f"{percent(1 - recall)} missed" if recall is not None and recall < FEW_FOUND else None
+
+
+def _false_alarms(run: Run) -> str | None:
+    rate = run.figure("at_threshold", "false_alarm_rate")
+    return percent(rate) if rate is not None and rate > MANY_FALSE_ALARMS else None
+
+
+def _contaminated(run: Run) -> str | None:
+    checks = run.part("checks").get("contamination") or {}
+    outliers = checks.get("calibration_outliers") or ()
+    return f"{len(outliers)} image{'s' if len(outliers) > 1 else ''}" if outliers else None
+
+
+def _duplicates(run: Run) -> str | None:
+    count = (run.part("checks").get("near_duplicates") or {}).get("count")
+    return f"{count} pair{'s' if count > 1 else ''}" if count else None
+
+
+def _small_calibration(run: Run) -> str | None:
+    n = run.count("calibration")
+    return f"{n} images" if n < SMALL_CALIBRATION else None
+
+
+def _no_masks(run: Run) -> str | None:
+    unmeasured = run.figure("pixel", "auroc") is None and run.count("test_defective") > 0
+    return "" if unmeasured else None
+
+
+KINDS: tuple[tuple[str, str, Callable[[Run], str | None]], ...] = (
+    (
+        "Thresholds that cannot be certified",
+        "There are too few calibration images for what the threshold's rule should promise. Add "
+        "good images, or ask for less.",
+        _uncertified,
+    ),
+    (
+        "Good test parts differ from calibration parts",
+        "Their scores have drifted, so the threshold may reject more or fewer parts than expected. "
+        "Look for changes of light, camera or material.",
+        _drifted,
+    ),
+    (
+        "Nothing to evaluate",
+        "Without defective and good test images nobody knows how many defects are found. Add some "
+        "of both to the test images.",
+        _nothing,
+    ),
+    (
+        "Most defects are missed",
+        f"Fewer than {percent(FEW_FOUND)} of the defective test parts are found at the threshold.",
+        _misses,
+    ),
+    (
+        "Many false alarms",
+        f"More than {percent(MANY_FALSE_ALARMS)} of the good test parts are rejected at the "
+        "threshold.",
+        _false_alarms,
+    ),
+    (
+        "Odd calibration images",
+        "Some good images held back for the threshold score far from the others. If they show "
+        "defects, take them out: they raise the threshold.",
+        _contaminated,
+    ),
+    (
+        "Near-duplicates across subsets",
+        "Almost equal images in training and test make figures look better than they are.",
+        _duplicates,
+    ),
+    (
+        "Small calibration sets",
+        f"With fewer than {SMALL_CALIBRATION} images behind a threshold, its false-alarm rate is "
+        "poorly known. Add good images.",
+        _small_calibration,
+    ),
+    ("No ground-truth masks", "How well defects are located was not measured.", _no_masks),
+)
+
+
+def _of(pair: Mapping[str, Any], category: str, protocol: str) -> bool:
+    return pair.get("category") == category and pair.get("protocol") == protocol
+
+
+def _alike(name: str, pairs: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Detectors whose difference from `name` is not clear with every seed."""
+    found: dict[str, bool] = {}
+    for pair in pairs:
+        names = [str(pair["detector_a"]), str(pair["detector_b"])]
+        if name in names and pair["p_holm"] not in ("", None):
+            names.remove(name)
+            unclear = float(pair["p_holm"]) >= 0.05
+            found[names[0]] = found.get(names[0], False) or unclear
+    return tuple(other for other, unclear in found.items() if unclear)
+
+
+def _span(values: Iterable[float | None]) -> str:
+    known = sorted(value for value in values if value is not None)
+    if not known:
+        return "an unknown share"
+    ends = list(dict.fromkeys([percent(known[0]), percent(known[-1])]))
+    return ends[0] if len(ends) == 1 else f"between {ends[0]} and {ends[1]}"

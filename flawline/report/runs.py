@@ -1,0 +1,167 @@
+"""What one (category, detector, seed) left on disk, as the report needs it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flawline.files import read_json, read_table
+from flawline.report.cases import read_cases
+
+WORDS = frozenset({"protocol", "category", "figure", "detector", "detector_a", "detector_b"})
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took; None: not known. Shared features are counted in."""
+
+    train_seconds: float | None = None
+    score_seconds: float | None = None
+    peak_memory: float | None = None
+    """MB"""
+    model_size: float | None = None
+    """MB"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run.
+
+    Attributes
+    ----------
+    metrics : the content of `metrics.json`.
+    scores : float (N,) of each of `charts.GROUPS`.
+    training : rows of `training.csv`.
+    cases : what `cases.read_cases` returns.
+    pictures : a JPEG of what the method shows besides its map.
+    """
+
+    metrics: Mapping[str, Any]
+    scores: Mapping[str, np.ndarray] = field(default_factory=dict)
+    training: Sequence[Mapping[str, Any]] = ()
+    cases: Mapping[str, Any] = field(default_factory=dict)
+    pictures: bytes | None = None
+    cost: Cost = Cost()
+
+    @property
+    def category(self) -> str:
+        return str(self.metrics["category"])
+
+    @property
+    def detector(self) -> str:
+        return str(self.metrics["detector"])
+
+    @property
+    def protocol(self) -> str:
+        return str(self.metrics["protocol"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.metrics["seed"])
+
+    @property
+    def threshold(self) -> float:
+        return float(self.metrics["threshold"]["value"])
+
+    @property
+    def unit(self) -> str:
+        return str(self.cases.get("unit") or "anomaly score")
+
+    def part(self, name: str) -> Mapping[str, Any]:
+        """A section of the metrics; empty where there is none."""
+        return self.metrics.get(name) or {}
+
+    def figure(self, part: str, name: str) -> float | None:
+        """One figure, or None where it was not measured."""
+        return self.part(part).get(name)
+
+    def interval(self, part: str, name: str) -> Sequence[float] | None:
+        """Low and high end of a figure, where they are known."""
+        return self.part("intervals").get(f"{part}.{name}")
+
+    def count(self, name: str) -> int:
+        return int(self.part("counts").get(name) or 0)
+
+
+def read_run(metrics: Path | str, benchmarks: Path | str) -> Run:
+    """Read the folder of a run; whatever is missing there is left out, but for the metrics.
+
+    Parameters
+    ----------
+    metrics : the run's `metrics.json`.
+    benchmarks : folder of Snakemake's benchmark files.
+    """
+    metrics = Path(metrics)
+    folder, about = metrics.parent, read_json(metrics)
+    pictures = folder / "figures/pictures.jpg"
+    return Run(
+        about,
+        _scores(folder),
+        _rows(folder / "training.csv"),
+        read_cases(folder / "figures/cases"),
+        pictures.read_bytes() if pictures.exists() else None,
+        _cost(about, folder, Path(benchmarks)),
+    )
+
+
+def comparison_rows(path: Path | str) -> list[dict[str, Any]]:
+    """Rows of one of the comparison tables: words, numbers, and None for empty cells."""
+    return [
+        {
+            str(name): str(value) if name in WORDS else None if value == "" else float(value)
+            for name, value in row.items()
+        }
+        for row in read_table(path, dtype=dict.fromkeys(WORDS, str)).to_dict("records")
+    ]
+
+
+def _scores(folder: Path) -> dict[str, np.ndarray]:
+    found = {}
+    if (folder / "calibration/scores.csv").exists():
+        calibration = read_table(folder / "calibration/scores.csv")
+        found["calibration"] = calibration["score"].to_numpy(float)
+    if (folder / "predictions.csv").exists():
+        test = read_table(folder / "predictions.csv")
+        for name, label in (("good", 0), ("defective", 1)):
+            found[name] = test.loc[test["label"] == label, "score"].to_numpy(float)
+    return found
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    if not path.exists() or not path.stat().st_size:
+        return []
+    rows = read_table(path).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+def _cost(about: Mapping[str, Any], folder: Path, benchmarks: Path) -> Cost:
+    """Benchmarks are read if they exist: they cannot be inputs of a rule."""
+    category, protocol = about["category"], about["protocol"]
+    name = f"{category}.{protocol}.{about['detector']}.seed{about['seed']}"
+    train = benchmark(benchmarks / f"train/{name}.tsv")
+    score = benchmark(benchmarks / f"score/{name}.test.tsv")
+    wanted = ((about.get("provenance") or {}).get("options") or {}).get("features") or []
+    for features in [wanted] if isinstance(wanted, str) else wanted:
+        place = benchmarks / "extract_features"
+        train += benchmark(place / f"{category}.{protocol}.train.{features}.tsv")
+        score += benchmark(place / f"{category}.{protocol}.test.{features}.tsv")
+    model = folder / "model/model.safetensors"
+    return Cost(
+        sum(seconds for seconds, _ in train) if train else None,
+        sum(seconds for seconds, _ in score) if score else None,
+        max((memory for _, memory in train + score if memory), default=None),
+        model.stat().st_size / 1e6 if model.exists() else None,
+    )
+
+
+def benchmark(path: Path) -> list[tuple[float, float]]:
+    """Seconds and peak memory (MB) of a job; nothing where it left no benchmark."""
+    if not path.exists():
+        return []
+    rows = read_table(path, sep="\t").to_dict("records")
+    try:
+        return [(float(row["s"]), float(row["max_rss"])) for row in rows[:1]]
+    except ValueError:  # a job too short to be measured has a dash
+        return [(float(row["s"]), 0.0) for row in rows[:1]]

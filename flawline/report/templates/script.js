@@ -1,0 +1,226 @@
+"use strict";
+(() => {
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const one = (selector, within = document) => within.querySelector(selector);
+  const root = document.documentElement;
+  root.classList.add("scripted");
+
+  // Light and dark: the system's choice until the reader makes another.
+  const button = one(".theme");
+  const remembered = (value) => {
+    try {
+      if (value) localStorage.setItem("theme", value);
+      return localStorage.getItem("theme");
+    } catch {
+      return value; // storage can be forbidden to local files
+    }
+  };
+  const isDark = () =>
+    root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  const showTheme = () => button.setAttribute("aria-pressed", String(isDark()));
+  const chosen = remembered();
+  if (chosen) root.dataset.theme = chosen;
+  showTheme();
+  button.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    remembered(root.dataset.theme);
+    showTheme();
+  });
+
+  // A link into a closed section opens it.
+  const reveal = () => {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    for (let at = target; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
+    target?.scrollIntoView();
+  };
+  addEventListener("hashchange", reveal);
+  reveal();
+
+  // Sorting: what was not measured stays at the end.
+  const sort = (header) => {
+    const table = header.closest("table");
+    const column = header.cellIndex;
+    const words = column === 0;
+    const descending = header.ariaSort ? header.ariaSort === "ascending" : !words;
+    const value = (row) => (words ? row.cells[0].textContent.trim() : row.cells[column].dataset.value || "");
+    const order = (a, b) => {
+      const [x, y] = [value(a), value(b)];
+      if (x === "" || y === "") return (x === "") - (y === "");
+      const found = words ? x.localeCompare(y, undefined, { numeric: true }) : x - y;
+      return descending ? -found : found;
+    };
+    for (const other of header.parentElement.cells) other.removeAttribute("aria-sort");
+    header.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    const body = table.tBodies[0];
+    body.append(...[...body.rows].sort(order));
+  };
+  for (const control of all(".sortable .sort")) control.addEventListener("click", () => sort(control.parentElement));
+
+  // One board at a time, and only the detectors and categories that the reader asks for.
+  const figure = one("#figure");
+  const showBoard = () => {
+    for (const board of all(".board")) board.hidden = board.dataset.board !== figure.value;
+  };
+  const matches = (field) => {
+    const words = field.value.toLowerCase().split(/[\s,;]+/).filter(Boolean);
+    return (name) => !words.length || words.some((word) => name.toLowerCase().includes(word));
+  };
+  const filter = () => {
+    const detector = matches(one("#detectors"));
+    const category = matches(one("#categories"));
+    for (const item of all("[data-detector]")) item.toggleAttribute("hidden", !detector(item.dataset.detector));
+    for (const item of all("[data-category]")) {
+      if (item.dataset.category) item.hidden = !category(item.dataset.category);
+    }
+    for (const header of all(".leaderboard thead th[data-category]")) {
+      for (const row of header.closest("table").tBodies[0].rows) row.cells[header.cellIndex].hidden = header.hidden;
+    }
+    const count = (kind) => {
+      const names = new Set(all(`[data-${kind}]`).map((item) => item.dataset[kind]).filter(Boolean));
+      const shown = [...names].filter(kind === "detector" ? detector : category);
+      return shown.length < names.size ? `${shown.length} of ${names.size} ${kind === "detector" ? "detectors" : "categories"}` : "";
+    };
+    one("#shown").value = [count("detector"), count("category")].filter(Boolean).join(", ");
+  };
+  if (figure) {
+    figure.addEventListener("change", showBoard);
+    for (const field of all(".controls input")) field.addEventListener("input", filter);
+    one(".controls").addEventListener("submit", (event) => event.preventDefault());
+    showBoard();
+  }
+
+  // Pointing at a detector lights it up in every table and chart of the leaderboard.
+  const light = (event) => {
+    const name = event.target.closest?.(".rankings [data-detector]")?.dataset.detector;
+    for (const item of all(".rankings [data-detector]")) item.classList.toggle("lit", item.dataset.detector === name);
+  };
+  one(".rankings")?.addEventListener("pointerover", light);
+  one(".rankings")?.addEventListener("focusin", light);
+
+  // Seeds as tabs.
+  for (const list of all("[role=tablist]")) {
+    const tabs = all("[role=tab]", list);
+    const choose = (tab, focus) => {
+      for (const other of tabs) {
+        const on = other === tab;
+        other.setAttribute("aria-selected", String(on));
+        other.tabIndex = on ? 0 : -1;
+        document.getElementById(other.getAttribute("aria-controls")).hidden = !on;
+      }
+      if (focus) tab.focus();
+    };
+    choose(tabs[0]);
+    list.addEventListener("click", (event) => event.target.role === "tab" && choose(event.target));
+    list.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (step) choose(tabs.at((tabs.indexOf(event.target) + step) % tabs.length), true);
+    });
+  }
+
+  // The threshold.
+  const short = (value) => (Math.abs(value) >= 1e4 || (value && Math.abs(value) < 1e-3) ? value.toExponential(2) : String(Number(value.toPrecision(4))));
+  const decide = (data, threshold) => {
+    const above = (name) => (data.scores[name] || []).filter((score) => score > threshold).length;
+    const [good, defective] = ["good", "defective"].map((name) => (data.scores[name] || []).length);
+    const [alarms, found] = [above("good"), above("defective")];
+    const [recall, rate] = [found / defective, alarms / good];
+    return {
+      threshold,
+      true_positive: found,
+      false_negative: defective - found,
+      false_positive: alarms,
+      true_negative: good - alarms,
+      recall,
+      false_alarm_rate: rate,
+      precision: found / (found + alarms),
+      f1: (2 * found) / (found + alarms + defective),
+    };
+  };
+  const decisions = new WeakMap();
+  const decision = (element) => {
+    const place = element.closest(".decision");
+    if (!decisions.has(place)) {
+      const data = JSON.parse(one("script", place).textContent);
+      decisions.set(place, { place, data, threshold: data.threshold, slider: one("input[type=range]", place), costs: { ...data.costs } });
+    }
+    return decisions.get(place);
+  };
+  const show = ({ place, data, threshold, slider, costs }) => {
+    const found = decide(data, threshold);
+    found.risk = 1000 * (costs.defect_rate * costs.miss * (1 - found.recall) + (1 - costs.defect_rate) * costs.false_alarm * found.false_alarm_rate);
+    for (const cell of all("[data-live]", place)) {
+      const key = cell.dataset.live;
+      const value = found[key];
+      const counted = ["true_positive", "false_negative", "false_positive", "true_negative"].includes(key);
+      if (Number.isNaN(value)) cell.textContent = "–";
+      else if (counted) cell.textContent = value;
+      else if (key === "threshold") cell.textContent = short(value);
+      else if (key === "risk") cell.textContent = value >= 100 ? Math.round(value) : Number(value.toPrecision(3));
+      else cell.textContent = value.toFixed(3);
+    }
+    const [low, high] = data.range;
+    const part = (threshold - low) / (high - low);
+    one(".threshold-line", place).setAttribute("transform", `translate(${340 * part} 0)`);
+    slider.setAttribute("aria-valuetext", `${short(threshold)}: ${found.false_negative} missed, ${found.false_positive} wrongly rejected`);
+    one(".reset", place).hidden = threshold === data.threshold;
+    const points = { roc: [found.false_alarm_rate, found.recall], pr: [found.recall, found.precision] };
+    for (const chart of all("[data-curve]", place.parentElement)) {
+      const [x, y] = points[chart.dataset.curve] || [];
+      const mark = one(".mark", chart);
+      if (!mark) continue;
+      const [left, top, width, height] = chart.dataset.plot.split(" ").map(Number);
+      mark.style.visibility = Number.isNaN(x) || Number.isNaN(y) ? "hidden" : "visible";
+      if (mark.style.visibility === "visible") {
+        mark.setAttribute("cx", left + x * width);
+        mark.setAttribute("cy", top + height - y * height);
+      }
+    }
+  };
+  document.addEventListener("input", ({ target }) => {
+    if (!target.closest(".decision")) return;
+    const state = decision(target);
+    if (target.type === "range") {
+      const [low, high] = state.data.range;
+      state.threshold = low + (target.value / 1000) * (high - low);
+    } else {
+      state.costs[target.dataset.cost] = Number(target.value) / (target.dataset.cost === "defect_rate" ? 100 : 1);
+    }
+    show(state);
+  });
+
+  // Enlarged pictures, one after the other.
+  const viewer = one("#viewer");
+  let row = [];
+  let at = 0;
+  const enlarge = (index) => {
+    at = (index + row.length) % row.length;
+    const picture = one("img", row[at]);
+    const large = one("img", viewer);
+    large.src = picture.src;
+    large.alt = picture.alt;
+    one("figcaption", viewer).textContent = picture.alt;
+  };
+  document.addEventListener("click", ({ target }) => {
+    if (target.matches(".reset")) {
+      const state = decision(target);
+      const [low, high] = state.data.range;
+      state.threshold = state.data.threshold;
+      state.slider.value = ((state.threshold - low) / (high - low)) * 1000;
+      show(state);
+      state.slider.focus();
+    }
+    const opener = target.closest(".enlarge");
+    if (opener) {
+      row = all(".enlarge", opener.closest(".gallery, .picture"));
+      enlarge(row.indexOf(opener));
+      for (const step of all("[data-step='-1'], [data-step='1']", viewer)) step.hidden = row.length < 2;
+      viewer.showModal();
+    }
+    if (target === viewer || target.dataset.step === "0") viewer.close();
+    else if (target.dataset.step) enlarge(at + Number(target.dataset.step));
+  });
+  viewer.addEventListener("keydown", ({ key }) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[key];
+    if (step) enlarge(at + step);
+  });
+})();

@@ -1,0 +1,102 @@
+"""Logs finished runs to MLflow, in a local store without a server."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flawline.errors import FlawlineError
+from flawline.provenance import digest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEY = "flawline.content"
+LONGEST = 500  # characters of a parameter that MLflow keeps
+
+
+def log_runs(
+    runs: Sequence[tuple[dict[str, Any], "pd.DataFrame"]], report: Path, store: Path, dataset: str
+) -> dict[str, str]:
+    """Log each run once: what is in the store already with the same content is left alone.
+
+    Parameters
+    ----------
+    runs : metrics (as in metrics.json) and training log of each run.
+    report : the report, kept as an artefact of every new run.
+    store : folder for the database and the artefacts; made if it does not exist.
+    dataset : the experiment's name.
+
+    Returns
+    -------
+    MLflow's run id by ``category/detector/seed``.
+
+    Raises
+    ------
+    FlawlineError
+        If MLflow is not installed.
+    """
+    try:
+        import mlflow
+        from mlflow.entities import Metric, Param
+    except ImportError:
+        raise FlawlineError(
+            "mlflow.enabled is true, but MLflow is not installed; `pip install 'flawline[mlflow]'` "
+            "(in a checkout: `pip install '.[mlflow]'`), or set it to false"
+        ) from None
+
+    store = store.resolve()
+    store.mkdir(parents=True, exist_ok=True)
+    client = mlflow.MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
+    found = client.get_experiment_by_name(dataset)
+    experiment = (
+        found.experiment_id
+        if found
+        else client.create_experiment(dataset, (store / "artifacts").as_uri())
+    )
+    ids = {}
+    for metrics, training in runs:
+        name = f"{metrics['category']}/{metrics['detector']}/seed{metrics['seed']}"
+        key = digest(metrics)
+        known = client.search_runs([experiment], f"tags.`{KEY}` = '{key}'", max_results=1)
+        if known:
+            ids[name] = known[0].info.run_id
+            continue
+        run = client.create_run(experiment, run_name=name, tags={KEY: key})
+        time = run.info.start_time
+        client.log_batch(
+            run.info.run_id,
+            metrics=[Metric(figure, value, time, 0) for figure, value in _figures(metrics)]
+            + [Metric(f"training.{c}", v, time, step) for c, v, step in _curves(training)],
+            params=[Param(key, value[:LONGEST]) for key, value in _parameters(metrics)],
+        )
+        client.log_artifact(run.info.run_id, str(report))
+        client.set_terminated(run.info.run_id)
+        ids[name] = run.info.run_id
+    return ids
+
+
+def _parameters(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    about = {key: metrics[key] for key in ("category", "protocol", "detector", "method", "seed")}
+    options = {f"options.{key}": v for key, v in metrics["provenance"]["options"].items()}
+    threshold = {f"threshold.{key}": metrics["threshold"][key] for key in ("rule", "n")}
+    return [(key, str(value)) for key, value in (about | options | threshold).items()]
+
+
+def _figures(metrics: dict[str, Any]) -> list[tuple[str, float]]:
+    parts = ("image", "at_threshold", "pixel")
+    return [
+        (f"{part}.{name}", float(value))
+        for part in parts
+        for name, value in (metrics[part] or {}).items()
+        if isinstance(value, int | float)
+    ] + [("threshold.value", metrics["threshold"]["value"])]
+
+
+def _curves(training: "pd.DataFrame") -> list[tuple[str, float, int]]:
+    numbers = training.select_dtypes("number").columns
+    return [
+        (str(column), float(value), step)
+        for column in numbers
+        for step, value in enumerate(training[column].tolist(), start=1)
+        if value == value  # phases have losses of their own; the others' cells are empty
+    ]

@@ -1,0 +1,327 @@
+"""The report as a reader has it: in a browser. Skipped where there is no Chromium."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_runs import HOSTILE, fake_grid, fake_pairs, fake_ranks, fake_run, figures_of, strip
+
+from flawline.report import page as report
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome", "chrome"])),
+    None,
+)
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium found: apt-get install chromium"
+)
+
+CONTRAST = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgb = (colour) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map((c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = rgb(getComputedStyle(at).backgroundColor);
+      if (colour[3] === 255) return colour;
+    }
+    return rgb("white");
+  };
+  const low = new Set();
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!own || !element.checkVisibility() || element.closest("script, option")) continue;
+    const style = getComputedStyle(element);
+    const [a, b] = [light(rgb(element.closest("svg") ? style.fill : style.color)), light(behind(element))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) low.add(`${element.tagName}.${element.className.baseVal ?? element.className}: ${ratio.toFixed(2)}`);
+  }
+  return [...low];
+}"""  # noqa: E501
+
+
+@pytest.fixture(scope="module")
+def runs() -> list[Any]:
+    rng = np.random.default_rng(0)
+    pictures = [strip(rng, 64) for _ in range(3)]
+    return [
+        fake_run(category, detector, seed, protocol=protocol, apart=apart, cases=pictures)
+        for category in ("bolt", HOSTILE)
+        for detector, protocol, apart in (
+            ("patchcore", "unsupervised", 2.5),
+            ("featcae", "unsupervised", 1.5),
+            ("autoencoder", "unsupervised", 1.0),
+            ("cam", "supervised", 3.0),
+        )
+        for seed in (0, 1)
+    ]
+
+
+@pytest.fixture(scope="module")
+def file(runs: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    ranks = fake_ranks(["patchcore", "featcae", "autoencoder"])
+    tests = [
+        {
+            "figure": "image_auroc",
+            "detector_a": "patchcore",
+            "detector_b": "featcae",
+            "categories": 2.0,
+            "median_difference": 0.1,
+            "p": 0.5,
+            "p_holm": 0.5,
+            "smallest_p": 0.5,
+        }
+    ]
+    origin = report.Origin("demo", "2025-01-31 12:00 UTC", "seeds: [0, 1]\n", {"flawline": "1"})
+    comparison = report.compare(ranks, tests)
+    made = report.assemble(runs, origin, pairs=fake_pairs(runs), comparison=comparison)
+    report.render(path, made)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as engine:
+        # a container has no sandbox of its own
+        found = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def visit(browser: Any, file: Path) -> Iterator[Any]:
+    """Open a page; nothing may go wrong there and nothing may leave it."""
+    wrong: list[str] = []
+    contexts = []
+
+    def opened(path: Path = file, width: int = 1280, **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: outside(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    def outside(url: str) -> None:
+        if not url.startswith(("data:", file.parent.as_uri())):
+            wrong.append(f"request: {url}")
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def first_column(page: Any, board: str = "image-auroc") -> list[str]:
+    return page.locator(f"[data-board={board}] >> nth=0").locator("tbody th").all_inner_texts()
+
+
+def test_tables_sort_by_any_column(visit: Any) -> None:
+    page = visit()
+    header = page.locator("[data-board=image-auroc] th", has_text="bolt").first
+    header.locator("button").click()
+    assert header.get_attribute("aria-sort") == "descending"
+    assert first_column(page) == ["patchcore", "featcae", "autoencoder"]
+    header.locator("button").press("Enter")
+    assert header.get_attribute("aria-sort") == "ascending"
+    assert first_column(page) == ["autoencoder", "featcae", "patchcore"]
+
+
+def test_another_figure_replaces_the_table(visit: Any) -> None:
+    page = visit()
+    page.select_option("#figure", "at_threshold-recall")
+    assert page.locator("[data-board=at_threshold-recall]").first.is_visible()
+    assert not page.locator("[data-board=image-auroc]").first.is_visible()
+
+
+def test_filters_hide_detectors_and_categories(visit: Any) -> None:
+    page = visit()
+    page.fill("#detectors", "patch, cam")
+    assert page.locator("[data-board=image-auroc] tbody tr:visible").count() == 2
+    assert page.locator(".scatter g[data-detector=featcae]").first.is_hidden()
+    page.fill("#categories", "bolt")
+    assert page.locator("[data-board=image-auroc] >> nth=0").locator("th:visible").count() == 4
+    assert page.locator(".category:visible").count() == 1
+    assert page.inner_text("#shown") == "2 of 4 detectors, 1 of 2 categories"
+    page.fill("#detectors", "")
+    page.fill("#categories", "")
+    assert page.locator(".category:visible").count() == 2
+
+
+def test_slider_recomputes_what_python_computes(visit: Any, runs: list[Any]) -> None:
+    page = visit()
+    place, run = page.locator(".decision").first, runs[0]
+    data = page.evaluate("JSON.parse(document.querySelector('.decision script').textContent)")
+    assert data["threshold"] == run.threshold
+    low, high = data["range"]
+    for position in (0, 137, 400, 650, 1000):
+        place.locator("input[type=range]").fill(str(position))
+        threshold = low + position / 1000 * (high - low)
+        _, at = figures_of(run.scores["good"], run.scores["defective"], threshold)
+        for name in ("true_positive", "false_positive", "true_negative", "false_negative"):
+            shown = place.locator(f"td[data-live={name}]").inner_text()
+            assert int(shown) == at[name], (name, position)
+        for name in ("recall", "precision", "false_alarm_rate", "f1"):
+            shown = place.locator(f"dd[data-live={name}]").inner_text()
+            assert shown == ("–" if at[name] is None else f"{at[name]:.3f}"), (name, position)  # noqa: RUF001
+        cost = 1000 * (0.1 * (1 - at["recall"]) + 0.99 * at["false_alarm_rate"])
+        assert float(place.locator("[data-live=risk]").inner_text()) == pytest.approx(
+            cost, rel=0.01
+        )
+
+
+def test_slider_moves_the_points_on_the_curves_and_can_be_put_back(visit: Any) -> None:
+    page = visit()
+    mark = page.locator("[data-curve=roc] .mark").first
+    before = mark.get_attribute("cx"), mark.get_attribute("cy")
+    slider, reset = page.locator("input[type=range]").first, page.locator(".reset").first
+    slider.focus()
+    page.keyboard.press("Home")
+    assert float(mark.get_attribute("cx")) > float(before[0])
+    assert "missed" in slider.get_attribute("aria-valuetext")
+    reset.click()
+    assert float(mark.get_attribute("cx")) == pytest.approx(float(before[0]), abs=0.1)
+    assert reset.is_hidden()
+
+
+def test_other_costs_change_the_cost(visit: Any) -> None:
+    page = visit()
+    live = page.locator(".decision [data-live=risk]").first
+    before = float(live.inner_text())
+    page.locator("[data-cost=false_alarm]").first.fill("100")
+    assert float(live.inner_text()) > 50 * before
+
+
+def test_pictures_enlarge_and_can_be_leafed_through(visit: Any) -> None:
+    page = visit()
+    page.locator(".gallery .enlarge").first.click()
+    viewer = page.locator("#viewer")
+    assert viewer.is_visible()
+    first = viewer.locator("img").get_attribute("alt")
+    assert "ground truth" in first
+    page.keyboard.press("ArrowRight")
+    assert viewer.locator("img").get_attribute("alt") != first
+    viewer.get_by_role("button", name="Previous").click()
+    assert viewer.locator("img").get_attribute("alt") == first
+    page.keyboard.press("Escape")
+    assert viewer.is_hidden()
+
+
+def test_seeds_are_tabs(visit: Any) -> None:
+    page = visit()
+    tabs = page.locator("[role=tablist]").first.locator("[role=tab]")
+    panels = page.locator(".detector").first.locator(".panel")
+    assert (panels.nth(0).is_visible(), panels.nth(1).is_visible()) == (True, False)
+    tabs.first.focus()
+    page.keyboard.press("ArrowRight")
+    assert tabs.nth(1).get_attribute("aria-selected") == "true"
+    assert (panels.nth(0).is_visible(), panels.nth(1).is_visible()) == (False, True)
+
+
+def test_links_into_closed_sections_open_them(visit: Any) -> None:
+    page = visit()
+    last = page.locator(".detector").last
+    anchor = last.locator("summary").first.get_attribute("id")
+    panel = last.locator(".panel").first.get_attribute("id")
+    assert last.get_attribute("open") is None
+    page.evaluate("(anchor) => { location.hash = anchor; }", panel)
+    page.wait_for_function("() => [...document.querySelectorAll('.detector')].at(-1).open")
+    assert anchor
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_enough_on_light_and_dark(visit: Any, scheme: str) -> None:
+    page = visit(color_scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.evaluate(CONTRAST) == []
+
+
+def test_theme_can_be_chosen(visit: Any) -> None:
+    page = visit(color_scheme="light")
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    button = page.get_by_role("button", name="Dark")
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    assert page.evaluate(background) == "rgb(20, 23, 26)"
+    page.reload()
+    assert page.evaluate(background) == "rgb(20, 23, 26)"
+
+
+@pytest.mark.parametrize("width", [320, 390, 768])
+def test_nothing_is_wider_than_a_small_screen(visit: Any, width: int) -> None:
+    page = visit(width=width)
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_keyboard_begins_at_the_skip_link(visit: Any) -> None:
+    page = visit()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the results"
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/report.html#main")
+
+
+def test_controls_have_names(visit: Any) -> None:
+    page = visit()
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll("button, input, select, a")].filter((one) =>
+            !(one.textContent.trim() || one.getAttribute("aria-label") || one.labels?.length
+              || one.querySelector("img[alt]"))).map((one) => one.outerHTML)"""
+    )
+    assert nameless == []
+
+
+def test_everything_static_shows_without_javascript(visit: Any) -> None:
+    page = visit(java_script_enabled=False)
+    assert page.locator(".board:visible").count() == page.locator(".board").count() > 10
+    assert page.locator(".histogram:visible").count() == 2
+    assert page.locator(".panel:visible").count() == 2  # both seeds of the open section
+    assert page.locator(".controls:visible, .slider:visible, .theme:visible").count() == 0
+
+
+def test_prints_all_sections_and_no_controls(visit: Any, tmp_path: Path) -> None:
+    page = visit()
+    page.emulate_media(media="print")
+    assert page.locator(".controls:visible, .slider:visible, nav:visible").count() == 0
+    assert page.locator(".board:visible").count() == page.locator(".board").count()
+    pdf = page.pdf(path=tmp_path / "report.pdf", format="A4")
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 8
+
+
+def test_names_are_words_and_nothing_else(visit: Any) -> None:
+    page = visit()
+    assert HOSTILE in page.locator(".category h2").all_inner_texts()
+    assert (
+        page.evaluate("document.scripts.length") == 17
+    )  # one JSON block a run, and the page's own
+
+
+@pytest.mark.slow
+def test_a_large_report_loads_fast(visit: Any, file: Path) -> None:
+    """15 categories x 8 detectors x 3 seeds: the overview, and the page of a category."""
+    folder = file.parent / "large"
+    report.render(folder / "report.html", fake_grid(seeds=3).page)
+    for path in (folder / "report.html", folder / "report/screw.html"):
+        page = visit(path)
+        took = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+        assert took < 2000, path
+        assert path.stat().st_size < 25e6
