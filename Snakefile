@@ -23,6 +23,7 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/report.html",
+        f"{RESULTS}/mlflow.json" if CONFIG.mlflow.enabled else [],
     localrule: True
 
 

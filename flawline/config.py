@@ -17,6 +17,7 @@ from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 from flawline.data.datasets import DEMO_CATEGORIES, MVTEC_AD_CATEGORIES, categories_in
 from flawline.detectors.registry import METHODS, DetectorOptions
 from flawline.errors import FlawlineError
+from flawline.evaluation.thresholds import RULES, MeanStd, Threshold
 from flawline.features.backbones import weights_file
 from flawline.options import Options, unknown_key
 from flawline.synthesis.object_masks import ObjectMaskOptions
@@ -24,16 +25,18 @@ from flawline.synthesis.synthesize import RECIPES, SyntheticSet
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
-RESERVED = ("benchmarks", "comparison", "logs")
+RESERVED = ("benchmarks", "comparison", "logs", "mlflow", "report")
 OVERRIDABLE = (
     "data",
     "calibration",
+    "supervised",
     "prepare",
     "object_masks",
     "synthetic",
     "features",
     "detectors",
     "threshold",
+    "boxes",
 )
 
 
@@ -105,10 +108,45 @@ class Data(Options):
 
 
 class Calibration(Options):
-    """The part of the training goods that no detector trains on; thresholds come from it."""
+    """Training goods that thresholds come from: each is scored by a model that never saw it."""
 
-    fraction: float = Field(0.2, gt=0, lt=1)
+    mode: Literal["split", "cross"] = Field(
+        "split",
+        description="`split` holds a part of the goods back; `cross` trains on all of them, and "
+        "once more without each fold in turn to score it: slower, nothing is lost.",
+    )
+    fraction: float = Field(0.2, gt=0, lt=1, description="Part held back by `split`.")
+    folds: int = Field(5, ge=2, description="How many folds `cross` deals the goods into.")
     seed: int = Field(0, ge=0)
+
+
+class Supervised(Options):
+    """The split of detectors that train on real defects."""
+
+    test_fraction: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Part of the goods and of each defect type that is tested on (published: 0.2).",
+    )
+    seed: int = Field(0, ge=0)
+
+
+class Boxes(Options):
+    """Boxes around what stands out of the anomaly maps. All defaults are our choice."""
+
+    quantile: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="1 on the scale of the maps: so many calibration goods stay below altogether.",
+    )
+    level: float = Field(
+        1.0, gt=0, description="Pixels above this are boxed; 0 is the median pixel of goods."
+    )
+    min_area: int = Field(
+        16, ge=1, description="Smaller regions get no box, pixels of the prepared image."
+    )
 
 
 class Prepare(Options):
@@ -153,33 +191,33 @@ class Features(Options):
         return weights_file(self.weights)
 
 
-class MeanStd(Options):
-    """Mean plus k standard deviations of the calibration scores."""
-
-    rule: Literal["mean_std"] = "mean_std"
-    k: float = Field(3.0, ge=0)
-
-
-class Quantile(Options):
-    """A quantile of the calibration scores."""
-
-    rule: Literal["quantile"] = "quantile"
-    q: float = Field(0.95, gt=0, lt=1)
-
-
-class Maximum(Options):
-    """The largest calibration score."""
-
-    rule: Literal["maximum"] = "maximum"
-
-
-Threshold = Annotated[MeanStd | Quantile | Maximum, Field(discriminator="rule")]
-
-
 class Report(Options):
     """The report's pictures."""
 
     cases: int = Field(6, ge=0, le=50, description="Most wrong images shown per detector.")
+    typical: int = Field(
+        1, ge=0, le=50, description="Typical right calls shown, of goods and of defects each."
+    )
+
+
+class Mlflow(Options):
+    """Logging to MLflow, in a local store without a server."""
+
+    enabled: bool = Field(
+        False, description="Log every run; needs the optional packages `flawline[mlflow]`."
+    )
+    store: str | None = Field(
+        None,
+        description="Folder of the database and the artefacts; `results/<dataset>/mlflow`, if not "
+        "given.",
+    )
+
+
+class Evaluation(Options):
+    """How the uncertainty of figures is measured."""
+
+    resamples: int = Field(1000, ge=100, le=100_000, description="Bootstrap resamples.")
+    confidence: float = Field(0.95, ge=0.5, lt=1, description="Of every interval.")
 
 
 class Config(Options):
@@ -189,6 +227,7 @@ class Config(Options):
     data: Data = Data()
     categories: list[str] | Literal["all"] = "all"
     calibration: Calibration = Calibration()
+    supervised: Supervised = Supervised()
     prepare: Prepare = Prepare()
     object_masks: ObjectMaskOptions = ObjectMaskOptions()
     synthetic: dict[Name, SyntheticSet] = Field({})
@@ -197,7 +236,10 @@ class Config(Options):
     detectors: dict[Name, DetectorOptions] = Field(min_length=1)
     seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1)
     threshold: Threshold = MeanStd()
+    boxes: Boxes = Boxes()
+    evaluation: Evaluation = Evaluation()
     report: Report = Report()
+    mlflow: Mlflow = Mlflow()
     overrides: dict[str, dict[str, Any]] = Field(
         {}, description=f"Per category, any of: {', '.join(OVERRIDABLE)}."
     )
@@ -235,13 +277,15 @@ class Config(Options):
                     f"detectors.{name}.synthetic: there is no set of synthetic anomalies "
                     f"{wanted!r}; defined under synthetic: {', '.join(self.synthetic) or 'none'}"
                 )
-        for name, features in self.features.items():
-            file = features.weights_file
-            if file is not None and not file.is_file():
-                wrong.append(
-                    f"features.{name}.weights: there is no file {features.weights!r}; "
-                    "give an existing state dict, `default`, or a torchvision weights name"
-                )
+        for place, entries in (("features", self.features), ("detectors", self.detectors)):
+            for name, entry in entries.items():
+                weights = getattr(entry, "weights", "none")
+                file = weights_file(weights)
+                if file is not None and not file.is_file():
+                    wrong.append(
+                        f"{place}.{name}.weights: there is no file {weights!r}; "
+                        "give an existing state dict, `default`, or a torchvision weights name"
+                    )
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
@@ -389,7 +433,7 @@ def _validated(given: dict[str, Any]) -> Config:
 TAGS = {
     "method": tuple(METHODS),
     "recipe": tuple(RECIPES),
-    "rule": ("mean_std", "quantile", "maximum"),
+    "rule": tuple(RULES),
 }
 REASONS = {
     "bool_parsing": "must be true or false",

@@ -69,7 +69,12 @@ class TestDefaults:
         assert not config.provided
         assert config.seeds == [0]
         assert params(config.prepare) == {"resize": "stretch", "size": 256}
-        assert params(config.calibration) == {"fraction": 0.2, "seed": 0}
+        assert params(config.calibration) == {
+            "folds": 5,
+            "fraction": 0.2,
+            "mode": "split",
+            "seed": 0,
+        }
         assert params(config.threshold) == {"k": 3.0, "rule": "mean_std"}
         assert params(config.data) == {
             "max_megapixels": 100.0,
