@@ -32,6 +32,8 @@ def validated(given):
 
 HIDDEN = Path(".snakemake/flawline")
 CONFIG = validated(config)
+# as text: Snakemake compares params in the order of their keys
+CONFIGURATION = json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True)
 DATASET = CONFIG.dataset.name
 DATA = f"data/{DATASET}"
 RESULTS = f"results/{DATASET}"

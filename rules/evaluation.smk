@@ -103,7 +103,7 @@ rule compare:
         mem_mb=1000,
         runtime=10,
     params:
-        configuration=plain(CONFIG),
+        configuration=CONFIGURATION,
         code=code("compare.py"),
     message:
         "Comparing detectors"

@@ -116,7 +116,7 @@ rule report_page:
     params:
         dataset=DATASET,
         benchmarks=BENCHMARKS,
-        configuration=json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True),
+        configuration=CONFIGURATION,
         code=code("report.py"),
         templates=templates_hash(),
     message:

@@ -1,6 +1,8 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]):
+    import json
+
     from flawline.evaluation.comparison import (
         best_by_category,
         over_categories,
@@ -22,4 +24,4 @@ with logged(snakemake.log[0]):
     write_table(snakemake.output.pairwise, pairwise(metrics, predictions))
     write_table(snakemake.output.wilcoxon, signed_ranks(runs))
     write_table(snakemake.output.ranks, ranks(runs))
-    write_json(snakemake.output.configuration, snakemake.params.configuration)
+    write_json(snakemake.output.configuration, json.loads(snakemake.params.configuration))

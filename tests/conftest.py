@@ -5,7 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+# no test may fail by the clock
+settings.register_profile("flawline", deadline=None)
+settings.load_profile("flawline")
 
 
 def photograph(seed: int, height: int = 24, width: int = 32) -> np.ndarray:
