@@ -87,7 +87,8 @@ rule report_page:
     input:
         metrics=runs("metrics.json"),
         training=runs("training.csv"),
-        cases=runs("figures/cases"),
+        # stands for the folder of cases beside it, which would be compared by its time alone
+        galleries=runs("figures/gallery.jpg"),
         pictures=pictures(),
         pairwise=f"{RESULTS}/comparison/pairwise.csv",
         wilcoxon=f"{RESULTS}/comparison/wilcoxon.csv",
