@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from flawline.evaluation.evaluate import evaluate
-from flawline.evaluation.pixel_metrics import count_pixels, pixel_metrics, total
+from flawline.evaluation.pixel_metrics import PRO_LIMITS, count_pixels, pixel_metrics, total
 
 SIZE, GOOD, DEFECTIVE = 256, 40, 120
 COSTS = {"miss": 10.0, "false_alarm": 1.0, "defect_rate": 0.05}
@@ -24,7 +24,7 @@ def main() -> None:
     figures = pixel_metrics(counts, good.normal)
     print(f"all pixel figures: {time.perf_counter() - start:.2f} s")
     for name, figure in figures.items():
-        print(f"  {name} {figure:.4f}")
+        print(f"  {name} {figure:.6f}")
     kinds = ["good"] * GOOD + ["crack", "dent", "stain"] * (DEFECTIVE // 3)
     defective = np.repeat([0, 1], [GOOD, DEFECTIVE])
     labels = pd.DataFrame({"label": defective, "defect_type": kinds, "has_mask": defective})
@@ -58,14 +58,15 @@ def compare_with_anomalib(maps: np.ndarray, masks: np.ndarray) -> None:
         print("anomalib is not installed: nothing to compare with")
         return
     values, truth = torch.from_numpy(maps.astype(np.float32)), torch.from_numpy(masks.astype(int))
-    start = time.perf_counter()
-    area = _AUPRO(fpr_limit=0.3)
-    area.update(values, truth)
-    print(f"anomalib aupro_30 {float(area.compute()):.4f}, {time.perf_counter() - start:.2f} s")
+    for name, limit in PRO_LIMITS.items():
+        start = time.perf_counter()
+        area = _AUPRO(fpr_limit=limit)
+        area.update(values, truth)
+        print(f"anomalib {name} {float(area.compute()):.6f}, {time.perf_counter() - start:.2f} s")
     start = time.perf_counter()
     classes, areas = aupimo_scores(values, truth.bool())[3:5]
     mean = float(areas[classes == 1].mean())
-    print(f"anomalib aupimo {mean:.4f}, {time.perf_counter() - start:.2f} s")
+    print(f"anomalib aupimo {mean:.6f}, {time.perf_counter() - start:.2f} s")
 
 
 if __name__ == "__main__":
