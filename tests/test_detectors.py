@@ -15,7 +15,7 @@ from flawline.detectors.registry import METHODS
 from flawline.detectors.scoring import score_to_files
 from flawline.errors import FlawlineError
 from flawline.features.coreset import greedy_coreset, project
-from flawline.features.neighbours import nearest
+from flawline.features.neighbours import nearest, nearest_by_candidates
 from flawline.files import read_table
 
 CPU = torch.device("cpu")
@@ -136,13 +136,26 @@ def plain_greedy(vectors: np.ndarray, count: int, first: int) -> list[int]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 50, 400])
+@pytest.mark.parametrize("levels", [(), (32,), (128, 16), (3000, 16)])
+@pytest.mark.parametrize("steps", [1, 4, 100])  # few steps: most distances are tied
 def test_the_coreset_is_that_of_the_plain_greedy_rule(
-    count: int, monkeypatch: pytest.MonkeyPatch
+    count: int, levels: tuple[int, ...], steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flawline.features.coreset.ACTIVE", 32)
-    vectors = np.random.default_rng(0).normal(size=(400, 6)).astype(np.float32)
+    monkeypatch.setattr("flawline.features.coreset.LEVELS", levels)
+    vectors = np.random.default_rng(0).normal(size=(400, 6)) * steps
+    vectors = vectors.round().astype(np.float32)
     picks = greedy_coreset(torch.from_numpy(vectors), count, seed=3).tolist()
     assert picks == plain_greedy(vectors.astype(float), count, picks[0])
+
+
+def test_the_coreset_of_projected_vectors_is_exact_in_float32() -> None:
+    vectors = torch.from_numpy(np.random.default_rng(0).normal(size=(3000, 300)))
+    projected = project(vectors, 128, seed=1)
+    assert torch.equal(projected, projected.round())
+    largest = torch.cdist(projected.double(), projected.double()).square().max()
+    assert 1 << 18 < largest < 1 << 24
+    picks = greedy_coreset(projected, 600, seed=0).tolist()
+    assert picks == plain_greedy(projected.double().numpy(), 600, picks[0])
 
 
 def test_a_coreset_of_duplicates_still_has_distinct_rows() -> None:
@@ -156,17 +169,47 @@ def test_projection_keeps_distances() -> None:
     before = torch.cdist(vectors, vectors)
     after = torch.cdist(*[project(vectors, 128, seed=1)] * 2)
     ratio = (after / before)[~torch.eye(60, dtype=torch.bool)]
-    assert ratio.min() > 0.7
-    assert ratio.max() < 1.3
+    assert ratio.min() > 0.7 * ratio.mean()
+    assert ratio.max() < 1.3 * ratio.mean()
 
 
 def test_projection_never_widens() -> None:
     vectors = torch.rand(5, 8)
-    assert torch.equal(project(vectors, 128, seed=0), vectors)
+    projected = project(vectors, 128, seed=0)
+    assert projected.shape == vectors.shape
+    steps = (vectors - vectors.mean(0)) * projected.abs().max()
+    torch.testing.assert_close(
+        projected / projected.abs().max(), steps / steps.abs().max(), rtol=0, atol=1e-3
+    )
 
 
-def test_nearest_neighbours_are_exact_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flawline.features.neighbours.CHUNK_BYTES", 4 * 70 * 3)
+def test_patchcore_can_choose_its_memory_from_a_part_of_the_patches() -> None:
+    features = np.random.default_rng(0).normal(size=(4, 5, 5, 3)).astype(np.float16)
+    options = PatchCoreOptions(features="f", coreset_fraction=0.1, coreset_from=0.3)
+    detector = PatchCore(options, seed=0, device=torch.device("cpu"))
+    training = detector.fit(Data(image_size=32, features=(features,)))
+    assert training.rows == [{"step": 1, "patches": 100, "memory": 10}]
+    memory = {tuple(row) for row in detector.banks[0].tolist()}
+    assert memory <= {tuple(row) for row in features.reshape(-1, 3).astype(float).tolist()}
+    again = PatchCore(options, seed=1, device=torch.device("cpu"))
+    again.fit(Data(image_size=32, features=(features,)))
+    assert not torch.equal(again.banks[0], detector.banks[0])
+
+
+def test_neighbours_by_candidates_are_real_and_hardly_farther() -> None:
+    rng = np.random.default_rng(0)
+    queries, bank = (torch.from_numpy(rng.normal(5, 1, (n, 40))).float() for n in (700, 5000))
+    distances, rows = nearest_by_candidates(queries, bank)
+    exact, _ = nearest(queries, bank)
+    real = (queries - bank[rows[:, 0]]).norm(dim=1, keepdim=True)
+    torch.testing.assert_close(distances, real)
+    assert ((distances - exact) / exact).mean() < 0.002
+    assert (distances >= exact - 1e-3).all()
+
+
+def test_nearest_neighbours_are_exact_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flawline.features.neighbours.QUERIES", 7)
+    monkeypatch.setattr("flawline.features.neighbours.BANK", 3)
     rng = np.random.default_rng(0)
     queries, bank = (torch.from_numpy(rng.normal(size=(n, 9))).float() for n in (50, 70))
     distances, rows = nearest(queries, bank, 4)
@@ -299,8 +342,10 @@ def test_several_feature_sets_work_together(method: str, parts: Any) -> None:
 def test_an_ensemble_of_equal_sets_ranks_like_one(parts: Any) -> None:
     train, test, _ = parts
     alone, twice = (
-        detector("patchcore", coreset_fraction=1, reweight=False),
-        detector("patchcore", coreset_fraction=1, features=["x", "x"], reweight=False),
+        detector("patchcore", coreset_fraction=1, reweight=False, search="exact"),
+        detector(
+            "patchcore", coreset_fraction=1, features=["x", "x"], reweight=False, search="exact"
+        ),
     )
     alone.fit(train)
     twice.fit(Data(SIZE, features=train.features * 2))

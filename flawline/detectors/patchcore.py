@@ -19,9 +19,9 @@ from flawline.detectors.base import (
     smooth_maps,
 )
 from flawline.detectors.training import Checkpoint, Training
-from flawline.devices import to_tensor
+from flawline.devices import has_half_precision_units, to_tensor
 from flawline.features.coreset import greedy_coreset, project
-from flawline.features.neighbours import nearest
+from flawline.features.neighbours import nearest, nearest_by_candidates
 from flawline.seeding import derive
 
 if TYPE_CHECKING:
@@ -35,10 +35,16 @@ class PatchCoreOptions(FeatureUse, ObjectMaskUse):
 
     method: Literal["patchcore"] = "patchcore"
     coreset_fraction: float = Field(0.1, gt=0, le=1, description="Part of the patches kept.")
+    coreset_from: float = Field(
+        1.0, gt=0, le=1, description="Random part of the patches that it is chosen from; 1: of all."
+    )
     projection: int = Field(128, ge=1, description="Dimensions in which the coreset is chosen.")
     neighbours: int = Field(9, ge=2, description="b of equation 7.")
     reweight: bool = Field(False, description="Apply equation 7 to the image score (paper).")
     smoothing: float = Field(4.0, ge=0, description="Sigma of the map's Gaussian, pixels.")
+    search: Literal["auto", "exact"] = Field(
+        "auto", description="auto: neighbours found in bfloat16 where the device has units for it."
+    )
     score_from: Literal["map", "patches"] = Field(
         "map", description="Largest value of the smoothed map, or of the patch scores (paper)."
     )
@@ -77,15 +83,27 @@ class PatchCore(Detector):
             if self.options.object_mask == "memory":
                 inside = to_tensor(self.options.learned(data, (height, width)), self.device)
                 patches = patches[inside.reshape(-1)]
-            count = max(round(len(patches) * self.options.coreset_fraction), 1)
+            total = len(patches)
+            count = max(round(total * self.options.coreset_fraction), 1)
             names = [] if number == 0 else [str(number)]
+            patches = self._sample(patches, count, names)
             projection = derive(self.seed, "projection", *names)
             projected = project(patches, self.options.projection, projection)
             chosen = greedy_coreset(projected, count, derive(self.seed, "coreset", *names))
             self.banks.append(patches[chosen].float())
             self.scales.append(self._typical(patches) if len(data.features) > 1 else 1.0)
-            rows.append({"step": number + 1, "patches": len(patches), "memory": count})
+            rows.append({"step": number + 1, "patches": total, "memory": count})
         return Training(rows, "memory filled")
+
+    def _sample(self, patches: "torch.Tensor", count: int, names: list[str]) -> "torch.Tensor":
+        import torch
+
+        if self.options.coreset_from == 1:
+            return patches
+        order = torch.Generator().manual_seed(derive(self.seed, "coreset_from", *names))
+        kept = torch.randperm(len(patches), generator=order)
+        kept = kept[: max(round(len(patches) * self.options.coreset_from), count)]
+        return patches[kept.sort().values.to(self.device)]
 
     def _typical(self, patches: "torch.Tensor") -> float:
         import torch
@@ -100,13 +118,15 @@ class PatchCore(Detector):
         """Distances to memory (section 3.3), reweighted by the density around the match."""
         import torch
 
+        half = self.options.search == "auto" and has_half_precision_units(self.device)
+        search = nearest_by_candidates if half else nearest
         count = len(data)
         grid = data.features[0].shape[1:3]
         cells = np.zeros((count, *grid), np.float32)
         for features, bank, scale in zip(data.features, self.banks, self.scales, strict=True):
             _, height, width, channels = features.shape
             patches = to_tensor(features, self.device).float()
-            distances, matches = nearest(patches.reshape(-1, channels), bank)
+            distances, matches = search(patches.reshape(-1, channels), bank)
             found = distances.reshape(count, height, width).cpu().numpy()
             cells += resize_cells(found, grid) / (scale * len(self.banks))
         cells = self.options.known(cells, data)

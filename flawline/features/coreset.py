@@ -1,5 +1,6 @@
 """Greedy k-centre coreset: the next vector is the one farthest from all that were chosen."""
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,25 +9,40 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     import torch
 
-ACTIVE = 4096
-CHUNK = 32_768
+LEVELS = (65_536, 4096)  # rows of the active sets, each inside the one before
+CHUNK = 16_384
+CHOSEN = -1.0  # below every distance: no row is chosen twice
+EXACT = 1 << 24  # up to here float32 holds every whole number
 
 
 def project(vectors: "torch.Tensor", dimensions: int, seed: int) -> "torch.Tensor":
-    """Random projection that keeps distances (Johnson-Lindenstrauss); identity if it would widen.
+    """Random projection that keeps distances (Johnson-Lindenstrauss), to whole numbers.
+
+    Up to a factor, which is the largest that keeps squared distances below 2**24: float32 computes
+    these exactly in any order, so no pick depends on the number of threads or the device. Rounding
+    (to 363 steps for 128 dimensions) moves distances far less than the projection does.
 
     Parameters
     ----------
-    vectors : float (N, C).
+    vectors : floating (N, C).
+    dimensions : of the projection; C or more leaves out all but the rounding.
+
+    Returns
+    -------
+    float32 (N, min(C, dimensions)), whole numbers.
     """
     import torch
 
     width = vectors.shape[1]
-    if dimensions >= width:
-        return vectors.float()
-    matrix = np.random.default_rng(seed).standard_normal((width, dimensions), dtype=np.float32)
-    onto = torch.from_numpy(matrix / dimensions**0.5).to(vectors.device)
-    return torch.cat([chunk.float() @ onto for chunk in vectors.split(CHUNK)])
+    if dimensions < width:
+        matrix = np.random.default_rng(seed).standard_normal((width, dimensions), dtype=np.float32)
+        onto = torch.from_numpy(matrix).to(vectors.device)
+        projected = torch.cat([chunk.float() @ onto for chunk in vectors.split(CHUNK)])
+    else:
+        projected = vectors.float()
+    projected = projected - projected.mean(0)
+    largest = math.isqrt(EXACT // 4 // projected.shape[1])
+    return projected.mul_(largest / projected.abs().amax().clamp(min=1e-12)).round_()
 
 
 def greedy_coreset(vectors: "torch.Tensor", count: int, seed: int) -> "torch.Tensor":
@@ -35,44 +51,74 @@ def greedy_coreset(vectors: "torch.Tensor", count: int, seed: int) -> "torch.Ten
     Exact, by blocked lazy updates: a row's distance to the chosen set only falls, so the rows with
     the largest distances are taken as the active set and picks are made inside it for as long as
     the best one there is not below the largest distance left outside. Only then are all rows
-    brought up to date with the new picks, in one matrix product.
+    brought up to date with the new picks, in one matrix product. The active set has one of its own.
 
     Parameters
     ----------
-    vectors : float32 (N, d).
+    vectors : float32 (N, d), whole numbers as `project` gives them. Of others, too, the farthest
+        is taken, but which one of two that differ by rounding alone depends on the machine.
     count : rows to choose, at most N.
     seed : chooses the first row.
 
     Returns
     -------
-    int64 (count,), in the order of choice.
+    int64 (count,), in the order of choice; of equally far rows the first.
     """
     import torch
 
-    total = len(vectors)
     squares = vectors.square().sum(1)
-    first = int(np.random.default_rng(seed).integers(total))
-    picks = [first]
-    nearest = torch.full_like(squares, torch.inf)
-    fresh = picks
+    first = int(np.random.default_rng(seed).integers(len(vectors)))
     with tqdm(total=count, initial=1, desc="coreset", unit="vector", disable=None) as bar:
-        while len(picks) < count:
-            _bring_up_to_date(nearest, vectors, squares, fresh)
-            size = min(ACTIVE, total)
-            top = torch.topk(nearest, min(size + 1, total))
-            outside = float(top.values[size]) if size < total else -torch.inf
-            active = top.indices[:size].sort().values
-            fresh = _pick_inside(
-                vectors[active], squares[active], nearest[active], outside, count - len(picks)
-            )
-            fresh = active[fresh].tolist()
-            picks += fresh
-            bar.update(len(fresh))
-    return torch.tensor(picks, device=vectors.device)
+        distances = torch.full_like(squares, torch.inf)
+        _bring_up_to_date(distances, vectors, squares, torch.tensor([first]))
+        picks = _pick(vectors, squares, distances, -math.inf, count - 1, LEVELS, bar)
+    return torch.tensor([first, *picks], device=vectors.device)
+
+
+def _pick(
+    vectors: "torch.Tensor",
+    squares: "torch.Tensor",
+    distances: "torch.Tensor",
+    outside: float,
+    wanted: int,
+    levels: tuple[int, ...],
+    bar: tqdm,
+) -> list[int]:
+    """Rows in the order of choice, until the farthest is not above `outside`; at least one."""
+    import torch
+
+    levels = tuple(size for size in levels if size < len(vectors))
+    if not levels:
+        return _pick_one_by_one(vectors, squares, distances, outside, wanted, bar)
+    picks: list[int] = []
+    while len(picks) < wanted:
+        farthest = distances.argmax()
+        # the first pick is the farthest row of all, whatever the value left outside
+        if picks and float(distances[farthest]) <= outside:
+            break
+        top = torch.topk(distances, levels[0] + 1)
+        # of many equally far rows topk leaves out some, and the first of them must not be
+        active = torch.cat([farthest[None], top.indices[:-1]]).unique()
+        fresh = _pick(
+            vectors[active],
+            squares[active],
+            distances[active],
+            max(float(top.values[-1]), outside),
+            wanted - len(picks),
+            levels[1:],
+            bar,
+        )
+        chosen = active[fresh]
+        _bring_up_to_date(distances, vectors, squares, chosen)
+        picks += chosen.tolist()
+    return picks
 
 
 def _bring_up_to_date(
-    nearest: "torch.Tensor", vectors: "torch.Tensor", squares: "torch.Tensor", picks: list[int]
+    distances: "torch.Tensor",
+    vectors: "torch.Tensor",
+    squares: "torch.Tensor",
+    picks: "torch.Tensor",
 ) -> None:
     import torch
 
@@ -81,26 +127,26 @@ def _bring_up_to_date(
         part = slice(start, start + CHUNK)
         products = torch.addmm(chosen_squares, vectors[part], chosen.T, alpha=-2)
         found = products.amin(1).add_(squares[part]).clamp_(min=0)
-        torch.minimum(nearest[part], found, out=nearest[part])
-    nearest[picks] = 0
+        torch.minimum(distances[part], found, out=distances[part])
+    distances[picks] = CHOSEN
 
 
-def _pick_inside(
+def _pick_one_by_one(
     vectors: "torch.Tensor",
     squares: "torch.Tensor",
-    nearest: "torch.Tensor",
+    distances: "torch.Tensor",
     outside: float,
     wanted: int,
+    bar: tqdm,
 ) -> list[int]:
     picks: list[int] = []
     while len(picks) < wanted:
-        distance, best = nearest.max(0)
-        # the first pick is the farthest row of all, whatever the value left outside
-        if picks and float(distance) <= outside:
+        farthest = int(distances.argmax())
+        if picks and float(distances[farthest]) <= outside:
             break
-        row = int(best)
-        picks.append(row)
-        found = (squares + squares[row]).sub_(vectors @ vectors[row], alpha=2).clamp_(min=0)
-        nearest = nearest.minimum(found)
-        nearest[row] = -1
+        picks.append(farthest)
+        found = (squares + squares[farthest]).sub_(vectors @ vectors[farthest], alpha=2)
+        distances = distances.minimum(found.clamp_(min=0))
+        distances[farthest] = CHOSEN
+        bar.update()
     return picks
