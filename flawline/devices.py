@@ -48,3 +48,14 @@ def to_tensor(array: np.ndarray, device: "torch.device") -> "torch.Tensor":
     import torch
 
     return torch.from_numpy(np.array(array, order="C")).to(device)
+
+
+def readable_tensor(array: np.ndarray, device: "torch.device") -> "torch.Tensor":
+    """The array on a device; on the CPU itself, not a copy, so it must not be written to."""
+    import warnings
+
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writ", UserWarning)
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)

@@ -19,7 +19,7 @@ from flawline.detectors.base import (
     smooth_maps,
 )
 from flawline.detectors.training import Checkpoint, Training
-from flawline.devices import has_half_precision_units, to_tensor
+from flawline.devices import has_half_precision_units, readable_tensor, to_tensor
 from flawline.features.coreset import greedy_coreset, project
 from flawline.features.neighbours import nearest, nearest_by_candidates
 from flawline.seeding import derive
@@ -79,7 +79,7 @@ class PatchCore(Detector):
         rows = []
         for number, features in enumerate(data.features):
             _, height, width, channels = features.shape
-            patches = to_tensor(features, self.device).reshape(-1, channels)
+            patches = readable_tensor(features, self.device).reshape(-1, channels)
             if self.options.object_mask == "memory":
                 inside = to_tensor(self.options.learned(data, (height, width)), self.device)
                 patches = patches[inside.reshape(-1)]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 LEVELS = (65_536, 4096)  # rows of the active sets, each inside the one before
 CHUNK = 16_384
+PRODUCTS = 1 << 23  # of one matrix product: 32 MiB
 CHOSEN = -1.0  # below every distance: no row is chosen twice
 EXACT = 1 << 24  # up to here float32 holds every whole number
 
@@ -33,16 +34,19 @@ def project(vectors: "torch.Tensor", dimensions: int, seed: int) -> "torch.Tenso
     """
     import torch
 
-    width = vectors.shape[1]
+    rows, width = vectors.shape
+    projected = torch.empty(rows, min(width, dimensions), device=vectors.device)
+    onto = torch.eye(width)
     if dimensions < width:
         matrix = np.random.default_rng(seed).standard_normal((width, dimensions), dtype=np.float32)
-        onto = torch.from_numpy(matrix).to(vectors.device)
-        projected = torch.cat([chunk.float() @ onto for chunk in vectors.split(CHUNK)])
-    else:
-        projected = vectors.float()
-    projected = projected - projected.mean(0)
+        onto = torch.from_numpy(matrix)
+    onto = onto.to(vectors.device)
+    for chunk, place in zip(vectors.split(CHUNK), projected.split(CHUNK), strict=True):
+        torch.mm(chunk.float(), onto, out=place)
+    projected -= projected.mean(0)
     largest = math.isqrt(EXACT // 4 // projected.shape[1])
-    return projected.mul_(largest / projected.abs().amax().clamp(min=1e-12)).round_()
+    reach = torch.maximum(projected.amax(), -projected.amin()).clamp(min=1e-12)
+    return projected.mul_(largest / reach).round_()
 
 
 def greedy_coreset(vectors: "torch.Tensor", count: int, seed: int) -> "torch.Tensor":
@@ -66,7 +70,7 @@ def greedy_coreset(vectors: "torch.Tensor", count: int, seed: int) -> "torch.Ten
     """
     import torch
 
-    squares = vectors.square().sum(1)
+    squares = torch.einsum("nd,nd->n", vectors, vectors)
     first = int(np.random.default_rng(seed).integers(len(vectors)))
     with tqdm(total=count, initial=1, desc="coreset", unit="vector", disable=None) as bar:
         distances = torch.full_like(squares, torch.inf)
@@ -123,8 +127,9 @@ def _bring_up_to_date(
     import torch
 
     chosen, chosen_squares = vectors[picks], squares[picks]
-    for start in range(0, len(vectors), CHUNK):
-        part = slice(start, start + CHUNK)
+    rows = max(PRODUCTS // len(picks), 1)
+    for start in range(0, len(vectors), rows):
+        part = slice(start, start + rows)
         products = torch.addmm(chosen_squares, vectors[part], chosen.T, alpha=-2)
         found = products.amin(1).add_(squares[part]).clamp_(min=0)
         torch.minimum(distances[part], found, out=distances[part])

@@ -1,0 +1,81 @@
+"""PatchCore from PNG files to AUROC: flawline against anomalib, one after the other.
+
+    python benchmarks/against_anomalib.py MVTEC_AD WEIGHTS [--anomalib PYTHON] [--categories ...]
+
+MVTEC_AD is the dataset's folder, WEIGHTS a state dict of torchvision's resnet18, PYTHON the
+interpreter of an environment that has anomalib. ResNet18, layer2 and layer3, 256 px, 2 % coreset.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+from machine import describe, watched
+
+HERE = Path(__file__).resolve().parent
+FRACTION, SIZE, LAYERS = 0.02, 256, ["layer2", "layer3"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--anomalib", help="python of an environment with anomalib")
+    parser.add_argument("--categories", nargs="+", default=["bottle", "screw"])
+    chosen = parser.parse_args()
+    print(describe())
+    for category in chosen.categories:
+        job = [str(chosen.data.resolve()), str(chosen.weights.resolve()), category]
+        show("flawline, whole line", category, *whole_line(*job))
+        show("flawline, the same job", category, *same_job([sys.executable], "flawline", job))
+        if chosen.anomalib:
+            show("anomalib", category, *same_job([chosen.anomalib], "anomalib", job))
+
+
+def show(who: str, category: str, seconds: float, memory: float, figures: dict) -> None:
+    """One line of the table."""
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    print(f"{category:8} {who:24} {seconds:8.1f} s {memory:7.0f} MiB  {shown}", flush=True)
+
+
+def same_job(python: list[str], who: str, job: list[str]) -> tuple[float, float, dict]:
+    """One process that fits on all goods and scores the test images."""
+    seconds, memory, output = watched([*python, str(HERE / f"patchcore_{who}.py"), *job])
+    return seconds, memory, json.loads(output.splitlines()[-1])
+
+
+def whole_line(data: str, weights: str, category: str) -> tuple[float, float, dict]:
+    """`snakemake` from nothing to the report; 20 % of the goods are held back for the threshold."""
+    with tempfile.TemporaryDirectory() as folder:
+        configuration = {
+            "dataset": {"name": "race", "kind": "mvtec_ad", "source": data},
+            "categories": [category],
+            "prepare": {"size": SIZE},
+            "features": {
+                "resnet18": {"backbone": "resnet18", "weights": weights, "layers": LAYERS}
+            },
+            "detectors": {
+                "patchcore": {
+                    "method": "patchcore",
+                    "features": "resnet18",
+                    "coreset_fraction": FRACTION,
+                }
+            },
+        }
+        file = Path(folder, "race.yaml")
+        file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(HERE.parent / "Snakefile")]
+        command += ["--workflow-profile", str(HERE.parent / "profiles" / "default")]
+        command += ["--directory", folder, "--configfile", str(file)]
+        seconds, memory, _ = watched(command)
+        path = Path(folder, "results", "race", category, "unsupervised", "detectors", "patchcore")
+        metrics = json.loads((path / "seed0" / "metrics.json").read_text(encoding="utf-8"))
+        figures = {f"{level}_auroc": metrics[level]["auroc"] for level in ("image", "pixel")}
+    return seconds, memory, figures
+
+
+if __name__ == "__main__":
+    main()

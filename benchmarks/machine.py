@@ -1,0 +1,97 @@
+"""What the benchmarks share: repeated timing, peak memory, and the ceilings of the machine."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import torch
+
+
+def timed(work: Callable[[], Any], runs: int = 3) -> float:
+    """Median seconds of `work` after one call that does not count."""
+    work()
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return median(seconds)
+
+
+def matrix_rate(dtype: torch.dtype, size: int = 2048) -> float:
+    """Floating-point operations a second of a product of two large matrices."""
+    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+    return 2 * size**3 / timed(lambda: a @ b, 5)
+
+
+def copy_rate(megabytes: int = 512) -> float:
+    """Bytes read and written a second when a large array is copied."""
+    source = torch.zeros(megabytes << 18)
+    target = torch.empty_like(source)
+    return 2 * (megabytes << 20) / timed(lambda: target.copy_(source), 5)
+
+
+def watched(command: list[str], **options: Any) -> tuple[float, float, str]:
+    """Run a command; seconds, peak MiB of all its processes together, and what it printed.
+
+    Raises
+    ------
+    SystemExit
+        If the command fails; its output is shown.
+    """
+    start = time.perf_counter()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    ) as process:
+        peak = 0
+        root = psutil.Process(process.pid)
+        lines: list[str] = []
+        reader = threading.Thread(target=lambda: lines.extend(process.stdout or []))
+        reader.start()
+        while process.poll() is None:
+            peak = max(peak, _resident(root))
+            time.sleep(0.05)
+        reader.join()
+    seconds = time.perf_counter() - start
+    output = "".join(lines)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{output}")
+    return seconds, peak / (1 << 20), output
+
+
+def _resident(root: psutil.Process) -> int:
+    """Bytes in memory of a process and its children; pages that several share count once each."""
+    total = 0
+    for process in [root, *_children(root)]:
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:
+            continue
+    return total
+
+
+def _children(root: psutil.Process) -> list[psutil.Process]:
+    try:
+        return root.children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def describe() -> str:
+    """The machine in one line."""
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ),
+        "unknown CPU",
+    )
+    memory = psutil.virtual_memory().total / (1 << 30)
+    return f"{model}, {psutil.cpu_count()} cores, {memory:.0f} GiB, torch {torch.__version__}"

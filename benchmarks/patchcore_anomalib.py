@@ -1,0 +1,50 @@
+"""PatchCore by anomalib, in one process; runs in an environment that has anomalib."""
+
+import json
+import sys
+import tempfile
+import time
+import warnings
+
+import torch
+from anomalib.data import MVTecAD
+from anomalib.engine import Engine
+from anomalib.metrics import AUROC, Evaluator
+from anomalib.models import Patchcore
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    root, weights, category = sys.argv[1:4]
+    start = time.perf_counter()
+    data = MVTecAD(root=root, category=category, num_workers=2)
+    model = Patchcore(
+        backbone="resnet18",
+        layers=["layer2", "layer3"],
+        pre_trained=False,
+        coreset_sampling_ratio=0.02,
+        evaluator=Evaluator(
+            test_metrics=[
+                AUROC(fields=["pred_score", "gt_label"], prefix="image_"),
+                AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_"),
+            ]
+        ),
+        visualizer=False,
+    )
+    network = model.model.feature_extractor.feature_extractor
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    missing, _ = network.load_state_dict(state, strict=False)
+    needed = [name for name in missing if not name.startswith("layer4")]
+    assert all(name.endswith("num_batches_tracked") for name in needed), needed
+    with tempfile.TemporaryDirectory() as folder:
+        engine = Engine(default_root_dir=folder, logger=False, devices=1)
+        engine.fit(model, datamodule=data)
+        fitted = time.perf_counter()
+        (figures,) = engine.test(model, datamodule=data, verbose=False)
+    done = time.perf_counter()
+    seconds = {"fit_seconds": fitted - start, "score_seconds": done - fitted}
+    print(json.dumps({key: float(value) for key, value in figures.items()} | seconds))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""PatchCore by flawline's library, in one process, with all goods in the memory."""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+
+from flawline.data.prepare import prepare_images, prepare_masks
+from flawline.detectors.base import Data
+from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
+from flawline.features.extraction import extract
+from flawline.files import read_array
+
+SIZE = 256
+RESIZE = {"size": SIZE, "resize": "stretch", "max_megapixels": 100, "workers": 2}
+FEATURES = {
+    "backbone": "resnet18",
+    "layers": ["layer2", "layer3"],
+    "pool": 3,
+    "normalize": True,
+    "precision": "auto",
+    "batch_size": 32,
+    "images_hash": "",
+}
+
+
+def main() -> None:
+    root, weights, category = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        start = time.perf_counter()
+        train = sorted((root / category / "train" / "good").glob("*.png"))
+        test = sorted((root / category / "test").glob("*/*.png"))
+        data = [
+            load(paths, folder / part, weights, device)
+            for part, paths in (("train", train), ("test", test))
+        ]
+        options = PatchCoreOptions(features="r", coreset_fraction=0.02)
+        detector = PatchCore(options, 0, device)
+        detector.fit(data[0])
+        fitted = time.perf_counter()
+        found = [detector.score(chunk) for chunk in data[1].chunks()]
+        scores = np.concatenate([part.scores for part in found])
+        maps = np.concatenate([part.anomaly_maps for part in found])
+        done = time.perf_counter()
+        masks = [mask_of(root / category, path) for path in test]
+        prepare_masks(masks, folder / "masks.npy", **RESIZE)
+        labels = np.array([path.parent.name != "good" for path in test])
+        truth = read_array(folder / "masks.npy")
+        figures = {
+            "image_auroc": roc_auc_score(labels, scores),
+            "pixel_auroc": roc_auc_score(truth.ravel() > 0, maps.ravel().astype(np.float32)),
+            "fit_seconds": fitted - start,
+            "score_seconds": done - fitted,
+        }
+    print(json.dumps(figures))
+
+
+def load(paths: list[Path], path: Path, weights: str, device: torch.device) -> Data:
+    images = path.with_suffix(".images.npy")
+    prepare_images(paths, images, **RESIZE)
+    features = path.with_suffix(".npy")
+    extract(read_array(images), features, weights=weights, device=device, **FEATURES)
+    return Data(SIZE, features=(read_array(features),))
+
+
+def mask_of(category: Path, image: Path) -> Path | None:
+    found = category / "ground_truth" / image.parent.name / f"{image.stem}_mask.png"
+    return found if found.exists() else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""How fast each stage of the library is on one category, and how near to the machine's ceilings.
+
+    python benchmarks/stages.py MVTEC_AD WEIGHTS [CATEGORY]
+
+MVTEC_AD is the dataset's folder, WEIGHTS a state dict of torchvision's resnet18. The part of the
+ceiling is floating-point operations over the measured rate of matrix products in that precision, or
+bytes over the measured copy rate.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from machine import copy_rate, describe, matrix_rate, timed
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import get_model
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from flawline.data.prepare import prepare_images
+from flawline.detectors.base import Data
+from flawline.detectors.featcae import FeatCAE, FeatCAEOptions
+from flawline.features.coreset import greedy_coreset, project
+from flawline.features.extraction import patch_features
+from flawline.features.neighbours import nearest, nearest_by_candidates
+from flawline.files import read_array, write_array
+
+SIZE, BATCH, FRACTION = 256, 32, 0.02
+LAYERS = ["layer2", "layer3"]
+CPU = torch.device("cpu")
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def main() -> None:
+    root, weights = Path(sys.argv[1]), sys.argv[2]
+    category = sys.argv[3] if len(sys.argv) > 3 else "screw"
+    rates = {name: matrix_rate(dtype) for name, dtype in PRECISIONS.items()}
+    print(describe())
+    ceilings = [f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in rates.items()]
+    print(f"matrix products: {', '.join(ceilings)}; copy {copy_rate() / 1e9:.1f} GB/s")
+    with tempfile.TemporaryDirectory() as folder:
+        paths = sorted((root / category / "train" / "good").glob("*.png"))
+        images = prepared(paths, Path(folder))
+        for backbone in ("resnet18", "wide_resnet50_2"):
+            for precision, rate in rates.items():
+                extraction(backbone, precision, rate, images, weights)
+        features = cached(images, weights, Path(folder))
+    coreset_and_search(features, rates)
+    featcae(features)
+
+
+def show(stage: str, seconds: float, count: int, unit: str, ceiling: float | None = None) -> None:
+    """One line of the table; `ceiling` is the time that the machine would need at least."""
+    part = "" if ceiling is None else f"{ceiling / seconds:6.0%} of the ceiling"
+    print(f"{stage:34} {seconds:8.2f} s {count / seconds:10.1f} {unit}/s {part}", flush=True)
+
+
+def prepared(paths: list[Path], folder: Path) -> np.ndarray:
+    options = {"size": SIZE, "resize": "stretch", "max_megapixels": 100, "workers": 2}
+    path = folder / "images.npy"
+    seconds = timed(lambda: prepare_images(paths, path, **options), 3)
+    show("prepare (PNG to array)", seconds, len(paths), "images")
+    return np.array(read_array(path))
+
+
+def network(backbone: str, weights: str) -> torch.nn.Module:
+    """Of the backbones but resnet18 the speed alone is measured: their weights are random."""
+    built = get_model(backbone, weights=None)
+    if backbone == "resnet18":
+        built.load_state_dict(torch.load(weights, weights_only=True), strict=False)
+    cut = create_feature_extractor(built.eval(), LAYERS).requires_grad_(False)
+    return cut.to(memory_format=torch.channels_last)
+
+
+def extraction(
+    backbone: str, precision: str, rate: float, images: np.ndarray, weights: str
+) -> None:
+    net = network(backbone, weights)
+    batch = images[:BATCH]
+
+    def run() -> None:
+        patch_features(net, batch, pool=3, normalize=True, precision=precision)
+
+    with FlopCounterMode(display=False) as counter:
+        run()
+    ceiling = counter.get_total_flops() / rate
+    show(f"extract {backbone}, {precision}", timed(run), len(batch), "images", ceiling)
+
+
+def cached(images: np.ndarray, weights: str, folder: Path) -> np.ndarray:
+    net = network("resnet18", weights)
+    parts = [
+        patch_features(
+            net, images[start : start + BATCH], pool=3, normalize=True, precision="float32"
+        )
+        for start in range(0, len(images), BATCH)
+    ]
+    write_array(folder / "features.npy", torch.cat(parts).numpy())
+    return np.array(read_array(folder / "features.npy"))
+
+
+def coreset_and_search(features: np.ndarray, rates: dict[str, float]) -> None:
+    patches = torch.from_numpy(features).reshape(-1, features.shape[-1])
+    count = round(len(patches) * FRACTION)
+    seconds = timed(lambda: project(patches, 128, 0))
+    show("project to 128 dimensions", seconds, len(patches), "patches")
+    projected = project(patches, 128, 0)
+    start = time.perf_counter()
+    picks = greedy_coreset(projected, count, 0)
+    seconds = time.perf_counter() - start
+    ceiling = 2 * len(patches) * count * projected.shape[1] / rates["float32"]
+    show(f"coreset, {count} of {len(patches)}", seconds, count, "picks", ceiling)
+    bank, queries = patches[picks].float(), patches[: 32 * 1024]
+    operations = 2 * len(queries) * len(bank) * bank.shape[1]
+    for name, search, precision in (
+        ("search, exact", nearest, "float32"),
+        ("search, bfloat16 candidates", nearest_by_candidates, "bfloat16"),
+    ):
+        seconds = timed(lambda search=search: search(queries, bank))
+        show(name, seconds, len(queries), "patches", operations / rates[precision])
+
+
+def featcae(features: np.ndarray) -> None:
+    options = FeatCAEOptions(features="r")
+    detector = FeatCAE(options, 0, CPU)
+    start = time.perf_counter()
+    training = detector.fit(Data(SIZE, features=(features,)))
+    steps = len(training.rows)
+    show(f"featcae, {steps} epochs", time.perf_counter() - start, steps * len(features), "images")
+
+
+if __name__ == "__main__":
+    main()
