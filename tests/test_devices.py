@@ -63,7 +63,9 @@ class TestJobsThatWantAGpu:
     def test_never_share_one_and_all_get_done(self, tmp_path: Path) -> None:
         jobs = [start(TAKE + WORK, str(tmp_path), "first", "second") for _ in range(10)]
         outputs = [job.communicate() for job in jobs]
-        assert [error for job, (_, error) in zip(jobs, outputs, strict=True) if job.returncode] == []
+        assert [
+            error for job, (_, error) in zip(jobs, outputs, strict=True) if job.returncode
+        ] == []
         assert {taken.strip() for taken, _ in outputs} == {"first", "second"}
 
     def test_get_the_gpu_of_a_killed_one(self, tmp_path: Path) -> None:
