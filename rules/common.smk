@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 # Where the environment's post-deploy script finds the package, whatever the working directory is.
-os.environ["FLAWLINE_SOURCE"] = str(workflow.basedir)
+os.environ.update(FLAWLINE_SOURCE=str(workflow.basedir))
 ENVIRONMENT = f"../envs/{os.environ.get('FLAWLINE_ENV', 'flawline')}.yaml"
 
 

@@ -30,7 +30,7 @@ case "$*" in
   "env create"*)
     while [ "$1" != --prefix ]; do shift; done
     {python} -m venv "$2"
-    echo '{packages}' > "$("$2/bin/python" -c 'import site; print(site.getsitepackages()[0])')/seen.pth"
+    for folder in "$2"/lib/python*/site-packages; do echo '{packages}' > "$folder/seen.pth"; done
     ;;
   *) echo "unknown: $*" >&2; exit 1 ;;
 esac

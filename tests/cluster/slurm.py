@@ -1,8 +1,8 @@
 """A Slurm of one machine with two GPUs that are none, for as long as a test needs it.
 
-Needs root and Debian's packages slurm-wlm and munge. Slurm reads /etc/slurm, which its clients cannot
-be told otherwise once Snakemake has cleared their environment: a configuration that is not this one's
-is left alone, and this one's is removed at the end.
+Needs root and Debian's packages slurm-wlm and munge. The configuration has to be in /etc/slurm, as
+Snakemake clears the variable that would name another place. A configuration that is not this one's
+is left alone; this one's is removed at the end.
 """
 
 import os

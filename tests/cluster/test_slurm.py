@@ -1,4 +1,4 @@
-"""profiles/slurm on a Slurm of one machine with two GPUs: as a local run, and what survives what."""
+"""profiles/slurm on a Slurm of one machine with two GPUs: results, GPUs, failures, ends."""
 
 import re
 import signal
@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from copy import deepcopy
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -205,5 +206,5 @@ class TestABrokenCategory:
             if job["Partition"] == "gpu"
         )
         assert len(times) >= 5
-        for (_, end), (start, _) in zip(times, times[1:], strict=False):
+        for (_, end), (start, _) in pairwise(times):
             assert end <= start
