@@ -1,6 +1,5 @@
 """A Slurm for the tests that need one."""
 
-import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,14 +13,12 @@ from slurm import Slurm, Unavailable
 def slurm() -> Iterator[Slurm]:
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     running = Slurm(folder)
-    with Path(tempfile.gettempdir(), "flawline-slurm.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a machine has one /etc/slurm
+    try:
         try:
-            try:
-                running.start()
-            except Unavailable as reason:
-                pytest.skip(f"no Slurm can be started here: {reason}")
-            yield running
-        finally:
-            running.stop()
-            shutil.rmtree(folder)
+            running.start()
+        except Unavailable as reason:
+            pytest.skip(f"no Slurm can be started here: {reason}")
+        yield running
+    finally:
+        running.stop()
+        shutil.rmtree(folder)

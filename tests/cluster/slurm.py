@@ -5,12 +5,14 @@ Snakemake clears the variable that would name another place. A configuration tha
 is left alone; this one's is removed at the end.
 """
 
+import fcntl
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -67,10 +69,16 @@ class Slurm:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.daemons: list[Path] = []
+        # a machine has one /etc/slurm: whoever comes second waits
+        lock = Path(tempfile.gettempdir(), "flawline-slurm.lock")
+        self.lock = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+        self.started = False
 
     def start(self) -> None:
         if os.geteuid() != 0:
             raise Unavailable("Slurm's daemons need root")
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        self.started = True
         ours = [ETC / "slurm.conf", ETC / "gres.conf"]
         for file in ours:
             if file.exists() and not file.read_text().startswith(MARK):
@@ -115,6 +123,8 @@ class Slurm:
 
     def stop(self) -> None:
         """Cancel all jobs, end the daemons by their process ids, take the configuration back."""
+        if not self.started:
+            return
         if self.daemons:
             subprocess.run(["scancel", "--full", "--user=root"], check=False)
             with suppress(RuntimeError):
@@ -127,6 +137,7 @@ class Slurm:
         for file in (ETC / "slurm.conf", ETC / "gres.conf"):
             if file.exists() and file.read_text().startswith(MARK):
                 file.unlink()
+        os.close(self.lock)
 
     def queue(self, *options: str) -> list[str]:
         """One line for each job: id, state, partition, comment."""
