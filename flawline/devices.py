@@ -1,23 +1,95 @@
 """Where and in which precision networks run."""
 
+import logging
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flawline.errors import FlawlineError
+
 if TYPE_CHECKING:
     import torch
 
+logger = logging.getLogger(__name__)
+
 
 def choose_device(gpus_granted: int, threads: int) -> "torch.device":
-    """CUDA when the job was granted a GPU and there is one, else the CPU with `threads` threads."""
+    """CUDA when the job was granted a GPU and there is one, else the CPU with `threads` threads.
+
+    Without a scheduler that has set ``CUDA_VISIBLE_DEVICES``, the process takes a GPU that no other
+    job of this user holds, and keeps it until it ends.
+    """
+    if gpus_granted and "CUDA_VISIBLE_DEVICES" not in os.environ and (gpus := list_gpus()):
+        # read when CUDA starts, which importing torch does not do
+        os.environ["CUDA_VISIBLE_DEVICES"] = take_gpu(gpus, gpu_locks())
+
     import torch
 
     torch.set_flush_denormal(True)  # decaying weights reach numbers that CPUs are slow with
     torch.set_num_threads(max(threads, 1))
-    if gpus_granted and torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("cpu")
+    on_gpu = gpus_granted and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+    logger.info("Device: %s (CUDA_VISIBLE_DEVICES: %s)", device, visible)
+    return device
+
+
+def list_gpus() -> list[str]:
+    """UUIDs of this machine's NVIDIA GPUs, or of their MIG instances where they are divided."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return re.findall(r"UUID: (MIG-[^)]+)", listed.stdout) or re.findall(
+        r"UUID: (GPU-[^)]+)", listed.stdout
+    )
+
+
+def gpu_locks() -> Path:
+    """This user's folder of GPU locks on this machine."""
+    return Path(tempfile.gettempdir(), f"flawline-gpu-locks-{os.getuid()}")
+
+
+def take_gpu(gpus: Sequence[str], folder: Path) -> str:
+    """Lock one of `gpus` for the life of this process; wait while other processes hold them all.
+
+    The operating system drops the lock when the process ends, however it ends.
+
+    Parameters
+    ----------
+    gpus : names, each the name of a lock file.
+    folder : of the lock files; made where it is missing.
+    """
+    import fcntl  # absent on Windows
+
+    waiting = False
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        while True:
+            for gpu in gpus:
+                file = os.open(folder / gpu.replace("/", "-"), os.O_RDWR | os.O_CREAT, 0o600)
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return gpu  # the file stays open
+                except BlockingIOError:
+                    os.close(file)
+            if not waiting:
+                logger.warning("All GPUs (%d) are taken by other jobs: waiting for one", len(gpus))
+            waiting = True
+            time.sleep(0.5)
+    except PermissionError as error:
+        raise FlawlineError(
+            f"{error.filename}: belongs to another user, so no GPU can be locked; remove it, or "
+            "choose a GPU with CUDA_VISIBLE_DEVICES"
+        ) from None
 
 
 def has_half_precision_units(device: "torch.device") -> bool:

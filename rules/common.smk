@@ -20,6 +20,11 @@ from flawline.provenance import code_fingerprint, file_hash
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+# Where the environment's post-deploy script finds the package, whatever the working directory is.
+os.environ.update(FLAWLINE_SOURCE=str(workflow.basedir))
+ENVIRONMENT = f"../envs/{os.environ.get('FLAWLINE_ENV', 'flawline')}.yaml"
+
+
 def validated(given):
     origin = ", ".join(map(str, workflow.configfiles)) or "--config"
     try:
@@ -65,6 +70,22 @@ wildcard_constraints:
     detector="|".join(map(re.escape, CONFIG.detectors)),
     seed=r"\d+",
     fold=r"\d+",
+
+
+def memory(base, per_input=0):
+    """Megabytes of a job: more for larger inputs, and more with every attempt."""
+
+    def mem_mb(wildcards, input, attempt):
+        # inputs that the same group of jobs makes are not there yet
+        sizes = [Path(file).stat().st_size for file in input if Path(file).is_file()]
+        return attempt * (base + per_input * sum(sizes) // 2**20)
+
+    return mem_mb
+
+
+def minutes(base):
+    """Run time of a job: more with every attempt."""
+    return lambda wildcards, attempt: attempt * base
 
 
 @cache

@@ -10,11 +10,11 @@ if CONFIG.dataset.kind == "demo":
         benchmark:
             f"{BENCHMARKS}/draw_demo/{{category}}.tsv"
         conda:
-            "../envs/flawline.yaml"
+            ENVIRONMENT
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=10,
+            mem_mb=memory(1000),
+            runtime=minutes(10),
         params:
             folder=str(CONFIG.folder),
             options=plain(CONFIG.dataset),
@@ -35,11 +35,11 @@ if CONFIG.dataset.kind == "mvtec_ad" and not CONFIG.provided:
         benchmark:
             f"{BENCHMARKS}/download.tsv"
         conda:
-            "../envs/flawline.yaml"
+            ENVIRONMENT
         threads: 1
         resources:
-            mem_mb=500,
-            runtime=720,
+            mem_mb=memory(500),
+            runtime=minutes(720),
         params:
             url=CONFIG.dataset.url,
             sha256=CONFIG.dataset.sha256,
@@ -58,11 +58,11 @@ if CONFIG.dataset.kind == "mvtec_ad" and not CONFIG.provided:
         benchmark:
             f"{BENCHMARKS}/unpack.tsv"
         conda:
-            "../envs/flawline.yaml"
+            ENVIRONMENT
         threads: 1
         resources:
-            mem_mb=500,
-            runtime=120,
+            mem_mb=memory(500),
+            runtime=minutes(120),
         params:
             folder=str(CONFIG.folder),
         message:
@@ -82,11 +82,11 @@ rule index:
     benchmark:
         f"{BENCHMARKS}/index/{{category}}.tsv"
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory(2000),
+        runtime=minutes(30),
     params:
         folder=str(CONFIG.folder),
         content=lambda wildcards: (
@@ -113,11 +113,11 @@ rule split:
     benchmark:
         f"{BENCHMARKS}/split/{{category}}.{{protocol}}.tsv"
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=5,
+        mem_mb=memory(500),
+        runtime=minutes(5),
     params:
         options=split_options,
         code=code("split.py"),
@@ -138,11 +138,11 @@ rule prepare:
     benchmark:
         f"{BENCHMARKS}/prepare/{{category}}.{{protocol}}.{{subset}}.tsv"
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory(2000),
+        runtime=minutes(30),
     params:
         folder=str(CONFIG.folder),
         max_megapixels=lambda wildcards: CONFIG.of(wildcards.category).data.max_megapixels,
@@ -165,11 +165,11 @@ rule ground_truth:
     benchmark:
         f"{BENCHMARKS}/ground_truth/{{category}}.{{protocol}}.tsv"
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory(2000),
+        runtime=minutes(30),
     params:
         folder=str(CONFIG.folder),
         max_megapixels=lambda wildcards: CONFIG.of(wildcards.category).data.max_megapixels,
@@ -191,11 +191,11 @@ rule train_labels:
     benchmark:
         f"{BENCHMARKS}/train_labels/{{category}}.tsv"
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=5,
+        mem_mb=memory(500),
+        runtime=minutes(5),
     params:
         code=code("train_labels.py"),
     message:

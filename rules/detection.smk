@@ -14,12 +14,12 @@ rule train:
     benchmark:
         f"{BENCHMARKS}/train/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 4
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, input: 2000 + 4 * input.size_mb,
-        runtime=240,
+        mem_mb=memory(2000, 4),
+        runtime=minutes(240),
     params:
         detector=detector_class,
         image_size=lambda wildcards: CONFIG.of(wildcards.category).prepare.size,
@@ -44,12 +44,12 @@ rule score:
     benchmark:
         f"{BENCHMARKS}/score/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{subset}}.tsv"
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 4
     resources:
         gpu=1,
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory(4000, 1),
+        runtime=minutes(60),
     params:
         detector=detector_class,
         image_size=lambda wildcards: CONFIG.of(wildcards.category).prepare.size,
@@ -70,11 +70,11 @@ rule threshold:
     benchmark:
         f"{BENCHMARKS}/threshold/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=5,
+        mem_mb=memory(500),
+        runtime=minutes(5),
     params:
         options=options("threshold"),
         folds=lambda wildcards: (
@@ -101,11 +101,11 @@ rule boxes:
     benchmark:
         f"{BENCHMARKS}/boxes/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory(1000, 4),
+        runtime=minutes(10),
     params:
         options=options("boxes"),
         resize=lambda wildcards: CONFIG.of(wildcards.category).prepare.resize,
@@ -167,11 +167,11 @@ rule gather_folds:
     wildcard_constraints:
         category=among(CROSS),
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory(1000, 2),
+        runtime=minutes(10),
     params:
         code=code("gather_folds.py"),
     message:

@@ -15,11 +15,11 @@ rule near_duplicates:
     benchmark:
         f"{BENCHMARKS}/near_duplicates/{{category}}.{{protocol}}.tsv"
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory(2000, 1),
+        runtime=minutes(20),
     params:
         code=code("near_duplicates.py"),
     message:
@@ -48,11 +48,11 @@ rule evaluate:
     benchmark:
         f"{BENCHMARKS}/evaluate/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory(2000, 4),
+        runtime=minutes(20),
     params:
         method=lambda wildcards: detector_options(wildcards).method,
         boundary=lambda wildcards: METHODS[detector_options(wildcards).method].boundary,
@@ -97,11 +97,11 @@ rule compare:
     benchmark:
         f"{BENCHMARKS}/compare.tsv"
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory(1000),
+        runtime=minutes(10),
     params:
         configuration=CONFIGURATION,
         code=code("compare.py"),

@@ -13,12 +13,12 @@ rule extract_features:
     benchmark:
         f"{BENCHMARKS}/extract_features/{{category}}.{{protocol}}.{{subset}}.{{features}}.tsv"
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 4
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, input: 3000 + 2 * input.size_mb,
-        runtime=60,
+        mem_mb=memory(3000, 2),
+        runtime=minutes(60),
     params:
         options=entry("features", "features"),
         code=code("extract_features.py"),

@@ -30,11 +30,11 @@ rule figures:
     benchmark:
         f"{BENCHMARKS}/figures/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1500,
-        runtime=20,
+        mem_mb=memory(1500, 4),
+        runtime=minutes(20),
     params:
         options=options("report"),
         unit=lambda wildcards: METHODS[detector_options(wildcards).method].unit,
@@ -66,12 +66,12 @@ rule pictures:
     wildcard_constraints:
         detector=among(EXPLAINING),
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 4
     resources:
         gpu=1,
-        mem_mb=4000,
-        runtime=20,
+        mem_mb=memory(4000, 2),
+        runtime=minutes(20),
     params:
         detector=detector_class,
         image_size=lambda wildcards: CONFIG.of(wildcards.category).prepare.size,
@@ -109,11 +109,11 @@ rule report_page:
     benchmark:
         f"{BENCHMARKS}/report.tsv"
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory(2000),
+        runtime=minutes(20),
     params:
         dataset=DATASET,
         benchmarks=BENCHMARKS,
@@ -138,11 +138,11 @@ rule log_to_mlflow:
     benchmark:
         f"{BENCHMARKS}/log_to_mlflow.tsv"
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=20,
+        mem_mb=memory(1000),
+        runtime=minutes(20),
     params:
         dataset=DATASET,
         store=CONFIG.mlflow.store,

@@ -14,11 +14,11 @@ rule object_model:
     wildcard_constraints:
         protocol="unsupervised",  # supervised training images show defects
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=20,
+        mem_mb=memory(3000, 2),
+        runtime=minutes(20),
     params:
         options=options("object_masks"),
         code=code("object_model.py"),
@@ -40,11 +40,11 @@ rule object_masks:
     benchmark:
         f"{BENCHMARKS}/object_masks/{{category}}.{{protocol}}.{{subset}}.tsv"
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=20,
+        mem_mb=memory(1000, 2),
+        runtime=minutes(20),
     params:
         options=options("object_masks"),
         code=code("object_masks.py"),
@@ -75,11 +75,11 @@ rule synthesize:
     benchmark:
         f"{BENCHMARKS}/synthesize/{{category}}.{{protocol}}.{{synthetic}}.tsv"
     conda:
-        "../envs/flawline.yaml"
+        ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory(2000, 4),
+        runtime=minutes(60),
     params:
         seed=lambda wildcards: CONFIG.of(wildcards.category).synthetic_seed,
         options=entry("synthetic", "synthetic"),
