@@ -1,9 +1,13 @@
 """The validated configuration, and what the rules derive from it."""
 
 import csv
+import fcntl
 import json
 import os
 import re
+import shutil
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -31,6 +35,32 @@ def validated(given):
 
 
 HIDDEN = Path(".snakemake/flawline")
+
+
+def unlock_after_a_kill():
+    """Remove Snakemake's locks if no other Snakemake is at work here: a killed one left them.
+
+    That this one is at work shows a lock of the operating system, which ends with the process.
+    """
+    HIDDEN.mkdir(parents=True, exist_ok=True)
+    handle = os.open(HIDDEN / "lock", os.O_RDWR | os.O_CREAT)  # stays open
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(".snakemake/locks", ignore_errors=True)
+    except BlockingIOError:
+        if os.path.isdir(".snakemake/locks"):
+            print(
+                "Another run is at work in this folder: wait until it ends (with --unlock both "
+                "would write the same files).",
+                file=sys.stderr,
+            )
+    fcntl.flock(handle, fcntl.LOCK_SH)
+
+
+if workflow.is_main_process:
+    with suppress(OSError):  # a file system without locks, or one that cannot be written
+        unlock_after_a_kill()
+
 CONFIG = validated(config)
 # as text: Snakemake compares params in the order of their keys
 CONFIGURATION = json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True)
