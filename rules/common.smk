@@ -18,6 +18,7 @@ from flawline.errors import FlawlineError
 from flawline.features.backbones import weights_file as local_weights
 from flawline.features.check import check_features
 from flawline.provenance import code_fingerprint, file_hash
+from snakemake.iocontainers import Wildcards
 
 # Idle threads sleep instead of spinning: where jobs share cores, spinning makes them several times
 # slower. Read when a job imports torch.
@@ -249,6 +250,38 @@ def contact_sheets():
         protocol="unsupervised",
         synthetic=CONFIG.synthetic,
     )
+
+
+def every_stage():
+    """A small file of every job, for `all` to ask for.
+
+    Snakemake deletes what a failed or killed job wrote. Nobody would miss it, and what was made
+    from it before would look finished, where nothing asks for it that must run anyway. Large
+    arrays are not among the files, so that they can be deleted to save space.
+    """
+    found = {f"{RESULTS}/comparison/configuration.json", *contact_sheets(), *pictures()}
+    for run in ("model/model.json", "threshold.json", "test/boxes.csv", "figures/gallery.jpg"):
+        found.update(runs(run))
+    for run in map(Path, runs("metrics.json")):
+        _, _, category, protocol, _, detector, seed, _ = run.parts
+        names = {"category": category, "protocol": protocol, "detector": detector}
+        names = Wildcards(fromdict=names | {"seed": seed.removeprefix("seed")})
+        shared = Path(PROTOCOL.format(**names))
+        crossed = category in CROSS
+        found |= {f"{CATEGORY}/index.csv".format(**names), f"{shared}/split.csv", str(run)}
+        found |= {f"{shared}/test/labels.csv", f"{shared}/near_duplicates.csv"}
+        if crossed:
+            found |= {*folds("model/model.json")(names), *folds("scores.csv")(names)}
+        for subset in ("train", "calibration", "test"):
+            found.add(f"{run.parent}/{subset}/scores.csv")
+            if subset == "calibration" and crossed:
+                continue
+            files = detector_inputs(subset)(names)
+            found |= {f"{shared}/{subset}/sizes.csv", *files.get("features_json", [])}
+            found |= {files[name] for name in ("object_masks", "labels") if name in files}
+        if not CONFIG.provided:
+            found.add(made_data(names))
+    return sorted(found)
 
 
 def closing_line():
