@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flawline.errors import FlawlineError
@@ -47,7 +47,8 @@ def logged(path: Path | str) -> Iterator[logging.Logger]:
         root.removeHandler(to_terminal)
         root.setLevel(level)
         logging.captureWarnings(False)
-        to_file.close()
+        with suppress(OSError):  # no space left, which must not hide the error itself
+            to_file.close()
 
 
 def _end_with_parent() -> None:

@@ -1,5 +1,7 @@
 """What `onerror` does: the report of the runs that are complete, and what to say of the others."""
 
+FULL = 1_000_000  # bytes left
+
 
 def report_the_rest():
     """After a failure, compare and show the runs that are complete; says so in the closing line.
@@ -60,15 +62,19 @@ def failed_jobs():
 
 
 def what_failed(job):
-    """The job's log file and its last words, in a line."""
+    """The job's log file and the error in it, in a line."""
     log = str(job.log[0]) if job.log else job.rule.name
     text = Path(log).read_text(errors="replace") if os.path.exists(log) else ""
-    if "ERROR" not in text:
-        return (
-            f"{log}: the job was killed, often for want of memory; then use fewer --cores, or give "
-            "--resources mem_mb= what there is"
-        )
-    return f"{log}: {text.strip().splitlines()[-1]}"
+    _, found, words = text.rpartition(" ERROR ")
+    lines = words.strip().splitlines()
+    if found and lines:
+        return f"{log}: {lines[-1] if 'Traceback' in words else lines[0]}"
+    if shutil.disk_usage(RESULTS).free < FULL:
+        return f"{log}: the disk is full"
+    return (
+        f"{log}: the job was killed, often for want of memory; then use fewer --cores, or give "
+        "--resources mem_mb= what there is"
+    )
 
 
 def run_name(file):
