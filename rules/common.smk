@@ -253,22 +253,25 @@ def contact_sheets():
 
 
 def every_stage():
-    """A small file of every job, for `all` to ask for.
+    """The small files of every job, for `all` to ask for.
 
     Snakemake deletes what a failed or killed job wrote. Nobody would miss it, and what was made
     from it before would look finished, where nothing asks for it that must run anyway. Large
     arrays are not among the files, so that they can be deleted to save space.
     """
-    found = {f"{RESULTS}/comparison/configuration.json", *contact_sheets(), *pictures()}
-    for run in ("model/model.json", "threshold.json", "test/boxes.csv", "figures/gallery.jpg"):
-        found.update(runs(run))
+    found = {*rules.compare.output, *contact_sheets(), *pictures()}
+    found |= {str(Path(sheet).with_name("index.csv")) for sheet in contact_sheets()}
+    tables = ("training.csv", "predictions.csv", "test/boxes.csv")
+    for file in ("model/model.json", "threshold.json", "figures/gallery.jpg", *tables):
+        found.update(runs(file))
     for run in map(Path, runs("metrics.json")):
         _, _, category, protocol, _, detector, seed, _ = run.parts
         names = {"category": category, "protocol": protocol, "detector": detector}
         names = Wildcards(fromdict=names | {"seed": seed.removeprefix("seed")})
         shared = Path(PROTOCOL.format(**names))
         crossed = category in CROSS
-        found |= {f"{CATEGORY}/index.csv".format(**names), f"{shared}/split.csv", str(run)}
+        found |= {f"{shared.parent}/index.csv", f"{shared.parent}/problems.csv", str(run)}
+        found |= {f"{shared}/split.csv", f"{shared}/train/folds.csv"}
         found |= {f"{shared}/test/labels.csv", f"{shared}/near_duplicates.csv"}
         if crossed:
             found |= {*folds("model/model.json")(names), *folds("scores.csv")(names)}
