@@ -17,15 +17,21 @@ include: "rules/features.smk"
 include: "rules/detection.smk"
 include: "rules/evaluation.smk"
 include: "rules/report.smk"
+include: "rules/failures.smk"
 
 
 rule all:
     default_target: True
     input:
         f"{RESULTS}/report.html",
+        every_stage(),
         f"{RESULTS}/mlflow.json" if CONFIG.mlflow.enabled else [],
     localrule: True
 
 
 onsuccess:
     print(closing_line())
+
+
+onerror:
+    print(report_the_rest())

@@ -1,12 +1,16 @@
 """What a job tells: progress to the terminal, everything else to the terminal and to its log."""
 
+import ctypes
 import logging
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flawline.errors import FlawlineError
+
+PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 
 @contextmanager
@@ -14,8 +18,10 @@ def logged(path: Path | str) -> Iterator[logging.Logger]:
     """Send the job's messages to the file `path`, warnings also to the terminal.
 
     A `FlawlineError` ends the job with its message alone; any other error leaves its traceback in
-    the log and goes on to the caller.
+    the log and goes on to the caller. The job ends when the process that started it is killed, so
+    that nothing goes on writing for a run that is no more.
     """
+    _end_with_parent()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     to_file = logging.FileHandler(path, mode="w", encoding="utf-8")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -41,4 +47,10 @@ def logged(path: Path | str) -> Iterator[logging.Logger]:
         root.removeHandler(to_terminal)
         root.setLevel(level)
         logging.captureWarnings(False)
-        to_file.close()
+        with suppress(OSError):  # no space left, which must not hide the error itself
+            to_file.close()
+
+
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,9 +1,13 @@
 """The validated configuration, and what the rules derive from it."""
 
 import csv
+import fcntl
 import json
 import os
 import re
+import shutil
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from flawline.errors import FlawlineError
 from flawline.features.backbones import weights_file as local_weights
 from flawline.features.check import check_features
 from flawline.provenance import code_fingerprint, file_hash
+from snakemake.iocontainers import Wildcards
 
 # Idle threads sleep instead of spinning: where jobs share cores, spinning makes them several times
 # slower. Read when a job imports torch.
@@ -36,6 +41,32 @@ def validated(given):
 
 
 HIDDEN = Path(".snakemake/flawline")
+
+
+def unlock_after_a_kill():
+    """Remove Snakemake's locks if no other Snakemake is at work here: a killed one left them.
+
+    That this one is at work shows a lock of the operating system, which ends with the process.
+    """
+    HIDDEN.mkdir(parents=True, exist_ok=True)
+    handle = os.open(HIDDEN / "lock", os.O_RDWR | os.O_CREAT)  # stays open
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(".snakemake/locks", ignore_errors=True)
+    except BlockingIOError:
+        if os.path.isdir(".snakemake/locks"):
+            print(
+                "Another run is at work in this folder: wait until it ends (with --unlock both "
+                "would write the same files).",
+                file=sys.stderr,
+            )
+    fcntl.flock(handle, fcntl.LOCK_SH)
+
+
+if workflow.is_main_process:
+    with suppress(OSError):  # a file system without locks, or one that cannot be written
+        unlock_after_a_kill()
+
 CONFIG = validated(config)
 # as text: Snakemake compares params in the order of their keys
 CONFIGURATION = json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True)
@@ -240,6 +271,41 @@ def contact_sheets():
         protocol="unsupervised",
         synthetic=CONFIG.synthetic,
     )
+
+
+def every_stage():
+    """The small files of every job, for `all` to ask for.
+
+    Snakemake deletes what a failed or killed job wrote. Nobody would miss it, and what was made
+    from it before would look finished, where nothing asks for it that must run anyway. Large
+    arrays are not among the files, so that they can be deleted to save space.
+    """
+    found = {*rules.compare.output, *contact_sheets(), *pictures()}
+    found |= {str(Path(sheet).with_name("index.csv")) for sheet in contact_sheets()}
+    tables = ("training.csv", "predictions.csv", "test/boxes.csv")
+    for file in ("model/model.json", "threshold.json", "figures/gallery.jpg", *tables):
+        found.update(runs(file))
+    for run in map(Path, runs("metrics.json")):
+        _, _, category, protocol, _, detector, seed, _ = run.parts
+        names = {"category": category, "protocol": protocol, "detector": detector}
+        names = Wildcards(fromdict=names | {"seed": seed.removeprefix("seed")})
+        shared = Path(PROTOCOL.format(**names))
+        crossed = category in CROSS
+        found |= {f"{shared.parent}/index.csv", f"{shared.parent}/problems.csv", str(run)}
+        found |= {f"{shared}/split.csv", f"{shared}/train/folds.csv"}
+        found |= {f"{shared}/test/labels.csv", f"{shared}/near_duplicates.csv"}
+        if crossed:
+            found |= {*folds("model/model.json")(names), *folds("scores.csv")(names)}
+        for subset in ("train", "calibration", "test"):
+            found.add(f"{run.parent}/{subset}/scores.csv")
+            if subset == "calibration" and crossed:
+                continue
+            files = detector_inputs(subset)(names)
+            found |= {f"{shared}/{subset}/sizes.csv", *files.get("features_json", [])}
+            found |= {files[name] for name in ("object_masks", "labels") if name in files}
+        if not CONFIG.provided:
+            found.add(made_data(names))
+    return sorted(found)
 
 
 def closing_line():

@@ -99,13 +99,18 @@ class TestEveryMethodOnFeatures:
         apart = np.concatenate([found.score(part).scores for part in test.chunks(7)])
         np.testing.assert_allclose(apart, together, rtol=1e-4, atol=1e-5)
 
-    def test_says_which_model_is_damaged(self, method: str, parts: Any, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("damage", ["cut off", "flipped"])
+    def test_says_which_model_is_damaged(
+        self, method: str, parts: Any, tmp_path: Path, damage: str
+    ) -> None:
         train, _, _ = parts
         found = detector(method)
         found.fit(train)
         found.save(tmp_path)
         model = tmp_path / "model.safetensors"
-        model.write_bytes(model.read_bytes()[:-100])
+        content = bytearray(model.read_bytes())
+        content[-3] ^= 1
+        model.write_bytes(content if damage == "flipped" else content[:-100])
         with pytest.raises(FlawlineError, match=str(tmp_path)):
             METHODS[method].load(tmp_path, CPU)
 

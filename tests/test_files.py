@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flawline.errors import FlawlineError
 from flawline.files import (
@@ -105,8 +107,78 @@ class TestArrays:
         write_array(tmp_path / "whole.npy", array)
         assert (tmp_path / "rows.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
+    @pytest.mark.parametrize("shape", [(0, 4), (3, 5)])
+    def test_are_what_numpy_reads_without_knowing_of_checksums(
+        self, tmp_path: Path, shape: tuple[int, ...]
+    ) -> None:
+        array = np.full(shape, 7, np.uint8)
+        write_array(tmp_path / "x.npy", array)
+        for found in (np.load(tmp_path / "x.npy"), read_array(tmp_path / "x.npy")):
+            assert np.array_equal(found, array)
+
+    @given(data=st.data())
+    def test_any_flipped_bit_is_noticed(
+        self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    ) -> None:
+        path = tmp_path_factory.mktemp("flipped") / "x.npy"
+        write_array(path, np.arange(50, dtype=np.float32))
+        content = bytearray(path.read_bytes())
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        path.write_bytes(content)
+        with pytest.raises(FlawlineError, match=f"rm '{path}'"):
+            read_array(path)
+
+    @pytest.mark.parametrize("left", [0, 1, 14, 100, -16, -15, -1])
+    def test_a_file_that_was_cut_off_is_named_with_what_to_do(
+        self, tmp_path: Path, left: int
+    ) -> None:
+        path = tmp_path / "x.npy"
+        write_array(path, np.arange(50))
+        path.write_bytes(path.read_bytes()[:left])
+        with pytest.raises(FlawlineError, match=f"{path}: the file is cut off.*rm '{path}'"):
+            read_array(path)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+    @pytest.mark.parametrize("way", ["array", "rows", "json", "model"])
+    def test_a_full_disk_is_an_error_that_names_the_file(self, tmp_path: Path, way: str) -> None:
+        import torch
+        from safetensors.torch import save_file
+
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("no mounts here")
+
+        def write() -> None:
+            match way:
+                case "array":
+                    write_array(disk / "x", np.zeros(4_000_000, np.uint8))
+                case "rows":
+                    with new_array(disk / "x", (4_000_000,), np.uint8) as array:
+                        array[:] = 1
+                case "json":
+                    write_json(disk / "x", "x" * 4_000_000)
+                case "model":
+                    with replacing(disk / "x") as partial:
+                        save_file({"x": torch.zeros(1_000_000)}, partial)
+
+        try:
+            with pytest.raises(FlawlineError, match=f"{disk / 'x'}: there is no space left"):
+                write()
+            assert not list(disk.iterdir())
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
+
 
 class TestTables:
+    @pytest.mark.parametrize("left", ["", "name,x\na,1\nb"])
+    def test_that_were_cut_off_are_an_error(self, tmp_path: Path, left: str) -> None:
+        path = tmp_path / "x.csv"
+        path.write_text(left)
+        with pytest.raises(FlawlineError, match=f"{path}: the file is cut off"):
+            read_table(path)
+
     def test_text_comes_back_as_it_was(self, tmp_path: Path) -> None:
         text = ["", "NA", "nan", "None", 'a "b", c', "two\nlines", "odd\rname", "Größe 部品", " x "]
         table = pd.DataFrame({"first": text, "number": range(len(text))})

@@ -23,7 +23,7 @@ from fake_runs import (
     write_run,
 )
 
-from flawline.report import charts, figures, page
+from flawline.report import charts, figures, overview, page
 from flawline.report.cases import (
     Case,
     absolute_scale,
@@ -165,7 +165,7 @@ class TestThePage:
         ranks = fake_ranks([HOSTILE, "$\\frac{"])
         text = write(
             run,
-            missing=[HOSTILE],
+            failures=overview.failures([HOSTILE], [HOSTILE], [HOSTILE]),
             pairs=fake_pairs([run, fake_run(HOSTILE, "b")]),
             comparison=page.compare(ranks, []),
             sheets={HOSTILE: [page.Sheet(picture(), HOSTILE, HOSTILE)]},
@@ -211,8 +211,12 @@ class TestThePage:
         assert "stopped by max_steps = 7" in text
         assert re.search(r"own decision boundary: accuracy\s+0.123", text)
 
-    def test_names_the_missing_runs(self, write: Any) -> None:
-        assert "bolt/featcae, seed 3" in write(fake_run(), missing=["bolt/featcae, seed 3"])
+    def test_names_missing_runs_and_failed_jobs_first(self, write: Any) -> None:
+        failures = overview.failures(["bolt, featcae, seed 3"], [], ["logs/train/x.log"])
+        text = write(without_defects(), failures=failures)
+        where = [text.index(words) for words in ("seed 3", "logs/train/x.log", "Nothing to eval")]
+        assert where == sorted(where)
+        assert "Runs without pictures" not in text
 
     def test_shows_uncertified_thresholds_visibly(self, write: Any) -> None:
         text = write(with_threshold(certified=False, promise="It cannot be certified."))

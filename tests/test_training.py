@@ -168,12 +168,16 @@ def test_a_phase_that_stopped_early_is_not_taken_up_again(tmp_path: Path) -> Non
     assert torch.equal(resumed.weights(), whole.weights())
 
 
-@pytest.mark.parametrize("spoil", ["other key", "damaged"])
+@pytest.mark.parametrize("spoil", ["other key", "cut off", "flipped"])
 def test_a_checkpoint_that_does_not_fit_is_ignored(tmp_path: Path, spoil: str) -> None:
     checkpoint = Checkpoint(tmp_path / "c.safetensors", "key", every=0)
     Task(checkpoint).run(epochs=2)
-    if spoil == "damaged":
-        checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:100])
+    content = bytearray(checkpoint.path.read_bytes())
+    if spoil == "cut off":
+        checkpoint.path.write_bytes(content[:100])
+    elif spoil == "flipped":
+        content[-5] ^= 1
+        checkpoint.path.write_bytes(content)
     else:
         checkpoint = replace(checkpoint, key="another configuration")
     task = Task(checkpoint)

@@ -12,8 +12,9 @@ from flawline.provenance import file_hash
 def folder_digest(folder: Path, cache: Path) -> str:
     """Digest of the names and contents of all files below `folder`.
 
-    Hashes are remembered in `cache` by size and modification time, so that a file that was only
-    touched is read once more and changes nothing.
+    Hashes are remembered in `cache` by size, times and inode, so that a file that was only touched
+    or copied back is read once more and changes nothing. The time of the last change of status is
+    among them: unlike the modification time, nobody can set it.
 
     Parameters
     ----------
@@ -24,13 +25,13 @@ def folder_digest(folder: Path, cache: Path) -> str:
     seen: dict[str, list] = {}
     for path in _files(folder):
         about = path.stat()
-        stamp = [about.st_size, about.st_mtime_ns]
+        stamp = [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
         old = known.get(str(path))
-        seen[str(path)] = old if old and old[:2] == stamp else [*stamp, file_hash(path)]
+        seen[str(path)] = old if old and old[:-1] == stamp else [*stamp, file_hash(path)]
     if seen != {name: known.get(name) for name in seen}:
         _write(cache, known | seen)
     digest = hashlib.sha256()
-    for name, (_, _, content) in seen.items():
+    for name, (*_, content) in seen.items():
         digest.update(os.fsencode(os.path.relpath(name, folder)) + b"\0" + content.encode() + b"\n")
     return digest.hexdigest()[:16]
 
@@ -54,7 +55,7 @@ def _read(cache: Path) -> dict[str, list]:
     except (OSError, ValueError):
         return {}
     entries = found.items() if isinstance(found, dict) else ()
-    return {name: old for name, old in entries if isinstance(old, list) and len(old) == 3}
+    return {name: old for name, old in entries if isinstance(old, list) and len(old) == 5}
 
 
 def _write(cache: Path, content: dict[str, list]) -> None:

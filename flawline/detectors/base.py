@@ -13,6 +13,7 @@ from flawline.detectors.training import Checkpoint, Training
 from flawline.errors import FlawlineError
 from flawline.files import read_array, read_json, read_table, replacing, write_json
 from flawline.options import Options
+from flawline.provenance import file_hash
 
 if TYPE_CHECKING:
     import torch
@@ -264,10 +265,12 @@ class Detector(ABC):
         tensors = {name: tensor.cpu().contiguous() for name, tensor in self.state().items()}
         with replacing(Path(folder) / "model.safetensors") as partial:
             save_file(tensors, partial)
+            checksum = file_hash(partial)
         about = {
             "options": self.options.model_dump(mode="json"),
             "seed": self.seed,
             "provenance": provenance or {},
+            "sha256": checksum,
         }
         write_json(Path(folder) / "model.json", about)
 
@@ -286,9 +289,11 @@ class Detector(ABC):
         folder = Path(folder)
         try:
             about = read_json(folder / "model.json")
+            if file_hash(folder / "model.safetensors") != about["sha256"]:
+                raise ValueError("model.safetensors does not match its checksum in model.json")
             detector = cls(cls.Options.model_validate(about["options"]), about["seed"], device)
             detector.restore(load_file(folder / "model.safetensors", device=str(device)))
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (FlawlineError, OSError, ValueError, KeyError, SafetensorError) as error:
             raise FlawlineError(
                 f"{folder}: no readable {cls.__name__} model ({error}). Delete the folder and run "
                 "the same command again to train it anew."

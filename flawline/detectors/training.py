@@ -3,6 +3,7 @@
 import json
 import math
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -219,7 +220,11 @@ class Trainer:
             key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
             for key, value in tensors.items()
         }
-        metadata = {"key": self.checkpoint.key, "about": json.dumps(about)}
+        metadata = {
+            "key": self.checkpoint.key,
+            "about": json.dumps(about),
+            "crc32": _checksum(tensors),
+        }
         with replacing(self.checkpoint.path) as partial:
             save_file(tensors, partial, metadata)
         self._saved = time.monotonic()
@@ -235,6 +240,8 @@ class Trainer:
                     return
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError):  # damaged: train from the start
+            return
+        if metadata.get("crc32") != _checksum(tensors):
             return
         for name, module in self.modules.items():
             head = f"modules/{name}/"
@@ -259,3 +266,12 @@ class Trainer:
         self.training = Training(about["rows"], about["ended"])
         self._ended_phases = about["ended_phases"]
         self.steps, self._seconds = about["steps"], about["seconds"]
+
+
+def _checksum(tensors: "Mapping[str, torch.Tensor]") -> str:
+    import torch
+
+    found = 0
+    for _, tensor in sorted(tensors.items()):
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
+    return f"{found:08x}"

@@ -1,7 +1,8 @@
 """Tables over categories, detectors and seeds. Protocols are never ranked together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from flawline.evaluation.uncertainty import (
     mean_ranks,
     wilcoxon,
 )
+from flawline.files import read_json, read_table, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,6 +71,31 @@ RANKS = (
     "detectors",
     "critical_difference",
 )
+
+
+def write_comparison(
+    metrics_files: Sequence[Path | str],
+    prediction_files: Sequence[Path | str],
+    tables: Mapping[str, Path | str],
+) -> None:
+    """Write all tables of the comparison.
+
+    Parameters
+    ----------
+    metrics_files, prediction_files : of every run, in one order.
+    tables : where to write ``runs``, ``seeds``, ``categories``, ``best``, ``pairwise``,
+        ``wilcoxon`` and ``ranks``.
+    """
+    metrics = [read_json(path) for path in metrics_files]
+    predictions = [read_table(path) for path in prediction_files]
+    runs = run_table(metrics)
+    write_table(tables["runs"], runs)
+    write_table(tables["seeds"], over_seeds(runs))
+    write_table(tables["categories"], over_categories(runs))
+    write_table(tables["best"], best_by_category(runs))
+    write_table(tables["pairwise"], pairwise(metrics, predictions))
+    write_table(tables["wilcoxon"], signed_ranks(runs))
+    write_table(tables["ranks"], ranks(runs))
 
 
 def run_table(metrics: list[dict[str, Any]]) -> "pd.DataFrame":

@@ -213,6 +213,8 @@ def write_cases(
     about : more keys of ``cases.json``.
     """
     folder = Path(folder)
+    for old in folder.glob("*.webp"):
+        old.unlink()
     written = []
     for number, case in enumerate(cases, start=1):
         side = min(len(case.image), LARGEST_PANEL)

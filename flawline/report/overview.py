@@ -117,11 +117,37 @@ def percent(value: float | None) -> str:
     return f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
-def attention(runs: Sequence[Run], missing: Iterable[str] = ()) -> tuple[Attention, ...]:
+def attention(runs: Sequence[Run]) -> tuple[Attention, ...]:
     """All that a reader must know before trusting a figure, the gravest first."""
-    found = [Attention("Runs without results", "They failed.", tuple(("", m) for m in missing))]
-    for title, explanation, words in KINDS:
-        found.append(Attention(title, explanation, _entries(runs, words)))
+    kinds = (
+        Attention(title, explanation, _entries(runs, words)) for title, explanation, words in KINDS
+    )
+    return tuple(kind for kind in kinds if kind.entries)
+
+
+def failures(
+    missing: Iterable[str], undrawn: Iterable[str] = (), jobs: Iterable[str] = ()
+) -> tuple[Attention, ...]:
+    """What a run that failed could not show.
+
+    Parameters
+    ----------
+    missing, undrawn : runs without metrics and without pictures, in words.
+    jobs : that failed, with their logs, in words.
+    """
+    kinds = (
+        (
+            "Runs without results",
+            "A job that they need failed, so they are left out of all tables and figures here.",
+            missing,
+        ),
+        ("Runs without pictures", "Drawing them failed; their figures are whole.", undrawn),
+        ("Failed jobs", "Their logs say why. Mend that and run the same command again.", jobs),
+    )
+    found = (
+        Attention(title, explanation, tuple(("", one) for one in entries))
+        for title, explanation, entries in kinds
+    )
     return tuple(kind for kind in found if kind.entries)
 
 

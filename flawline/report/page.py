@@ -219,7 +219,7 @@ def assemble(
     runs: Sequence[Run],
     origin: Origin,
     *,
-    missing: Sequence[str] = (),
+    failures: Sequence[Attention] = (),
     pairs: Sequence[Mapping[str, Any]] = (),
     comparison: Comparison | None = None,
     sheets: Mapping[str, Sequence[Sheet]] | None = None,
@@ -229,7 +229,7 @@ def assemble(
     Parameters
     ----------
     runs : one per (category, detector, seed); categories keep the order of their first ones.
-    missing : runs that left no metrics, in words.
+    failures : what did not run; comes first of all that needs attention.
     pairs : rows of ``pairwise.csv``.
     sheets : contact sheets of synthetic anomalies by category.
     """
@@ -242,7 +242,7 @@ def assemble(
         confidence=next((_confidence(run) for run in runs), ""),
         lead=lead([one for one in best if one.protocol == "unsupervised"] or best),
         best=best,
-        attention=attention(runs, missing),
+        attention=(*failures, *attention(runs)),
         rankings=rankings,
         costs=tuple((r.protocol, cost_charts(r)) for r in rankings),
         comparison=comparison or Comparison(),

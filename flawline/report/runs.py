@@ -85,13 +85,14 @@ class Run:
         return int(self.part("counts").get(name) or 0)
 
 
-def read_run(metrics: Path | str, benchmarks: Path | str) -> Run:
+def read_run(metrics: Path | str, benchmarks: Path | str, drawn: bool = True) -> Run:
     """Read the folder of a run; whatever is missing there is left out, but for the metrics.
 
     Parameters
     ----------
     metrics : the run's `metrics.json`.
     benchmarks : folder of Snakemake's benchmark files.
+    drawn : whether the pictures there belong to these metrics.
     """
     metrics = Path(metrics)
     folder, about = metrics.parent, read_json(metrics)
@@ -100,8 +101,8 @@ def read_run(metrics: Path | str, benchmarks: Path | str) -> Run:
         about,
         _scores(folder),
         _rows(folder / "training.csv"),
-        read_cases(folder / "figures/cases"),
-        pictures.read_bytes() if pictures.exists() else None,
+        read_cases(folder / "figures/cases") if drawn else {},
+        pictures.read_bytes() if drawn and pictures.exists() else None,
         _cost(about, folder, Path(benchmarks)),
     )
 

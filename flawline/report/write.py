@@ -1,0 +1,74 @@
+"""From files of runs to the page and the figures of the comparison."""
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flawline.provenance import versions
+from flawline.report import figures, page
+from flawline.report.overview import Attention
+from flawline.report.runs import comparison_rows, read_run
+from flawline.report.stages import graph
+
+
+def write_report(
+    dataset: str,
+    configuration: str,
+    path: Path | str,
+    *,
+    metrics: Sequence[Path | str],
+    sheets: Sequence[Path | str],
+    tables: Mapping[str, Any],
+    benchmarks: Path | str,
+    critical_difference: Sequence[Path | str] = (),
+    accuracy_cost: Sequence[Path | str] = (),
+    undrawn: Collection[str] = (),
+    failures: Sequence[Attention] = (),
+) -> None:
+    """Write the page, its folder of pages and, where they are asked for, the figures for papers.
+
+    Parameters
+    ----------
+    configuration : as JSON.
+    path : the page.
+    metrics : ``metrics.json`` of every run that the page shows.
+    sheets : contact sheets of synthetic anomalies.
+    tables : where ``pairwise``, ``wilcoxon`` and ``ranks`` of the comparison are.
+    benchmarks : folder of Snakemake's benchmark files.
+    critical_difference, accuracy_cost : SVG and PNG.
+    undrawn : those of `metrics` whose pictures are of an earlier run, so they are left out.
+    failures : what did not run, for the top of what needs attention.
+    """
+    runs = [read_run(file, benchmarks, drawn=file not in undrawn) for file in metrics]
+    newest = max((Path(file).stat().st_mtime for file in metrics), default=0)
+    by_category = defaultdict(list)
+    for sheet in map(Path, sheets):
+        category, name = sheet.parts[-5], sheet.parts[-2]
+        by_category[category].append(page.contact_sheet(category, name, sheet))
+    ranks = comparison_rows(tables["ranks"])
+    origin = page.Origin(
+        dataset,
+        f"{datetime.fromtimestamp(newest, UTC):%Y-%m-%d %H:%M} UTC",
+        yaml.safe_dump(json.loads(configuration), default_flow_style=None, width=96),
+        versions(),
+        graph(benchmarks),
+    )
+    made = page.assemble(
+        runs,
+        origin,
+        failures=failures,
+        pairs=comparison_rows(tables["pairwise"]),
+        comparison=page.compare(ranks, comparison_rows(tables["wilcoxon"])),
+        sheets=by_category,
+    )
+    page.render(Path(path), made)
+    best = "unsupervised" if any(run.protocol == "unsupervised" for run in runs) else "supervised"
+    if critical_difference:
+        figures.save(page.rank_figure(ranks, best), *critical_difference)
+    if accuracy_cost:
+        figures.save(page.cost_figure(made, best), *accuracy_cost)

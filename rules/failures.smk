@@ -1,0 +1,82 @@
+"""What `onerror` does: the report of the runs that are complete, and what to say of the others."""
+
+FULL = 1_000_000  # bytes left
+
+
+def report_the_rest():
+    """After a failure, compare and show the runs that are complete; says so in the closing line.
+
+    What has its own names but was made by no job must not look finished to Snakemake: it lacks
+    `configuration.json`, which `all` asks for, and all notes of how it was made.
+    """
+    failed = list(failed_jobs())
+    logs = [what_failed(job) for job in failed]
+    unfinished = {str(file) for job in workflow.dag.needrun_jobs() for file in job.output}
+    closing = "\n".join(["Failed:", *logs, "Mend that and run the same command again."])
+    if not failed:
+        return "Interrupted: run the same command again to go on."
+    if not unfinished & {f"{RESULTS}/report.html", *rules.compare.output}:
+        return f"{closing_line()}\n{closing}"
+    done = [file for file in runs("metrics.json") if file not in unfinished]
+    if not done or {job.rule.name for job in failed} & {"compare", "report_page"}:
+        return f"No report could be made.\n{closing}"
+    missing = [run_name(file) for file in runs("metrics.json") if file in unfinished]
+    try:
+        write_the_rest(done, unfinished, missing, logs)
+    except Exception as error:
+        return f"No report could be made ({type(error).__name__}: {error}).\n{closing}"
+    opening = f"Report of {len(done)} of {len(runs('metrics.json'))} runs: {RESULTS}/report.html"
+    return "\n".join([opening, *(f"Missing: {name}" for name in missing), closing])
+
+
+def write_the_rest(done, unfinished, missing, logs):
+    from flawline.evaluation.comparison import write_comparison
+    from flawline.report.overview import failures
+    from flawline.report.write import write_report
+
+    for job in workflow.dag.jobs:
+        if job.rule.name in ("compare", "report_page"):
+            workflow.persistence.cleanup(job)
+    tables = dict(rules.compare.output.items())
+    Path(tables["configuration"]).unlink(missing_ok=True)
+    folders = [Path(file).parent for file in done]
+    write_comparison(done, [folder / "predictions.csv" for folder in folders], tables)
+    drawings = {str(Path(file).parents[1]) for file in unfinished if "/figures/" in file}
+    undrawn = [file for file in done if str(Path(file).parent) in drawings]
+    write_report(
+        DATASET,
+        CONFIGURATION,
+        f"{RESULTS}/report.html",
+        metrics=done,
+        sheets=[file for file in contact_sheets() if file not in unfinished],
+        tables=tables,
+        benchmarks=BENCHMARKS,
+        undrawn=undrawn,
+        failures=failures(missing, map(run_name, undrawn), logs),
+    )
+
+
+def failed_jobs():
+    for job in workflow.scheduler.failed:
+        yield from job.jobs if job.is_group() else [job]
+
+
+def what_failed(job):
+    """The job's log file and the error in it, in a line."""
+    log = str(job.log[0]) if job.log else job.rule.name
+    text = Path(log).read_text(errors="replace") if os.path.exists(log) else ""
+    _, found, words = text.rpartition(" ERROR ")
+    lines = words.strip().splitlines()
+    if found and lines:
+        return f"{log}: {lines[-1] if 'Traceback' in words else lines[0]}"
+    if shutil.disk_usage(RESULTS).free < FULL:
+        return f"{log}: the disk is full"
+    return (
+        f"{log}: the job was killed, often for want of memory; then use fewer --cores, or give "
+        "--resources mem_mb= what there is"
+    )
+
+
+def run_name(file):
+    category, protocol, _, detector, seed = Path(file).parts[-6:-1]
+    return f"{category}, {detector} ({protocol}), seed {seed.removeprefix('seed')}"
