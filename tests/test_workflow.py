@@ -353,6 +353,31 @@ class TestWhatRunsAgain:
         assert project.pending() == set()
 
 
+class TestTheFeatureStore:
+    def test_gives_the_features_back_when_a_setting_is_switched_back(
+        self, source: Path, tmp_path: Path
+    ) -> None:
+        project = Project(tmp_path / "project", source)
+        folder = project.folder / "results/demo/bolt/unsupervised/train/features"
+        target = str(folder.relative_to(project.folder) / "gabor.npy")
+        log = "results/demo/logs/extract_features/bolt.unsupervised.train.gabor.log"
+
+        def extract(layers: list[str]) -> tuple[bytes, bytes, bool]:
+            project.configure(changed(lambda c: c["features"]["gabor"].update(layers=layers)))
+            done = project.snakemake("--cores", "2", *ONE_THREAD, "--", target)
+            assert done.returncode == 0, done.stderr
+            taken = "Taken from the feature store" in (project.folder / log).read_text()
+            features, about = folder / "gabor.npy", folder / "gabor.json"
+            return features.read_bytes(), about.read_bytes(), taken
+
+        first = extract(["fine"])
+        other = extract(["coarse"])
+        again = extract(["fine"])
+        assert [made[2] for made in (first, other, again)] == [False, False, True]
+        assert first[0] != other[0]
+        assert first[:2] == again[:2]
+
+
 LABELS = ("/test/labels.csv", "/test/masks.npy")
 MAY_SEE_LABELS = {"evaluate", "figures", "pictures", "compare", "report_page", "all"}
 MAY_SEE_SPLIT = {"prepare", "ground_truth", "train_labels"} | MAY_SEE_LABELS
