@@ -43,11 +43,13 @@ with SnakemakeApi(OutputSettings()) as api:
     line.dag().summary()
     line._workflow.execution_settings = ExecutionSettings()
     dag, records = line._workflow.dag, line._workflow.persistence
-    for job in [job for level in dag.toposorted() for job in level]:
+    jobs = [job for level in dag.toposorted() for job in level]
+    for job in jobs:
         for file in map(Path, job.output):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch() if file.suffix else file.mkdir(exist_ok=True)
         asyncio.run(records.finished(job))
+print(len(jobs))
 """
 
 
@@ -60,7 +62,7 @@ def main() -> None:
         line = ["-m", "snakemake", "--configfile", "line.yaml"]
         dry = [*line, "--dry-run", "--quiet", "all"]
         print(f"dry run, nothing made yet: {seconds(dry, project, runs):.1f} s")
-        python(["-c", PRETEND], project)
+        print(f"jobs: {python(['-c', PRETEND], project).split()[-1]}")
         print(f"dry run, nothing to do: {seconds(dry, project, runs):.1f} s")
         print(f"run, nothing to do: {seconds(line, project, runs):.1f} s")
     for script in sorted((ROOT / "scripts").glob("*.py")):
@@ -100,11 +102,18 @@ def seconds(arguments: list[str], folder: Path, runs: int) -> float:
     return min(times)
 
 
-def python(arguments: list[str], folder: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, check=True, capture_output=True
+def python(arguments: list[str], folder: Path) -> str:
+    """What a run of Python prints."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
+    return done.stdout
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ class Data(Options):
     min_train_good: int = Field(
         8, ge=2, description="With fewer good training images a category cannot go on."
     )
-    max_megapixels: float = Field(100, gt=0, description="Larger images are refused undecoded.")
+    max_megapixels: float = Field(100.0, gt=0, description="Larger images are refused undecoded.")
 
 
 class Calibration(Options):

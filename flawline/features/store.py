@@ -50,23 +50,34 @@ def provide(
         configuration.
     """
     path, images_hash = Path(path), file_hash(images)
-    if options["backbone"] == "gabor":
-        options = options | {"precision": "float32"}  # as extraction has it
-    likely = "cuda" if gpus and has_cuda() else "cpu"
-    key = address(images_hash, device=likely, **options)
-    if options["precision"] != "auto" and take(store, key, path):
+    likely = likely_key(images_hash, gpus=gpus, **options)
+    if likely and take(store, likely, path):
         return
 
     from flawline.devices import choose_device, inference_precision
     from flawline.features.extraction import extract
 
     device = choose_device(gpus, threads)
-    options = options | {"precision": inference_precision(device, options["precision"])}
-    known, key = key, address(images_hash, device=device.type, **options)
-    if key != known and take(store, key, path):
+    options = options | {"precision": inference_precision(device, _asked(options))}
+    key = address(images_hash, device=device.type, **options)
+    if key != likely and take(store, key, path):
         return
     extract(read_array(images), path, device=device, images_hash=images_hash, **options)
     keep(store, key, path)
+
+
+def likely_key(images_hash: str, *, gpus: int, **options: Any) -> str | None:
+    """The key as far as it is known without torch; None for precision `auto`."""
+    precision = _asked(options)
+    if precision == "auto":
+        return None
+    device = "cuda" if gpus and has_cuda() else "cpu"
+    return address(images_hash, device=device, **options | {"precision": precision})
+
+
+def _asked(options: dict[str, Any]) -> str:
+    """The precision; extraction uses no other for the filter bank."""
+    return "float32" if options["backbone"] == "gabor" else options["precision"]
 
 
 def address(images_hash: str, *, device: str, **options: Any) -> str:
