@@ -352,7 +352,6 @@ class TestCleaning:
         path = line.provide(line.images("bolt"))
         content = path.read_bytes()
         path.unlink()
-        path.unlink()
         path.write_bytes(content)
         assert [entry.users for entry in entries(line.store)] == [[path]]
 
