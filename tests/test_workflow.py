@@ -381,7 +381,7 @@ class TestThePlanInOneLine:
             changed(lambda c: c.update(overrides={"bolt": {"boxes": {"min_area": 9}}}))
         )
         line = project.plan()
-        assert line.startswith("5 of 66 jobs run: boxes.min_area (16 -> 9) (bolt) changed (")
+        assert line.startswith("6 of 66 jobs run: boxes.min_area (16 -> 9) (bolt) changed (")
 
     def test_names_an_added_category_and_an_added_seed(self, project: Project) -> None:
         project.configure(changed(lambda c: c["categories"].append("tablet")))
@@ -400,7 +400,7 @@ class TestThePlanInOneLine:
             | {"detectors": {"p": CONFIG["detectors"]["patchcore"] | {"features": "bank"}}}
         )
         line = project.plan()
-        assert "features bank new" in line
+        assert "features bank, detector p new (" in line
         assert line.endswith("extract_features: 6 from the feature store.")
 
     def test_passes_arguments_on_and_says_what_is_wrong_with_them(self, project: Project) -> None:
