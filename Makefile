@@ -2,20 +2,25 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+CONFIG ?= config/demo.yaml
 # Small jobs finish sooner side by side than with several threads each.
 SMALL := --set-threads index=1 prepare=1 ground_truth=1 extract_features=1 train=1 score=1
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint unit slow schema lock clean help
+.PHONY: demo plan test lint unit slow schema lock clean help
 
 help:
 	@echo "make demo   set up, run the demo line, say where its report is"
+	@echo "make plan   say in one line what a run would do: make plan CONFIG=my.yaml"
 	@echo "make test   set up, check style and types, run the tests"
 	@echo "make slow   the tests that take long"
 	@echo "make clean  delete results, demo data and the virtual environment"
 
 demo: $(VENV)/ready
 	$(BIN)/snakemake --configfile config/demo.yaml $(SMALL)
+
+plan: $(VENV)/ready
+	@$(BIN)/python -m flawline.plan --configfile $(CONFIG)
 
 test: lint unit
 

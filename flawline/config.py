@@ -26,6 +26,7 @@ from flawline.synthesis.synthesize import RECIPES, SyntheticSet
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 RESERVED = ("benchmarks", "comparison", "logs", "mlflow", "report")
+RESERVED_DATASETS = ("feature_store",)
 OVERRIDABLE = (
     "data",
     "calibration",
@@ -104,7 +105,7 @@ class Data(Options):
     min_train_good: int = Field(
         8, ge=2, description="With fewer good training images a category cannot go on."
     )
-    max_megapixels: float = Field(100, gt=0, description="Larger images are refused undecoded.")
+    max_megapixels: float = Field(100.0, gt=0, description="Larger images are refused undecoded.")
 
 
 class Calibration(Options):
@@ -264,6 +265,11 @@ class Config(Options):
     @model_validator(mode="after")
     def _references(self) -> Self:
         wrong = []
+        if self.dataset.name in RESERVED_DATASETS:
+            wrong.append(
+                f"dataset.name: {self.dataset.name!r} cannot name a dataset, because results/ has "
+                "a folder of that name; choose another name"
+            )
         for name, detector in self.detectors.items():
             for wanted in getattr(detector, "feature_sets", []):
                 if wanted not in self.features:

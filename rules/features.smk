@@ -1,4 +1,4 @@
-"""Frozen features, one array per subset."""
+"""Frozen features, one array per subset; what was extracted before comes from the feature store."""
 
 
 rule extract_features:
@@ -20,6 +20,7 @@ rule extract_features:
         mem_mb=memory(3000, 2),
         runtime=minutes(60),
     params:
+        store=str(STORE),
         options=entry("features", "features"),
         code=code("extract_features.py"),
     message:

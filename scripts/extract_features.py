@@ -1,15 +1,15 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]):
-    from flawline.devices import choose_device
-    from flawline.features.extraction import extract
-    from flawline.files import read_array
-    from flawline.provenance import file_hash
+    from pathlib import Path
 
-    extract(
-        read_array(snakemake.input.images),
+    from flawline.features.store import provide
+
+    provide(
+        snakemake.input.images,
         snakemake.output.features,
-        device=choose_device(snakemake.resources.gpu, snakemake.threads),
-        images_hash=file_hash(snakemake.input.images),
+        store=Path(snakemake.params.store),
+        gpus=snakemake.resources.gpu,
+        threads=snakemake.threads,
         **snakemake.params.options,
     )

@@ -469,6 +469,21 @@ class TestParams:
             config.prepare.size = 3  # type: ignore[misc]
 
 
+def test_an_override_leaves_all_other_values_as_they_were(minimal: dict[str, Any]) -> None:
+    minimal |= {"dataset": {"name": "demo"}, "overrides": {"bolt": {"boxes": {"min_area": 9}}}}
+    config = load_config(minimal, "x.yaml")
+    for section in set(type(config).model_fields) - {"boxes", "overrides"}:
+        assert repr(getattr(config.of("bolt"), section)) == repr(getattr(config, section))
+
+
+def test_a_dataset_named_like_the_feature_store_is_refused(minimal: dict[str, Any]) -> None:
+    minimal["dataset"] = {"name": "feature_store", "kind": "demo"}
+    with pytest.raises(
+        FlawlineError, match=r"dataset\.name: 'feature_store' cannot name a dataset"
+    ):
+        load_config(minimal, "x.yaml")
+
+
 def test_a_category_named_like_a_results_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "logs" / "train" / "good").mkdir(parents=True)
     config = {

@@ -132,6 +132,18 @@ class Project:
             check=False,
         )
 
+    def plan(self, *arguments: str) -> str:
+        """What `python -m flawline.plan` says."""
+        done = subprocess.run(
+            [sys.executable, "-m", "flawline.plan", "--configfile", "test.yaml", *arguments],
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return (done.stdout or done.stderr).strip()
+
     def run(self) -> subprocess.CompletedProcess[str]:
         done = self.snakemake("--cores", "2", *ONE_THREAD)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -351,6 +363,75 @@ class TestWhatRunsAgain:
         module.write_text("raise RuntimeError\n")
         module.write_text(text)
         assert project.pending() == set()
+
+
+class TestThePlanInOneLine:
+    def test_says_that_there_is_nothing_to_do(self, project: Project) -> None:
+        assert project.plan() == "Nothing to do: all 66 jobs are reused."
+
+    def test_names_the_changed_option_and_counts_what_it_costs(self, project: Project) -> None:
+        project.configure(changed(lambda c: c["detectors"]["featcae"].update(epochs=3)))
+        line = project.plan()
+        assert line.startswith("18 of 66 jobs run: detectors.featcae.epochs (2 -> 3) changed (")
+        assert "(train 2, score 6, " in line
+        assert line.endswith("; 48 are reused.")
+
+    def test_names_the_category_of_an_override(self, project: Project) -> None:
+        project.configure(
+            changed(lambda c: c.update(overrides={"bolt": {"boxes": {"min_area": 9}}}))
+        )
+        line = project.plan()
+        assert line.startswith("6 of 66 jobs run: boxes.min_area (16 -> 9) (bolt) changed (")
+
+    def test_names_an_added_category_and_an_added_seed(self, project: Project) -> None:
+        project.configure(changed(lambda c: c["categories"].append("tablet")))
+        assert " jobs run: category tablet new (" in project.plan()
+        project.configure(changed(lambda c: c.update(seeds=[0, 1])))
+        assert " jobs run: seed 1 new (" in project.plan()
+
+    def test_names_the_stages_of_a_changed_library_file(self, project: Project) -> None:
+        with (project.folder / "flawline/detectors/boxes.py").open("a", encoding="utf-8") as file:
+            file.write("\n")
+        assert " jobs run: the code of boxes changed (boxes 4, figures 4, " in project.plan()
+
+    def test_says_what_comes_from_the_feature_store(self, project: Project) -> None:
+        project.configure(
+            changed(lambda c: c["features"].update(bank=c["features"]["gabor"]))
+            | {"detectors": {"p": CONFIG["detectors"]["patchcore"] | {"features": "bank"}}}
+        )
+        line = project.plan()
+        assert "features bank, detector p new (" in line
+        assert line.endswith("extract_features: 6 from the feature store.")
+
+    def test_passes_arguments_on_and_says_what_is_wrong_with_them(self, project: Project) -> None:
+        assert "asked for by force" in project.plan("--forcerun", "compare")
+        project.configure(changed(lambda c: c["prepare"].update(size=-1)))
+        assert "prepare.size" in project.plan()
+
+
+class TestTheFeatureStore:
+    def test_gives_the_features_back_when_a_setting_is_switched_back(
+        self, source: Path, tmp_path: Path
+    ) -> None:
+        project = Project(tmp_path / "project", source)
+        folder = project.folder / "results/demo/bolt/unsupervised/train/features"
+        target = str(folder.relative_to(project.folder) / "gabor.npy")
+        log = "results/demo/logs/extract_features/bolt.unsupervised.train.gabor.log"
+
+        def extract(layers: list[str]) -> tuple[bytes, bytes, bool]:
+            project.configure(changed(lambda c: c["features"]["gabor"].update(layers=layers)))
+            done = project.snakemake("--cores", "2", *ONE_THREAD, "--", target)
+            assert done.returncode == 0, done.stderr
+            taken = "Taken from the feature store" in (project.folder / log).read_text()
+            features, about = folder / "gabor.npy", folder / "gabor.json"
+            return features.read_bytes(), about.read_bytes(), taken
+
+        first = extract(["fine"])
+        other = extract(["coarse"])
+        again = extract(["fine"])
+        assert [made[2] for made in (first, other, again)] == [False, False, True]
+        assert first[0] != other[0]
+        assert first[:2] == again[:2]
 
 
 LABELS = ("/test/labels.csv", "/test/masks.npy")

@@ -1,0 +1,206 @@
+"""What a run would do and why, in one line: `python -m flawline.plan [snakemake's arguments]`.
+
+Snakemake plans the run itself, as for `--dry-run`; this puts its reasons into words of the
+configuration.
+"""
+
+import ast
+import io
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
+from unittest.mock import patch
+
+from flawline.errors import FlawlineError
+from flawline.features.store import STORE, has, likely_key
+from flawline.provenance import file_hash
+
+# a rule's options are this section of the configuration, if not the one named like the rule
+SECTIONS = {
+    "index": "data",
+    "split": "calibration",
+    "ground_truth": "prepare",
+    "object_model": "object_masks",
+    "synthesize": "synthetic.{synthetic}",
+    "extract_features": "features.{features}",
+    "train": "detectors.{detector}",
+    "train_fold": "detectors.{detector}",
+    "evaluate": "evaluation",
+    "figures": "report",
+    "pictures": "report",
+}
+# what other params say
+PARAMS = {
+    "image_size": "prepare.size",
+    "resize": "prepare.resize",
+    "max_megapixels": "data.max_megapixels",
+    "seed": "synthetic_seed",
+    "folds": "calibration.folds",
+    "detector": "detectors.{detector}.method",
+    "folder": "the dataset's folder",
+    "content": "the photographs of {category}",
+    "templates": "the report's templates",
+    "configuration": "the configuration",
+}
+# what a run can get more of; the first that is new explains the rest
+PARTS = ("category", "synthetic", "features", "detector", "seed")
+LONG = 24  # characters; longer values are not shown
+
+
+def plan(arguments: list[str]) -> str:
+    """One line about what Snakemake would do with these arguments.
+
+    Raises
+    ------
+    FlawlineError
+        If Snakemake refuses; with what it said.
+    """
+    from snakemake.api import DAGApi
+    from snakemake.cli import args_to_api, parse_args
+
+    found = []
+    execute = DAGApi.execute_workflow
+
+    def look(self: Any, *given: Any, **more: Any) -> None:
+        execute(self, *given, **more)
+        found.append(describe(self.workflow_api._workflow))
+
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            parser, parsed = parse_args([*arguments, "--dry-run"])
+            with patch.object(DAGApi, "execute_workflow", look):
+                args_to_api(parsed, parser)
+    except SystemExit:  # wrong arguments
+        pass
+    if not found:
+        raise FlawlineError(said.getvalue().strip())
+    return found[0]
+
+
+def describe(workflow: Any) -> str:
+    """The plan of a workflow whose DAG is built, as one line."""
+    dag = workflow.dag
+    jobs = [job for level in dag.toposorted() for job in level if not job.rule.norun]
+    pending = [job for job in jobs if dag.needrun(job)]
+    if not pending:
+        return f"Nothing to do: all {len(jobs)} jobs are reused."
+    rules = Counter(job.rule.name for job in pending)
+    counts = ", ".join(f"{name} {count}" for name, count in rules.items())
+    line = (
+        f"{len(pending)} of {len(jobs)} jobs run: {'; '.join(reasons(dag, jobs))} ({counts}); "
+        f"{len(jobs) - len(pending)} are reused."
+    )
+    stored = sum(in_store(dag, job) for job in pending if job.rule.name == "extract_features")
+    return f"{line} extract_features: {stored} from the feature store." if stored else line
+
+
+def reasons(dag: Any, jobs: list[Any]) -> list[str]:
+    """Why jobs run, each cause once, without those that only follow from another job."""
+    if all(dag.reason(job).missing_output for job in jobs):
+        return ["nothing was made yet"]
+    new = new_parts(dag, jobs)
+    where: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for job in jobs:
+        if dag.needrun(job):
+            for cause in causes(dag, job, new):
+                where[cause].add(job.wildcards_dict.get("category", ""))
+    if len(where) > 1:  # the tables' copy of the configuration changes with every option
+        where.pop(("changed", "the configuration"), None)
+    categories = {job.wildcards_dict.get("category", "") for job in jobs} - {""}
+    phrases: dict[str, list[str]] = defaultdict(list)
+    for (kind, what), found in where.items():
+        some = f" ({', '.join(sorted(found))})" if "" not in found < categories else ""
+        named = any(category in what for category in found)
+        phrases[kind].append(what if named or kind == "new" else what + some)
+    return [f"{', '.join(whats)} {kind}" for kind, whats in phrases.items()] or ["asked for"]
+
+
+def new_parts(dag: Any, jobs: list[Any]) -> set[tuple[str, str]]:
+    """Categories, detectors, seeds and so on that nothing was made of yet."""
+    made, seen = set(), set()
+    for job in jobs:
+        parts = {(part, job.wildcards_dict.get(part)) for part in PARTS}
+        seen |= parts
+        if not dag.reason(job).missing_output:
+            made |= parts
+    return {(part, name) for part, name in seen - made if name}
+
+
+def causes(dag: Any, job: Any, new: set[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """A job's own reasons, each as (what happened, to what)."""
+    reason, names = dag.reason(job), job.wildcards_dict
+    if reason.forced:
+        yield "asked for by force", job.rule.name
+    if reason.incomplete_output:
+        yield "interrupted", job.rule.name
+    if reason.missing_output:
+        first = next((part for part in PARTS if (part, names.get(part)) in new), None)
+        if first:
+            yield "new", f"{first} {names[first]}"
+        else:
+            yield "missing", f"files of {job.rule.name}"
+    for file in reason.updated_input:
+        yield "changed", str(file)
+    if reason.software_stack_changed:
+        yield "changed", f"the software environment of {job.rule.name}"
+    if reason.params_changed:
+        for what in changed_params(job, reason.params_changed):
+            yield "changed", what.format(**names)
+
+
+def changed_params(job: Any, change: Any) -> Iterator[str]:
+    """Keys of the configuration, or other words, for a job's params that are not as they were."""
+    before = [_value(text) for text in change.only_old]
+    for name, value in job.params.items():
+        if repr(value) not in change.only_new:
+            continue
+        if name == "options":
+            section = SECTIONS.get(job.rule.name, job.rule.name)
+            yield from (f"{section}.{key}" for key in changed_options(before, value))
+        elif name == "code":
+            yield f"the code of {job.rule.name}"
+        else:
+            yield PARAMS.get(
+                name, f"the {name}" if name == "configuration" else f"{name} of {job.rule.name}"
+            )
+
+
+def changed_options(before: Iterable[Any], now: dict[str, Any]) -> Iterator[str]:
+    """Keys whose values differ, with both values where they are short."""
+    old = next((value for value in before if isinstance(value, dict)), {})
+    for key in sorted(old.keys() | now.keys()):
+        if key not in old or key not in now:
+            yield key
+        elif old[key] != now[key]:
+            short = len(f"{old[key]}{now[key]}") <= LONG
+            yield f"{key} ({old[key]} -> {now[key]})" if short else key
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return None
+
+
+def in_store(dag: Any, job: Any) -> bool:
+    """Whether an extraction would find its features in the store."""
+    images = job.input.images
+    if any(dag.needrun(maker) for maker in dag.dependencies[job]):
+        return False
+    key = likely_key(file_hash(images), gpus=job.resources.gpu, **job.params.options)
+    return key is not None and has(STORE, key)
+
+
+def main() -> None:
+    try:
+        print(plan(sys.argv[1:]))
+    except FlawlineError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
