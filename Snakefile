@@ -17,6 +17,7 @@ include: "rules/features.smk"
 include: "rules/detection.smk"
 include: "rules/evaluation.smk"
 include: "rules/report.smk"
+include: "rules/inspection.smk"
 
 
 rule all:

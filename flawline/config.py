@@ -25,7 +25,7 @@ from flawline.synthesis.synthesize import RECIPES, SyntheticSet
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
-RESERVED = ("benchmarks", "comparison", "logs", "mlflow", "report")
+RESERVED = ("benchmarks", "comparison", "inspection", "logs", "mlflow", "report")
 OVERRIDABLE = (
     "data",
     "calibration",
@@ -220,6 +220,18 @@ class Evaluation(Options):
     confidence: float = Field(0.95, ge=0.5, lt=1, description="Of every interval.")
 
 
+class Inspect(Options):
+    """New images for a trained detector to judge."""
+
+    folder: str = Field(description="The folder with the new images, searched recursively.")
+    category: str | None = Field(None, description="May be left out if there is only one.")
+    detector: str | None = Field(None, description="May be left out if there is only one.")
+    seed: int | None = Field(None, ge=0, description="The first of `seeds`, if not given.")
+    name: Name | None = Field(
+        None, description="Names the results folder; that of the images' folder, if not given."
+    )
+
+
 class Config(Options):
     """Everything that a user can set."""
 
@@ -240,6 +252,7 @@ class Config(Options):
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
     mlflow: Mlflow = Mlflow()
+    inspect: Inspect | None = Field(None, description="What `snakemake inspect` looks at.")
     overrides: dict[str, dict[str, Any]] = Field(
         {}, description=f"Per category, any of: {', '.join(OVERRIDABLE)}."
     )
@@ -332,6 +345,21 @@ class Config(Options):
         return list(wanted)
 
     @cached_property
+    def inspected(self) -> Inspect | None:
+        """`inspect` with its defaults filled in, checked against what is defined."""
+        if self.inspect is None:
+            return None
+        given = self.inspect
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(given.folder).expanduser().resolve().name)
+        return Inspect(
+            folder=given.folder,
+            category=_one_of("category", given.category, self.category_names),
+            detector=_one_of("detector", given.detector, list(self.detectors)),
+            seed=_one_of("seed", self.seeds[0] if given.seed is None else given.seed, self.seeds),
+            name=given.name or name.lstrip("_.-") or "images",
+        )
+
+    @cached_property
     def _by_category(self) -> dict[str, "Config"]:
         merged, wrong = {}, []
         for name in dict.fromkeys([*self.category_names, *self.overrides]):
@@ -391,7 +419,18 @@ def load_config(given: dict[str, Any], origin: str) -> Config:
         config = _validated(given)
         for category in config.category_names:
             config.of(category)
+        _ = config.inspected
     return config
+
+
+def _one_of(key: str, given: Any, known: list[Any]) -> Any:
+    """What is given, or the only one there is."""
+    if given is None and len(known) == 1:
+        return known[0]
+    if given in known:
+        return given
+    found = "is required" if given is None else f"there is no {key} {_as_yaml(given)}"
+    raise FlawlineError(f"inspect.{key}: {found}; defined: {', '.join(map(str, known))}")
 
 
 def params(options: Options, **more: Any) -> dict[str, Any]:

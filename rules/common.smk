@@ -13,7 +13,8 @@ from flawline.detectors.registry import METHODS
 from flawline.errors import FlawlineError
 from flawline.features.backbones import weights_file as local_weights
 from flawline.features.check import check_features
-from flawline.provenance import code_fingerprint, file_hash
+from flawline.inspection.trained import FILES as TRAINED, check_files, run_folder, settings_of
+from flawline.provenance import code_fingerprint, digest, file_hash
 
 # Idle threads sleep instead of spinning: where jobs share cores, spinning makes them several times
 # slower. Read when a job imports torch.
@@ -33,7 +34,7 @@ def validated(given):
 HIDDEN = Path(".snakemake/flawline")
 CONFIG = validated(config)
 # as text: Snakemake compares params in the order of their keys
-CONFIGURATION = json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True)
+CONFIGURATION = json.dumps(CONFIG.model_dump(mode="json", exclude={"inspect"}), sort_keys=True)
 DATASET = CONFIG.dataset.name
 DATA = f"data/{DATASET}"
 RESULTS = f"results/{DATASET}"
@@ -43,6 +44,7 @@ CATEGORY = f"{RESULTS}/{{category}}"
 PROTOCOL = f"{CATEGORY}/{{protocol}}"
 SUBSET = f"{PROTOCOL}/{{subset}}"
 DETECTOR = f"{PROTOCOL}/detectors/{{detector}}/seed{{seed}}"
+INSPECTION = f"{RESULTS}/inspection/{CONFIG.inspected.name}" if CONFIG.inspected else None
 FOLD = f"{DETECTOR}/folds/{{fold}}"
 PROTOCOLS = ["unsupervised", "supervised"]
 CROSS = [name for name in CONFIG.category_names if CONFIG.of(name).calibration.mode == "cross"]
@@ -107,6 +109,14 @@ def detector_class(wildcards):
 def detector_code(script):
     """Content hash of a script together with the method of the wildcard's detector."""
     return lambda wildcards: code(script, METHODS[detector_options(wildcards).method].__module__)
+
+
+def used_object_masks(wildcards):
+    """The options of the object masks, where the detector's image score needs them."""
+    chosen = detector_options(wildcards)
+    if "object_masks" not in METHODS[chosen.method].inputs(chosen, training=False):
+        return None
+    return plain(CONFIG.of(wildcards.category).object_masks)
 
 
 def detector_inputs(subset, training=False):
@@ -221,8 +231,67 @@ def contact_sheets():
     )
 
 
+def inspection_files(wildcards):
+    if not CONFIG.inspected:
+        raise WorkflowError(
+            "Nothing to inspect: no folder is given. Add for example --config "
+            "inspect='{folder: incoming, category: NAME, detector: NAME}'"
+        )
+    return f"{INSPECTION}/inspection.csv"
+
+
+def inspected_run():
+    return run_folder(CONFIG, CONFIG.inspected)
+
+
+def inspected_method():
+    chosen = CONFIG.inspected
+    return METHODS[CONFIG.of(chosen.category).detectors[chosen.detector].method].__module__
+
+
+def inspection_settings():
+    return settings_of(CONFIG, CONFIG.inspected.category, CONFIG.inspected.detector)
+
+
+def about_inspection():
+    chosen = CONFIG.inspected
+    folder = Path(chosen.folder).expanduser().resolve().name
+    about = {"folder": folder, "category": chosen.category, "detector": chosen.detector}
+    return about | {"seed": str(chosen.seed)}
+
+
+def new_images(wildcards):
+    """Digest of the images to inspect: new ones rerun the inspection."""
+    folder = Path(CONFIG.inspected.folder).expanduser()
+    if not folder.is_dir():
+        raise WorkflowError(f"inspect.folder: there is no folder {str(folder)!r}")
+    return folder_digest(folder, HIDDEN / "inspection.json")
+
+
+def trained_digest(wildcards):
+    """Digest of the trained detector; where there is none, an error says so."""
+    run = inspected_run()
+    try:
+        check_files(run)
+    except FlawlineError as error:
+        raise WorkflowError(str(error)) from None
+    return digest(files=[run / name for name in TRAINED])
+
+
+def inspection_line():
+    with Path(INSPECTION, "inspection.csv").open(encoding="utf-8", newline="") as file:
+        found = [row["decision"] for row in csv.DictReader(file)]
+    bad, unreadable = found.count("defective"), found.count("unreadable")
+    return (
+        f"Inspection: {INSPECTION}/inspection.html - {bad} of {len(found) - unreadable} images "
+        f"defective, {unreadable} unreadable"
+    )
+
+
 def closing_line():
     """Where the report is, and which detector was best for each category."""
+    if "inspect" in workflow.dag_settings.targets:
+        return inspection_line()
     table = Path(RESULTS, "comparison", "best.csv")
     best = ""
     if table.exists():

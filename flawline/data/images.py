@@ -22,8 +22,10 @@ def open_image(path: Path, max_megapixels: float) -> Image.Image:
     Raises
     ------
     FlawlineError
-        If it is none of the accepted formats or larger than `max_megapixels`.
+        If it is no file, none of the accepted formats, or larger than `max_megapixels`.
     """
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise FlawlineError(f"{path}: not a file but a folder, a pipe, a device or a socket")
     Image.MAX_IMAGE_PIXELS = None  # our own limit, below, is stricter and its message clearer
     try:
         image = Image.open(path, formats=FORMATS)
@@ -40,6 +42,15 @@ def open_image(path: Path, max_megapixels: float) -> Image.Image:
             "(data.max_megapixels)"
         )
     return image
+
+
+def frame_count(path: Path, max_megapixels: float = 100) -> int:
+    """How many images a file holds; raises as `open_image` does."""
+    with open_image(path, max_megapixels) as image:
+        try:
+            return getattr(image, "n_frames", 1)
+        except Exception as error:
+            raise FlawlineError(f"{path}: cannot be decoded ({reason(error)})") from error
 
 
 def decode_image(path: Path, max_megapixels: float = 100) -> np.ndarray:
