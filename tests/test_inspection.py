@@ -26,7 +26,7 @@ from flawline.files import read_array, read_json, read_table, write_json
 from flawline.inspection import folder as inspecting
 from flawline.inspection import page
 from flawline.inspection.folder import Verdict, inspect_folder, summary, write_verdicts
-from flawline.inspection.trained import Trained, load_trained, settings_of
+from flawline.inspection.trained import FILES, Trained, load_trained, settings_of
 from flawline.provenance import record
 from flawline.synthesis.object_masks import ObjectMaskOptions, fit, mask_all
 
@@ -465,6 +465,16 @@ class TestATrainedDetector:
         del about["provenance"]["inputs"]["prepare"]
         write_json(run / "model/model.json", about)
         with pytest.raises(FlawlineError, match="an older version"):
+            load_trained(run, line.settings("patchcore"), CPU)
+
+    @pytest.mark.parametrize("file", FILES)
+    def test_with_a_damaged_file_is_refused_by_name(
+        self, line: Line, tmp_path: Path, file: str
+    ) -> None:
+        run = tmp_path / "patchcore" / "seed0"
+        shutil.copytree(line.run("patchcore"), run)
+        (run / file).write_bytes((run / file).read_bytes()[:5])
+        with pytest.raises(FlawlineError, match="patchcore/seed0"):
             load_trained(run, line.settings("patchcore"), CPU)
 
     def test_that_is_not_there_is_named_with_its_missing_files(self, line: Line) -> None:

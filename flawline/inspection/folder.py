@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from flawline.data.images import decode_image, frame_count, reason, resize_image, to_original
-from flawline.data.index import IGNORED
+from flawline.data.index import IGNORED, shown
 from flawline.detectors.base import CHUNK_IMAGES
 from flawline.detectors.boxes import find_boxes
 from flawline.errors import FlawlineError
@@ -165,11 +165,6 @@ def files_below(folder: Path) -> list[Path]:
             if not name.startswith(".") and name.lower() not in IGNORED
         ]
     return sorted(found)
-
-
-def shown(path: Path, folder: Path) -> str:
-    """A path below `folder` as text that every table and page can hold."""
-    return os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")
 
 
 def _read(path: Path, trained: "Trained") -> "_Photograph | str":

@@ -173,28 +173,38 @@ def load_trained(
     """
     run = Path(run)
     check_files(run)
-    about = read_json(run / "model/model.json")
-    threshold = read_json(run / "threshold.json")
-    _refuse_others(run, about, threshold, settings)
+    try:
+        about = read_json(run / "model/model.json")
+        threshold = read_json(run / "threshold.json")
+        calibration = np.sort(read_table(run / "calibration/scores.csv")["score"].astype(float))
+        _refuse_others(run, about, threshold, settings)
+        scale, limit = _map_scale(run, settings["boxes"]) if boxes else ((0.0, 1.0), 1.0)
+        model = None
+        if settings["object_masks"] is not None:
+            folder = run.parents[2] / "object_masks"
+            model = ObjectModel.load(folder / "background.npy", folder / "model.json")
+        recorded = about["provenance"]["inputs"]["features"]
+        networks = tuple(
+            _network(run, given, was, device)
+            for given, was in zip(settings["features"], recorded, strict=True)
+        )
+    except FlawlineError:
+        raise
+    except Exception as error:  # what is damaged can fail anywhere
+        raise FlawlineError(
+            f"{run}: a file of this detector is missing or damaged ({error}). Run the line again "
+            "to make it anew."
+        ) from error
     detector = METHODS[settings["detector"]["method"]].load(run / "model", device)
-    scores = read_table(run / "calibration/scores.csv")["score"].to_numpy(np.float64)
-    scale, limit = (0.0, 1.0), 1.0
-    if boxes:
-        maps = read_array(run / "calibration/anomaly_maps.npy")
-        quantile, level = settings["boxes"]["quantile"], settings["boxes"]["level"]
-        low, high = (map_limit(maps, quantile=quantile, level=at) for at in (0, 1))
-        scale = (low, max(low + 2 * (high - low), low + 1e-6))
-        limit = low + level * (high - low)
-    model = None
-    if settings["object_masks"] is not None:
-        folder = run.parents[2] / "object_masks"
-        model = ObjectModel.load(folder / "background.npy", folder / "model.json")
-    recorded = about["provenance"]["inputs"]["features"]
-    networks = tuple(
-        _network(run, set_, was, device)
-        for set_, was in zip(settings["features"], recorded, strict=True)
-    )
-    return Trained(detector, settings, threshold, np.sort(scores), scale, limit, networks, model)
+    return Trained(detector, settings, threshold, calibration, scale, limit, networks, model)
+
+
+def _map_scale(run: Path, boxes: Mapping[str, Any]) -> tuple[tuple[float, float], float]:
+    """The ends of the maps' colours, and the value above which pixels are boxed."""
+    maps = read_array(run / "calibration/anomaly_maps.npy")
+    low, high = (map_limit(maps, quantile=boxes["quantile"], level=at) for at in (0, 1))
+    end = max(low + 2 * (high - low), low + 1e-6)
+    return (low, end), low + boxes["level"] * (high - low)
 
 
 def check_files(run: Path) -> None:
