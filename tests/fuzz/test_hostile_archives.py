@@ -74,7 +74,7 @@ def zipped(members: list[tuple[str, bytes, str, int]]) -> bytes:
             info = zipfile.ZipInfo(name.encode("utf-8", "replace").decode())
             mode = {tarfile.SYMTYPE: 0o120777, tarfile.FIFOTYPE: 0o010777}.get(kind, 0o100644)
             info.external_attr = mode << 16
-            made.writestr(info, target if kind == tarfile.SYMTYPE else bytes(size))
+            made.writestr(info, os.fsencode(target) if kind == tarfile.SYMTYPE else bytes(size))
     return content.getvalue()
 
 
