@@ -144,3 +144,11 @@ def test_a_damaged_archive_stays_in_its_folder_or_is_refused(tmp_path: Path, exa
         unpack_or_refuse(tmp_path / "x", damage(content))
 
     try_all(examples, holds, st.sampled_from(whole), damages())
+
+
+def test_a_zip_member_without_a_name_is_refused(tmp_path: Path) -> None:
+    content = zipped([("a", tarfile.REGTYPE, "", 5), ("", tarfile.REGTYPE, "", 5)])
+    (tmp_path / "archive.zip").write_bytes(content)
+    with pytest.raises(FlawlineError, match="has no name"):
+        extract(tmp_path / "archive.zip", tmp_path / "target")
+    assert not (tmp_path / "target").exists()
