@@ -78,7 +78,7 @@ def export(
         import onnxscript  # noqa: F401 (torch.onnx needs it and says so less clearly)
     except ImportError as error:
         raise FlawlineError(
-            f"ONNX export needs the package {error.name!r}: pip install 'flawline[onnx]'"
+            f"ONNX export needs the package {error.name!r}: pip install '.[onnx]'"
         ) from error
     graph = Graph(trained).eval()
     images = np.array(images[:CHECKED])
