@@ -18,6 +18,8 @@ include: "rules/detection.smk"
 include: "rules/evaluation.smk"
 include: "rules/report.smk"
 include: "rules/failures.smk"
+include: "rules/inspected.smk"
+include: "rules/inspection.smk"
 
 
 rule all:

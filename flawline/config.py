@@ -23,9 +23,10 @@ from flawline.options import Options, unknown_key
 from flawline.synthesis.object_masks import ObjectMaskOptions
 from flawline.synthesis.synthesize import RECIPES, SyntheticSet
 
+LONGEST = 300  # characters of what was found that a message repeats
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
-RESERVED = ("benchmarks", "comparison", "logs", "mlflow", "report")
+RESERVED = ("benchmarks", "comparison", "inspection", "logs", "mlflow", "report")
 RESERVED_DATASETS = ("feature_store",)
 OVERRIDABLE = (
     "data",
@@ -221,6 +222,18 @@ class Evaluation(Options):
     confidence: float = Field(0.95, ge=0.5, lt=1, description="Of every interval.")
 
 
+class Inspect(Options):
+    """New images for a trained detector to judge."""
+
+    folder: str = Field(description="The folder with the new images, searched recursively.")
+    category: str | None = Field(None, description="May be left out if there is only one.")
+    detector: str | None = Field(None, description="May be left out if there is only one.")
+    seed: int | None = Field(None, ge=0, description="The first of `seeds`, if not given.")
+    name: Name | None = Field(
+        None, description="Names the results folder; that of the images' folder, if not given."
+    )
+
+
 class Config(Options):
     """Everything that a user can set."""
 
@@ -241,6 +254,7 @@ class Config(Options):
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
     mlflow: Mlflow = Mlflow()
+    inspect: Inspect | None = Field(None, description="What `snakemake inspect` looks at.")
     overrides: dict[str, dict[str, Any]] = Field(
         {}, description=f"Per category, any of: {', '.join(OVERRIDABLE)}."
     )
@@ -286,8 +300,7 @@ class Config(Options):
         for place, entries in (("features", self.features), ("detectors", self.detectors)):
             for name, entry in entries.items():
                 weights = getattr(entry, "weights", "none")
-                file = weights_file(weights)
-                if file is not None and not file.is_file():
+                if not _is_a_file(weights):
                     wrong.append(
                         f"{place}.{name}.weights: there is no file {weights!r}; "
                         "give an existing state dict, `default`, or a torchvision weights name"
@@ -301,7 +314,7 @@ class Config(Options):
         """The folder that holds the category folders."""
         data = self.dataset
         if self.provided and not isinstance(data, Demo):
-            return Path(data.source).expanduser()
+            return _expanded("dataset.source", data.source)
         return Path("data") / data.name / "images"
 
     @property
@@ -336,6 +349,23 @@ class Config(Options):
                 "results/ has a folder of that name; rename the category's folder"
             )
         return list(wanted)
+
+    @cached_property
+    def inspected(self) -> Inspect | None:
+        """`inspect` with its defaults filled in, checked against what is defined."""
+        if self.inspect is None:
+            return None
+        given = self.inspect
+        name = re.sub(
+            r"[^A-Za-z0-9_.-]", "_", _expanded("inspect.folder", given.folder).resolve().name
+        )
+        return Inspect(
+            folder=given.folder,
+            category=_one_of("category", given.category, self.category_names),
+            detector=_one_of("detector", given.detector, list(self.detectors)),
+            seed=_one_of("seed", self.seeds[0] if given.seed is None else given.seed, self.seeds),
+            name=given.name or name.lstrip("_.-") or "images",
+        )
 
     @cached_property
     def _by_category(self) -> dict[str, "Config"]:
@@ -394,10 +424,68 @@ def load_config(given: dict[str, Any], origin: str) -> Config:
         One message with every mistake: its key, what was found, what is allowed.
     """
     with _prefixed(f"{origin}: "):
+        if wrong := list(_unwritable(given, [])):
+            raise FlawlineError("\n".join(wrong))
         config = _validated(given)
         for category in config.category_names:
             config.of(category)
+        _ = config.inspected
     return config
+
+
+def _unwritable(given: Any, keys: list[str], above: tuple[int, ...] = ()) -> Iterator[str]:
+    """What no path, table or message could hold: text that is no text, endless numbers, loops."""
+    place = ".".join(keys) or "configuration"
+    if isinstance(given, str) and ("\0" in given or not _is_text(given)):
+        yield f"{place}: has characters that are no text: {_as_yaml(given)}"
+    if isinstance(given, int) and given.bit_length() > 1024:
+        yield f"{place}: must be a number of at most 300 digits; found a longer one"
+    if id(given) in above:
+        yield f"{place}: holds itself; write it out, without YAML's & and *"
+        return
+    entries = list(given.items()) if isinstance(given, dict) else []
+    if isinstance(given, list):
+        entries = [(str(number), value) for number, value in enumerate(given)]
+    for key, value in entries:
+        if isinstance(key, str) and not _is_text(key):
+            yield f"{place}: has a key with characters that are no text: {_as_yaml(key)}"
+        else:
+            yield from _unwritable(value, [*keys, _on_one_line(key)], (*above, id(given)))
+
+
+def _on_one_line(key: Any) -> str:
+    text = str(key)
+    return text if text.isprintable() else repr(text)
+
+
+def _is_text(given: str) -> bool:
+    return given == given.encode("utf-8", "replace").decode("utf-8")
+
+
+def _expanded(key: str, path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise FlawlineError(f"{key}: {path!r}: no such user; give the whole path") from None
+
+
+def _is_a_file(weights: str) -> bool:
+    """Whether weights that are given as a path are there; names are checked elsewhere."""
+    try:
+        path = weights_file(weights)
+        return path is None or path.is_file()
+    except (OSError, RuntimeError):  # too long, or of a user that does not exist
+        return False
+
+
+def _one_of(key: str, given: Any, known: list[Any]) -> Any:
+    """What is given, or the only one there is."""
+    if given is None and len(known) == 1:
+        return known[0]
+    if given in known:
+        return given
+    found = "is required" if given is None else f"there is no {key} {_as_yaml(given)}"
+    raise FlawlineError(f"inspect.{key}: {found}; defined: {', '.join(map(str, known))}")
 
 
 def params(options: Options, **more: Any) -> dict[str, Any]:
@@ -470,7 +558,7 @@ REASONS = {
 
 def _explain(item: Any) -> str:
     """One line for one of pydantic's errors: the key, what is wrong, what was found."""
-    keys = [str(part) for part in item["loc"]]
+    keys = [_on_one_line(part) for part in item["loc"]]
     kind, found, context = item["type"], item["input"], dict(item.get("ctx") or {})
     # pydantic puts the kind of dataset, rule or method into the location; they are no keys
     tag = (
@@ -500,7 +588,13 @@ def _explain(item: Any) -> str:
 def _as_yaml(found: Any) -> str:
     if found is None:
         return "nothing"
-    return str(found).lower() if isinstance(found, bool) else repr(found)
+    if isinstance(found, bool):
+        return str(found).lower()
+    try:
+        text = repr(found)
+    except ValueError:  # Python prints no numbers of more than some thousand digits
+        return "a very long number"
+    return text if len(text) < LONGEST else text[:LONGEST] + "..."
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ if workflow.is_main_process:
 
 CONFIG = validated(config)
 # as text: Snakemake compares params in the order of their keys
-CONFIGURATION = json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True)
+CONFIGURATION = json.dumps(CONFIG.model_dump(mode="json", exclude={"inspect"}), sort_keys=True)
 DATASET = CONFIG.dataset.name
 DATA = f"data/{DATASET}"
 RESULTS = f"results/{DATASET}"
@@ -85,6 +85,7 @@ CATEGORY = f"{RESULTS}/{{category}}"
 PROTOCOL = f"{CATEGORY}/{{protocol}}"
 SUBSET = f"{PROTOCOL}/{{subset}}"
 DETECTOR = f"{PROTOCOL}/detectors/{{detector}}/seed{{seed}}"
+INSPECTION = f"{RESULTS}/inspection/{CONFIG.inspected.name}" if CONFIG.inspected else None
 FOLD = f"{DETECTOR}/folds/{{fold}}"
 PROTOCOLS = ["unsupervised", "supervised"]
 CROSS = [name for name in CONFIG.category_names if CONFIG.of(name).calibration.mode == "cross"]
@@ -165,6 +166,14 @@ def detector_class(wildcards):
 def detector_code(script):
     """Content hash of a script together with the method of the wildcard's detector."""
     return lambda wildcards: code(script, METHODS[detector_options(wildcards).method].__module__)
+
+
+def used_object_masks(wildcards):
+    """The options of the object masks, where the detector's image score needs them."""
+    chosen = detector_options(wildcards)
+    if "object_masks" not in METHODS[chosen.method].inputs(chosen, training=False):
+        return None
+    return plain(CONFIG.of(wildcards.category).object_masks)
 
 
 def detector_inputs(subset, training=False):
@@ -316,6 +325,8 @@ def every_stage():
 
 def closing_line():
     """Where the report is, and which detector was best for each category."""
+    if "inspect" in workflow.dag_settings.targets:
+        return inspection_line()
     table = Path(RESULTS, "comparison", "best.csv")
     best = ""
     if table.exists():

@@ -22,7 +22,8 @@ rule train:
         runtime=minutes(240),
     params:
         detector=detector_class,
-        image_size=lambda wildcards: CONFIG.of(wildcards.category).prepare.size,
+        prepare=options("prepare"),
+        object_masks=used_object_masks,
         options=entry("detectors", "detector"),
         code=detector_code("train.py"),
     message:

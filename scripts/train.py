@@ -21,14 +21,19 @@ with logged(snakemake.log[0]):
     files = dict(snakemake.input.items())
     features = [read_json(path) for path in files.get("features_json", [])]
     about = record(
-        snakemake.params.options, snakemake.params.code, device=device.type, features=features
+        snakemake.params.options,
+        snakemake.params.code,
+        device=device.type,
+        features=features,
+        prepare=snakemake.params.prepare,
+        object_masks=snakemake.params.object_masks,
     )
     # beside the outputs under a hidden name: it must survive the job that it saves
     checkpoint = Checkpoint(
         Path(snakemake.output.log).with_name(".checkpoint.safetensors"),
         digest(about, seed, files=snakemake.input),
     )
-    data = Data.open(snakemake.params.image_size, files)
+    data = Data.open(snakemake.params.prepare["size"], files)
     if "folds" in files:
         fold = int(snakemake.wildcards.fold)
         data = data.take(rows_outside(read_table(files["folds"]), fold))

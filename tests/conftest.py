@@ -1,5 +1,8 @@
 """Small photographs on disk, and a configuration that needs none."""
 
+import faulthandler
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,17 @@ def save(path: Path, pixels: np.ndarray, **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **options)
     return path
+
+
+HANGS_AFTER = 900  # seconds; no limit on the slow, only on what never ends
+
+
+@pytest.fixture
+def watchdog() -> Iterator[None]:
+    """Ends the whole run, and shows where it hangs."""
+    faulthandler.dump_traceback_later(HANGS_AFTER, exit=True, file=sys.__stderr__)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from flawline.data import images
 from flawline.data.images import decode_image, decode_mask, resize_image, resize_mask
 from flawline.errors import FlawlineError
 
@@ -358,3 +359,13 @@ class TestResizing:
         expected = np.zeros((16, 16), np.uint8)
         expected[2:10, 2:10] = 1
         assert np.array_equal(resize_mask(mask, 16, "stretch"), expected)
+
+
+@pytest.mark.parametrize("shape", [(20, 113), (300, 40), (3, 200)])
+def test_a_strip_is_cropped_to_the_same_middle_as_if_it_were_resized_whole(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strip = smooth(*shape)
+    found = resize_image(strip, 32, "center_crop")
+    monkeypatch.setattr(images, "_shortened", lambda image, mode: image)
+    assert close(found, resize_image(strip, 32, "center_crop"), tolerance=2)

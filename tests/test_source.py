@@ -9,6 +9,7 @@ from flawline.data import source
 from flawline.data.datasets import categories_in
 from flawline.data.source import folder_digest
 from flawline.errors import FlawlineError
+from flawline.provenance import file_hash
 
 TOUCHED = 1_000_000_000
 
@@ -202,3 +203,22 @@ class TestCategories:
         (tmp_path / "images").mkdir()
         with pytest.raises(FlawlineError, match="<category>/train/good"):
             categories_in(tmp_path)
+
+
+def test_a_file_that_vanishes_or_is_forbidden_changes_the_digest_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        (tmp_path / "photos" / name).write_bytes(name.encode())
+
+    def forbidden(path: Path) -> str:
+        if path.name == "b.png":
+            raise PermissionError(13, "Permission denied")
+        return file_hash(path)
+
+    before = folder_digest(tmp_path / "photos", tmp_path / "one.json")
+    monkeypatch.setattr(source, "file_hash", forbidden)
+    assert folder_digest(tmp_path / "photos", tmp_path / "two.json") != before
+    monkeypatch.undo()
+    assert folder_digest(tmp_path / "photos", tmp_path / "two.json") == before

@@ -554,6 +554,46 @@ class TestEveryRule:
         assert with_gpu == {"extract_features", "train", "score"}
 
 
+class TestInspectingNewImages:
+    GIVEN = "inspect={folder: incoming, category: bolt, detector: featcae}"
+
+    def test_gives_the_lines_scores_runs_again_for_new_images_and_trains_nothing(
+        self, project: Project
+    ) -> None:
+        incoming = project.folder / "incoming"
+        shutil.copytree(project.folder / "data/demo/images/bolt/test", incoming)
+        try:
+            done = project.snakemake("--cores", "1", "--config", self.GIVEN, "--", "inspect")
+            assert done.returncode == 0, done.stdout + done.stderr
+            results = project.folder / "results/demo"
+            table = results / "inspection/incoming/inspection.csv"
+            scores = results / "bolt/unsupervised/detectors/featcae/seed0/test/scores.csv"
+            assert read_table(table)["score"].tolist() == read_table(scores)["score"].tolist()
+            closing = "Inspection: results/demo/inspection/incoming/inspection.html - "
+            assert done.stdout.count(closing) == 1
+            assert "of 9 images defective, 0 unreadable" in done.stdout
+            again = project.snakemake("-n", "--config", self.GIVEN, "--", "inspect")
+            assert "Nothing to be done" in again.stdout + again.stderr
+            (incoming / "half.png").write_bytes((incoming / "good/000.png").read_bytes()[:300])
+            done = project.snakemake("--cores", "1", "--config", self.GIVEN, "--", "inspect")
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "of 9 images defective, 1 unreadable" in done.stdout
+            project.configure(changed(lambda c: c["detectors"]["featcae"].update(epochs=3)))
+            refused = project.snakemake("--cores", "1", "--config", self.GIVEN, "--", "inspect")
+            assert refused.returncode == 1
+            assert "detector.epochs: trained with 2, the configuration says 3" in (
+                refused.stdout + refused.stderr
+            )
+        finally:
+            shutil.rmtree(incoming)
+            shutil.rmtree(project.folder / "results/demo/inspection", ignore_errors=True)
+
+    def test_without_a_folder_says_how_to_give_one(self, project: Project) -> None:
+        done = project.snakemake("--cores", "1", "--", "inspect")
+        assert done.returncode == 1
+        assert "Nothing to inspect: no folder is given" in done.stdout + done.stderr
+
+
 class TestDownloadingMvtecAd:
     def test_gets_unpacks_and_indexes_the_archive_and_names_the_licence_once(
         self, source: Path, tmp_path: Path

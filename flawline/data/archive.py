@@ -105,6 +105,8 @@ def _unpack(archive: Path, folder: Path) -> None:
 def _problem(member: _Member, kinds: dict[PurePosixPath, str]) -> str:
     """Why `member` may not be written, else nothing; `kinds` are those of the members before."""
     path, target = PurePosixPath(member.name), PurePosixPath(member.target)
+    if not member.name:
+        return "has no name"
     if path.is_absolute() or ".." in path.parts:
         return "has a path that leads outside the folder"
     if any(kinds.get(above) == "symbolic link" for above in (path, *path.parents)):
@@ -163,5 +165,9 @@ def _zip_members(file: BinaryIO) -> Iterator[_Member]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             mode = stat.S_IFMT(info.external_attr >> 16)
-            kind = "folder" if info.is_dir() else kinds.get(mode, "link or special file in a zip")
+            kind = (
+                "folder"
+                if info.filename.endswith("/")
+                else kinds.get(mode, "link or special file in a zip")
+            )
             yield _Member(info.filename, kind, info.file_size, "", partial(archive.extract, info))

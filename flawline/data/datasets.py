@@ -6,6 +6,7 @@ Every kind ends in the same layout, MVTec AD's::
     <category>/test/<defect type>/*    <category>/ground_truth/<defect type>/<name>_mask.png
 """
 
+import os
 from pathlib import Path
 
 from flawline.errors import FlawlineError
@@ -42,7 +43,7 @@ def categories_in(folder: Path) -> list[str]:
     FlawlineError
         If the folder is missing or holds no category.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 (False for a name too long, too)
         raise FlawlineError(
             f"dataset.source: there is no folder {str(folder)!r}. "
             "Give the folder that holds one folder per category."
@@ -50,6 +51,12 @@ def categories_in(folder: Path) -> list[str]:
     goods = [path for path in folder.glob("*/train/good") if path.is_dir()]
     names = sorted(path.parent.parent.name for path in goods)
     found = [name for name in names if not name.startswith(".")]
+    if unusual := [name for name in found if not name.isprintable()]:
+        told = ", ".join(os.fsencode(name).decode("utf-8", "backslashreplace") for name in unusual)
+        raise FlawlineError(
+            f"dataset.source: {told} in {str(folder)!r} cannot name a category, because it has "
+            "bytes that are not UTF-8 or characters that do not print; rename the folder."
+        )
     if not found:
         raise FlawlineError(
             f"dataset.source: no category found in {str(folder)!r}. "

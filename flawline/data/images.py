@@ -22,8 +22,10 @@ def open_image(path: Path, max_megapixels: float) -> Image.Image:
     Raises
     ------
     FlawlineError
-        If it is none of the accepted formats or larger than `max_megapixels`.
+        If it is no file, none of the accepted formats, or larger than `max_megapixels`.
     """
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise FlawlineError(f"{path}: not a file but a folder, a pipe, a device or a socket")
     Image.MAX_IMAGE_PIXELS = None  # our own limit, below, is stricter and its message clearer
     try:
         image = Image.open(path, formats=FORMATS)
@@ -40,6 +42,15 @@ def open_image(path: Path, max_megapixels: float) -> Image.Image:
             "(data.max_megapixels)"
         )
     return image
+
+
+def frame_count(path: Path, max_megapixels: float = 100) -> int:
+    """How many images a file holds; raises as `open_image` does."""
+    with open_image(path, max_megapixels) as image:
+        try:
+            return getattr(image, "n_frames", 1)
+        except Exception as error:
+            raise FlawlineError(f"{path}: cannot be decoded ({reason(error)})") from error
 
 
 def decode_image(path: Path, max_megapixels: float = 100) -> np.ndarray:
@@ -113,6 +124,7 @@ def resize_image(image: np.ndarray, size: int, mode: str) -> np.ndarray:
     -------
     uint8 (size, size, 3).
     """
+    image = _shortened(image, mode)
     scaled = _scaled(image.shape, size, mode)
     return _square(_resized(image, scaled, cv2.INTER_CUBIC), size)
 
@@ -130,6 +142,7 @@ def resize_mask(mask: np.ndarray, size: int, mode: str) -> np.ndarray:
     -------
     uint8 (size, size), 0 or 1.
     """
+    mask = _shortened(mask, mode)
     scaled = _scaled(mask.shape, size, mode)
     covered = _square(_resized(mask.astype(np.float32), scaled, cv2.INTER_AREA), size)
     half = covered > 0.499  # an exact half, rounded: a line must not be torn by it
@@ -159,6 +172,20 @@ def to_original(boxes: np.ndarray, size: int, shape: tuple[int, int], mode: str)
     moved *= [width / scaled_width, height / scaled_height] * 2
     whole = np.concatenate([np.floor(moved[:, :2] + 1e-6), np.ceil(moved[:, 2:] - 1e-6)], axis=1)
     return np.clip(whole, 0, [width, height] * 2).astype(np.int64)
+
+
+def _shortened(image: np.ndarray, mode: str) -> np.ndarray:
+    """A strip without its far ends, where the square is cut from its middle.
+
+    Resized as a whole, a strip of a few pixels' width would take gigabytes. What is cut off at each
+    end is a multiple of the width, so that the middle keeps its place to the pixel.
+    """
+    height, width = image.shape[:2]
+    short = min(height, width)
+    if mode != "center_crop" or max(height, width) <= 5 * short:
+        return image
+    end = (max(height, width) // short - 3) // 2 * short
+    return image[:, end : width - end] if width > height else image[end : height - end]
 
 
 def _offset(scaled: int, size: int) -> int:

@@ -1,6 +1,7 @@
 """The index of one category: every image file, checked, with all problems found in one pass."""
 
 import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -148,13 +149,16 @@ def refuse(category: str, problems: list[Problem], on_problem: str) -> None:
     )
 
 
+def shown(path: Path, folder: Path) -> str:
+    """A path below `folder` as text that every table can hold; odd bytes become \\x and digits."""
+    return os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if (path.is_file() or (path.is_symlink() and not path.exists()))
-        and not path.name.startswith(".")
-        and path.name.lower() not in IGNORED
+        if not path.is_dir() and not path.name.startswith(".") and path.name.lower() not in IGNORED
     )
 
 
@@ -169,7 +173,19 @@ def _list_images(folder: Path) -> tuple[list[_Entry], list[Problem]]:
     for part in [folder / "train" / "good", *_folders(folder / "test")]:
         split, defect = part.parent.name, part.name
         for path in _files(part):
-            image_id = f"{split}/{defect}/{path.name}"
+            image_id = shown(path, folder)
+            if image_id != f"{split}/{defect}/{path.name}":
+                problems.append(
+                    Problem(
+                        image_id,
+                        "name is no text",
+                        "bytes that are not UTF-8",
+                        "a name in UTF-8",
+                        "yes",
+                        LEFT_OUT,
+                    )
+                )
+                continue
             if path.suffix.lower() not in SUFFIXES:
                 problems.append(
                     Problem(
@@ -217,7 +233,7 @@ def _match_masks(folder: Path, entries: list[_Entry]) -> list[Problem]:
     for path in available.values():
         problems.append(
             Problem(
-                str(path.relative_to(folder)),
+                shown(path, folder),
                 "mask without image",
                 "no image of that name",
                 f"test/{path.parent.name}/{path.stem.removesuffix('_mask')}.*",
@@ -230,6 +246,8 @@ def _match_masks(folder: Path, entries: list[_Entry]) -> list[Problem]:
 
 def _check(folder: Path, entry: _Entry, max_megapixels: float) -> list[Problem]:
     path = folder / entry.image_id
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        return [_problem(entry, "not a file", "a pipe, a device or a socket", "an image")]
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -280,7 +298,7 @@ def _check_mask(folder: Path, entry: _Entry, max_megapixels: float) -> list[Prob
             kind, found, expected = "empty mask", "all zero", "the defect marked"
         else:
             return []
-    file = str(path.relative_to(folder))
+    file = shown(path, folder)
     entry.mask_path = ""
     return [Problem(file, kind, found, expected, "yes", MASK_IGNORED)]
 

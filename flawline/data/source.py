@@ -24,10 +24,13 @@ def folder_digest(folder: Path, cache: Path) -> str:
     known = _read(cache)
     seen: dict[str, list] = {}
     for path in _files(folder):
-        about = path.stat()
-        stamp = [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
         old = known.get(str(path))
-        seen[str(path)] = old if old and old[:-1] == stamp else [*stamp, file_hash(path)]
+        try:
+            about = path.stat()
+            stamp = [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
+            seen[str(path)] = old if old and old[:-1] == stamp else [*stamp, file_hash(path)]
+        except OSError as error:  # a file may vanish meanwhile, or be forbidden
+            seen[str(path)] = [0, 0, 0, 0, type(error).__name__]
     if seen != {name: known.get(name) for name in seen}:
         _write(cache, known | seen)
     digest = hashlib.sha256()

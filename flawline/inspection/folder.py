@@ -1,0 +1,219 @@
+"""Inspect a folder of new photographs with a trained detector."""
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from flawline.data.images import decode_image, frame_count, reason, resize_image, to_original
+from flawline.data.index import IGNORED, shown
+from flawline.detectors.base import CHUNK_IMAGES
+from flawline.detectors.boxes import find_boxes
+from flawline.errors import FlawlineError
+from flawline.files import replacing, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flawline.inspection.trained import Trained
+
+DEFECTIVE, GOOD, UNREADABLE = "defective", "good", "unreadable"
+ARRIVED = "arrived during the inspection; the next one takes it"
+LARGEST_PANEL = 512  # pixels of a side of an overlay
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an inspection says of one file.
+
+    Attributes
+    ----------
+    file : its path below the folder; bytes that are no text are written as \\x and two digits.
+    decision : defective, good or unreadable.
+    boxes : x0, y0, x1, y1 of each region that stands out, in pixels of the file's image.
+    overlay : file name of the picture that shows them; empty for unreadable files.
+    reason : why it is unreadable.
+    """
+
+    file: str
+    decision: str
+    score: float | None = None
+    p_value: float | None = None
+    boxes: list[list[int]] = field(default_factory=list)
+    overlay: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class _Photograph:
+    image: np.ndarray  # uint8 (S, S, 3), prepared
+    shape: tuple[int, int]  # height and width of the original
+
+
+def inspect_folder(
+    folder: Path | str, trained: "Trained", overlays: Path | str, *, workers: int = 1
+) -> list[Verdict]:
+    """Judge every file in `folder` and below it, in the order of their names.
+
+    What cannot be read as one image, a file that is still being written included, is told in its
+    verdict, and the rest goes on. Memory does not grow with the number of files.
+
+    Parameters
+    ----------
+    overlays : folder for one JPEG per image: the image with its boxes, and its anomaly map.
+    workers : threads that decode.
+
+    Raises
+    ------
+    FlawlineError
+        If there is no such folder.
+    """
+    folder, overlays = Path(folder).expanduser(), Path(overlays)
+    if not folder.is_dir():
+        raise FlawlineError(
+            f"inspect.folder: there is no folder {str(folder)!r}. Give the folder with the images "
+            "to inspect."
+        )
+    overlays.mkdir(parents=True, exist_ok=True)
+    paths = files_below(folder)
+    verdicts: list[Verdict] = []
+    cv2.setNumThreads(1)  # one thread of the pool is one image
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=len(paths), desc="inspected", unit="image", disable=None) as bar,
+    ):
+        for start in range(0, len(paths), CHUNK_IMAGES):
+            part = paths[start : start + CHUNK_IMAGES]
+            read = list(pool.map(lambda path: _read(path, trained), part))
+            judged = _judge([one for one in read if isinstance(one, _Photograph)], trained)
+            for number, (path, one) in enumerate(zip(part, read, strict=True), start=start + 1):
+                name = shown(path, folder)
+                if isinstance(one, str):
+                    verdicts.append(Verdict(name, UNREADABLE, reason=one))
+                    continue
+                score, decision, p_value, boxes, anomaly_map = next(judged)
+                overlay = f"{number:06d}.jpg"
+                _draw(overlays / overlay, one.image, anomaly_map, boxes, trained)
+                original = to_original(
+                    boxes, trained.image_size, one.shape, trained.settings["prepare"]["resize"]
+                )
+                verdicts.append(Verdict(name, decision, score, p_value, original.tolist(), overlay))
+            bar.update(len(part))
+    known = set(paths)
+    for path in files_below(folder):
+        if path not in known:
+            verdicts.append(Verdict(shown(path, folder), UNREADABLE, reason=ARRIVED))
+    return verdicts
+
+
+def verdict_table(verdicts: list[Verdict]) -> "pd.DataFrame":
+    """One row per file: file, decision, score, p_value, box_count, boxes, overlay, reason."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        [
+            (
+                v.file,
+                v.decision,
+                v.score,
+                v.p_value,
+                len(v.boxes) if v.overlay else None,
+                json.dumps(v.boxes) if v.overlay else "",
+                v.overlay,
+                v.reason,
+            )
+            for v in verdicts
+        ],
+        columns=["file", "decision", "score", "p_value", "box_count", "boxes", "overlay", "reason"],
+    ).astype({"box_count": "Int64", "score": float, "p_value": float})
+
+
+def write_verdicts(path: Path | str, verdicts: list[Verdict]) -> None:
+    """Write the table as CSV."""
+    write_table(path, verdict_table(verdicts))
+
+
+def summary(verdicts: list[Verdict]) -> str:
+    """How many of how many images are defective, and how many files are no readable images."""
+    decisions = [verdict.decision for verdict in verdicts]
+    unreadable = decisions.count(UNREADABLE)
+    words = f"{decisions.count(DEFECTIVE)} of {len(decisions) - unreadable} images defective"
+    return f"{words}, {unreadable} {'file' if unreadable == 1 else 'files'} unreadable"
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files in `folder` and below it, sorted; no hidden ones and no folders' thumbnails."""
+    found, entered = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        # a link to a folder above it would go round for ever
+        if (real := os.path.realpath(parent)) in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        found += [
+            Path(parent, name)
+            for name in names
+            if not name.startswith(".") and name.lower() not in IGNORED
+        ]
+    return sorted(found)
+
+
+def _read(path: Path, trained: "Trained") -> "_Photograph | str":
+    """The prepared photograph, or why there is none."""
+    settings = trained.settings
+    try:
+        before = path.stat()
+        if not before.st_size and path.is_file():
+            return "empty: zero bytes"
+        if (frames := frame_count(path, settings["max_megapixels"])) > 1:
+            return f"{frames} frames, expected one image"
+        image = decode_image(path, settings["max_megapixels"])
+        after = path.stat()
+    except FlawlineError as error:
+        return str(error).removeprefix(f"{path}: ")
+    except OSError as error:
+        return reason(error)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        return "changed while it was read; the next inspection takes it"
+    prepare = settings["prepare"]
+    height, width = image.shape[:2]
+    return _Photograph(resize_image(image, prepare["size"], prepare["resize"]), (height, width))
+
+
+def _judge(
+    photographs: list[_Photograph], trained: "Trained"
+) -> Iterator[tuple[float, str, float, np.ndarray, np.ndarray]]:
+    """Score, decision, p-value, boxes in prepared pixels and map of each."""
+    if not photographs:
+        return
+    found = trained.score(np.stack([one.image for one in photographs]))
+    defective, p_values = trained.defective(found.scores), trained.p_values(found.scores)
+    for row, anomaly_map in enumerate(found.anomaly_maps):
+        boxes = find_boxes(anomaly_map, trained.limit, trained.settings["boxes"]["min_area"])
+        decision = DEFECTIVE if defective[row] else GOOD
+        yield float(found.scores[row]), decision, float(p_values[row]), boxes[:, :4], anomaly_map
+
+
+def _draw(
+    path: Path, image: np.ndarray, anomaly_map: np.ndarray, boxes: np.ndarray, trained: "Trained"
+) -> None:
+    """The image with its boxes beside its map, whose colours mean the same in all inspections."""
+    from flawline.report.cases import Case, panels
+
+    case = Case(0, "", "", "", 0.0, image, None, anomaly_map, boxes)
+    boxed, _, coloured = panels(case, trained.scale)
+    strip = np.hstack([boxed, coloured])
+    if len(image) > LARGEST_PANEL:
+        size = (2 * LARGEST_PANEL, LARGEST_PANEL)
+        strip = cv2.resize(strip, size, interpolation=cv2.INTER_AREA)
+    with replacing(path) as partial:
+        Image.fromarray(strip).save(partial, "JPEG", quality=85)

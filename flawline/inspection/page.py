@@ -1,0 +1,132 @@
+"""The page of an inspection: HTML that needs no network and no other file."""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from flawline.files import replacing
+from flawline.inspection.folder import DEFECTIVE, GOOD, UNREADABLE, Verdict
+from flawline.report.cases import format_score
+from flawline.report.page import TEMPLATES
+
+if TYPE_CHECKING:
+    from flawline.inspection.trained import Trained
+
+OWN_TEMPLATES = Path(__file__).parent / "templates"
+PICTURES = 60  # defective images shown, the highest scores first
+CLOSE_CALLS = 12  # goods shown, the highest scores first
+ROWS = 2000  # of the table of all images: more make a browser slow
+MOSTLY = 0.5  # from this part on, defects are not the likeliest explanation
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What the page shows.
+
+    Attributes
+    ----------
+    title : of the page.
+    facts : label and text, for its head.
+    """
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    verdicts: tuple[Verdict, ...]
+    threshold: float
+    promise: str
+    calibration: int
+    scale: tuple[float, float]
+    overlays: Path
+
+    def of(self, decision: str) -> list[Verdict]:
+        """The files with a decision, the highest score first."""
+        found = [verdict for verdict in self.verdicts if verdict.decision == decision]
+        return sorted(found, key=lambda verdict: -(verdict.score or 0.0))
+
+    @property
+    def warning(self) -> str:
+        """One sentence, where the decisions are hardly about defects."""
+        defective, readable = len(self.of(DEFECTIVE)), len(self.readable)
+        if readable and defective >= MOSTLY * readable:
+            return (
+                f"{defective} of {readable} images are called defective. If the parts are not, the "
+                "camera, the light or the product has changed since the training images were "
+                "taken: compare the pictures below with these, and train anew on images as they "
+                "are now."
+            )
+        return ""
+
+    @property
+    def readable(self) -> list[Verdict]:
+        """The files that are images, in the order of their names."""
+        return [verdict for verdict in self.verdicts if verdict.decision != UNREADABLE]
+
+
+def describe(
+    verdicts: list[Verdict], trained: "Trained", overlays: Path | str, **about: str
+) -> Inspection:
+    """Gather what the page shows.
+
+    Parameters
+    ----------
+    overlays : folder of the pictures.
+    about : texts for the head of the page: category, detector, seed, folder.
+    """
+    facts = [(key.capitalize(), text) for key, text in about.items()]
+    return Inspection(
+        f"Inspection of {about.get('folder', 'new images')}",
+        tuple(facts),
+        tuple(verdicts),
+        trained.threshold["value"],
+        trained.threshold.get("promise", ""),
+        len(trained.calibration),
+        trained.scale,
+        Path(overlays),
+    )
+
+
+def render(path: Path | str, inspection: Inspection) -> None:
+    """Write the page. Equal inspections give equal bytes."""
+    template = _environment(inspection).get_template("inspection.html.j2")
+    defective = inspection.of(DEFECTIVE)
+    text = template.render(
+        page=inspection,
+        defective=defective,
+        shown=defective[:PICTURES],
+        close=inspection.of(GOOD)[:CLOSE_CALLS],
+        unreadable=[v for v in inspection.verdicts if v.decision == UNREADABLE],
+        rows=inspection.readable[:ROWS],
+        overlays=inspection.overlays.name,
+    )
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _environment(inspection: Inspection) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader([OWN_TEMPLATES, TEMPLATES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+    def picture(verdict: Verdict) -> str:
+        content = (inspection.overlays / verdict.overlay).read_bytes()
+        return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+
+    environment.globals |= {
+        "script": Markup(script),
+        "script_hash": f"sha256-{digest}",
+        "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+    }
+    filters: dict[str, Any] = {"score": format_score, "picture": picture}
+    environment.filters |= filters
+    return environment

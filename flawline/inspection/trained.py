@@ -1,0 +1,290 @@
+"""A trained detector with all that stands before and behind it: from photographs to decisions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flawline.detectors.base import Data, Detector, Scores
+from flawline.detectors.boxes import map_limit
+from flawline.detectors.registry import METHODS
+from flawline.detectors.scoring import HALF_MAX
+from flawline.errors import FlawlineError
+from flawline.files import read_array, read_json, read_table
+from flawline.synthesis.object_masks import ObjectMaskOptions, ObjectModel, mask_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from flawline.config import Config, Inspect
+
+FILES = (
+    "model/model.json",
+    "model/model.safetensors",
+    "threshold.json",
+    "calibration/scores.csv",
+    "calibration/anomaly_maps.npy",
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A detector and what it needs to judge a photograph.
+
+    Attributes
+    ----------
+    settings : as `settings_of` makes them.
+    threshold : what ``threshold.json`` says.
+    calibration : float64 (n,), anomaly scores of calibration goods, ascending.
+    scale : ends of the maps' colours, the same for all inspections: the median pixel of calibration
+        goods, and twice as far above it as most goods reach.
+    limit : pixels of a map above it are boxed.
+    networks : each feature set's network and its settings.
+    """
+
+    detector: Detector
+    settings: Mapping[str, Any]
+    threshold: Mapping[str, Any]
+    calibration: np.ndarray
+    scale: tuple[float, float]
+    limit: float
+    networks: "tuple[tuple[nn.Module, Mapping[str, Any]], ...]" = ()
+    object_model: ObjectModel | None = None
+
+    @property
+    def image_size(self) -> int:
+        """Side of the prepared images, pixels."""
+        return self.settings["prepare"]["size"]
+
+    def score(self, images: np.ndarray) -> Scores:
+        """Anomaly scores and maps, just as the line makes them.
+
+        Parameters
+        ----------
+        images : uint8 (N, S, S, 3), RGB, prepared.
+
+        Returns
+        -------
+        scores rounded to the nine digits of a table; maps float16 (N, S, S).
+        """
+        found = self.detector.score(self._data(images))
+        maps = np.clip(found.anomaly_maps, -HALF_MAX, HALF_MAX)
+        if not np.isfinite(found.scores).all() or np.isnan(maps).any():
+            raise FlawlineError(
+                f"{type(self.detector).__name__}: scores are not finite numbers. The model did not "
+                "train well: look at training.csv, lower the learning rate, or change the seed."
+            )
+        # the threshold comes from a table's scores: what equals one there must equal it here
+        scores = np.array([float(f"{score:.9g}") for score in found.scores])
+        return Scores(scores, maps)
+
+    def defective(self, scores: np.ndarray) -> np.ndarray:
+        """Which scores are above the threshold."""
+        return scores > self.threshold["value"]
+
+    def p_values(self, scores: np.ndarray) -> np.ndarray:
+        """Conformal p-values: how often a good part would score as high, float64 (N,).
+
+        (1 + the number of calibration goods that score as high or higher) / (n + 1).
+        """
+        n = len(self.calibration)
+        higher = n - np.searchsorted(self.calibration, scores, side="left")
+        return (1 + higher) / (n + 1)
+
+    def _data(self, images: np.ndarray) -> Data:
+        wanted = self.detector.inputs(self.detector.options, training=False)
+        masks = None
+        if self.object_model is not None:
+            options = ObjectMaskOptions.model_validate(self.settings["object_masks"])
+            masks = np.stack([mask_of(image, self.object_model, options) for image in images])
+        features = tuple(self._features(images, *one) for one in self.networks)
+        return Data(self.image_size, images if "images" in wanted else None, features, masks)
+
+    def _features(
+        self, images: np.ndarray, network: "nn.Module", about: Mapping[str, Any]
+    ) -> np.ndarray:
+        from flawline.features.extraction import patch_features
+
+        settings = {key: about[key] for key in ("pool", "normalize", "precision")}
+        size = about["batch_size"]
+        parts = [
+            patch_features(network, images[start : start + size], **settings).cpu().numpy()
+            for start in range(0, len(images), size)
+        ]
+        return np.concatenate(parts)
+
+
+def run_folder(config: "Config", chosen: "Inspect") -> Path:
+    """Where the line keeps one trained detector: its model, threshold and calibration scores.
+
+    Parameters
+    ----------
+    chosen : a category, a detector and a seed, all given.
+    """
+    method = METHODS[config.of(str(chosen.category)).detectors[str(chosen.detector)].method]
+    category = Path("results", config.dataset.name, str(chosen.category))
+    return category / method.protocol / "detectors" / str(chosen.detector) / f"seed{chosen.seed}"
+
+
+def settings_of(config: "Config", category: str, detector: str) -> dict[str, Any]:
+    """What the configuration says of how a detector sees photographs, as plain values.
+
+    Returns
+    -------
+    max_megapixels, prepare, detector, features (a list), object_masks (None if not used),
+    threshold, boxes.
+    """
+    from flawline.config import params as plain
+
+    own = config.of(category)
+    options = own.detectors[detector]
+    wanted = METHODS[options.method].inputs(options, training=False)
+    sets = getattr(options, "feature_sets", [])
+    return {
+        "max_megapixels": own.data.max_megapixels,
+        "prepare": plain(own.prepare),
+        "detector": plain(options),
+        "features": [plain(own.features[name]) for name in sets],
+        "object_masks": plain(own.object_masks) if "object_masks" in wanted else None,
+        "threshold": plain(own.threshold),
+        "boxes": plain(own.boxes),
+    }
+
+
+def load_trained(
+    run: Path | str, settings: Mapping[str, Any], device: "torch.device", *, boxes: bool = True
+) -> Trained:
+    """Load one trained detector from the line's results.
+
+    Parameters
+    ----------
+    run : folder with ``model/``, ``threshold.json`` and ``calibration/``, as the line makes it.
+    settings : as `settings_of` makes them; must be those that the detector was trained with.
+    boxes : whether maps are needed too; reads all maps of the calibration goods.
+
+    Raises
+    ------
+    FlawlineError
+        If files are missing or damaged, or if the detector was trained with other settings: each
+        that differs is named with both values.
+    """
+    run = Path(run)
+    check_files(run)
+    try:
+        about = read_json(run / "model/model.json")
+        threshold = read_json(run / "threshold.json")
+        calibration = np.sort(read_table(run / "calibration/scores.csv")["score"].astype(float))
+        _refuse_others(run, about, threshold, settings)
+        scale, limit = _map_scale(run, settings["boxes"]) if boxes else ((0.0, 1.0), 1.0)
+        model = None
+        if settings["object_masks"] is not None:
+            folder = run.parents[2] / "object_masks"
+            model = ObjectModel.load(folder / "background.npy", folder / "model.json")
+        recorded = about["provenance"]["inputs"]["features"]
+        networks = tuple(
+            _network(run, given, was, device)
+            for given, was in zip(settings["features"], recorded, strict=True)
+        )
+    except FlawlineError:
+        raise
+    except Exception as error:  # what is damaged can fail anywhere
+        raise FlawlineError(
+            f"{run}: a file of this detector is missing or damaged ({error}). Run the line again "
+            "to make it anew."
+        ) from error
+    detector = METHODS[settings["detector"]["method"]].load(run / "model", device)
+    return Trained(detector, settings, threshold, calibration, scale, limit, networks, model)
+
+
+def _map_scale(run: Path, boxes: Mapping[str, Any]) -> tuple[tuple[float, float], float]:
+    """The ends of the maps' colours, and the value above which pixels are boxed."""
+    maps = read_array(run / "calibration/anomaly_maps.npy")
+    low, high = (map_limit(maps, quantile=boxes["quantile"], level=at) for at in (0, 1))
+    end = max(low + 2 * (high - low), low + 1e-6)
+    return (low, end), low + boxes["level"] * (high - low)
+
+
+def check_files(run: Path) -> None:
+    """Raise, if the detector in `run` has not been trained and calibrated."""
+    missing = [name for name in FILES if not (run / name).is_file()]
+    if missing:
+        raise FlawlineError(
+            f"{run}: no trained detector, because {', '.join(missing)} is not there. Inspection "
+            "trains nothing: run the line first, with the same configuration and without `inspect`."
+        )
+
+
+def _network(
+    run: Path, given: Mapping[str, Any], recorded: Mapping[str, Any], device: "torch.device"
+) -> "tuple[nn.Module, dict[str, Any]]":
+    import torch
+
+    from flawline.features.backbones import build_backbone
+    from flawline.features.extraction import _weights_hash
+
+    network = build_backbone(given["backbone"], given["weights"], given["layers"])
+    network = network.to(device).to(memory_format=torch.channels_last)
+    if (found := _weights_hash(network)) != recorded["weights_sha256"]:
+        raise FlawlineError(
+            f"{run}: trained on features of other weights than {given['weights']!r} of "
+            f"{given['backbone']} (SHA-256 {recorded['weights_sha256'][:12]}, found {found[:12]}). "
+            "Give the weights that it was trained with, or run the line to train it anew."
+        )
+    # what `auto` was where the detector was trained, or its distances would be others
+    return network, dict(given) | {"precision": recorded["precision"]}
+
+
+def _refuse_others(
+    run: Path, about: Mapping[str, Any], threshold: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
+    """Compare what the detector was trained with to `settings`."""
+    inputs = about.get("provenance", {}).get("inputs", {})
+    if not {"prepare", "features"} <= inputs.keys():
+        raise FlawlineError(
+            f"{run}/model/model.json: does not say how images were prepared for this detector; it "
+            "was trained by an older version. Run the line to train it anew."
+        )
+    pairs = [
+        ("prepare", inputs["prepare"], settings["prepare"]),
+        ("object_masks", inputs["object_masks"] or {}, settings["object_masks"] or {}),
+        ("detector", about["options"], settings["detector"]),
+        (
+            "threshold",
+            {key: threshold.get(key) for key in settings["threshold"]},
+            settings["threshold"],
+        ),
+    ]
+    if len(inputs["features"]) == len(settings["features"]):
+        for was, given in zip(inputs["features"], settings["features"], strict=True):
+            pairs.append(("features", *_comparable(was, given)))
+    differing = [
+        f"  {section}.{key}: trained with {was.get(key)!r}, the configuration says "
+        f"{given.get(key)!r}"
+        for section, was, given in pairs
+        for key in sorted(was.keys() | given.keys())
+        if was.get(key) != given.get(key)
+    ]
+    if differing:
+        raise FlawlineError(
+            f"{run}: this detector was trained with other settings than the configuration's.\n"
+            + "\n".join(differing)
+            + "\nInspect with the configuration that it was trained with, or run the line to train "
+            "it anew."
+        )
+
+
+def _comparable(
+    was: Mapping[str, Any], given: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Recorded and configured settings of a feature set, without what cannot change a feature."""
+    from flawline.features.backbones import weights_file
+
+    keys = ["backbone", "layers", "pool", "normalize"]
+    if given["precision"] != "auto" and given["backbone"] != "gabor":
+        keys.append("precision")
+    if weights_file(given["weights"]) is None:  # a file is told by its content
+        keys.append("weights")
+    return {key: was[key] for key in keys}, {key: given[key] for key in keys}

@@ -1,0 +1,17 @@
+from flawline.logs import logged
+
+with logged(snakemake.log[0]) as log:
+    from flawline.devices import choose_device
+    from flawline.inspection import page
+    from flawline.inspection.folder import UNREADABLE, inspect_folder, write_verdicts
+    from flawline.inspection.trained import load_trained
+
+    output, given = snakemake.output, snakemake.params
+    device = choose_device(snakemake.resources.gpu, snakemake.threads)
+    trained = load_trained(given.run, given.settings, device)
+    verdicts = inspect_folder(given.folder, trained, output.overlays, workers=snakemake.threads)
+    for verdict in verdicts:
+        if verdict.decision == UNREADABLE:
+            log.info("%r: %s", verdict.file, verdict.reason)
+    page.render(output.page, page.describe(verdicts, trained, output.overlays, **given.about))
+    write_verdicts(output.table, verdicts)
