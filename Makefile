@@ -7,13 +7,14 @@ CONFIG ?= config/demo.yaml
 SMALL := --set-threads index=1 prepare=1 ground_truth=1 extract_features=1 train=1 score=1
 
 .DEFAULT_GOAL := help
-.PHONY: demo plan test lint unit slow schema lock clean help
+.PHONY: demo plan test lint unit cluster slow bench schema lock clean help
 
 help:
 	@echo "make demo   set up, run the demo line, say where its report is"
 	@echo "make plan   say in one line what a run would do: make plan CONFIG=my.yaml"
 	@echo "make test   set up, check style and types, run the tests"
 	@echo "make slow   the tests that take long"
+	@echo "make bench  times on MVTec AD: make bench DATA=/path/to/mvtec_ad WEIGHTS=resnet18.pth"
 	@echo "make clean  delete results, demo data and the virtual environment"
 
 demo: $(VENV)/ready
@@ -22,7 +23,7 @@ demo: $(VENV)/ready
 plan: $(VENV)/ready
 	@$(BIN)/python -m flawline.plan --configfile $(CONFIG)
 
-test: lint unit
+test: lint unit cluster
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff format --check .
@@ -32,10 +33,23 @@ lint: $(VENV)/ready-dev
 	$(BIN)/mypy
 
 unit: $(VENV)/ready-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cluster"
+
+# Starts a Slurm of one machine, where it may and can; skipped elsewhere.
+cluster: $(VENV)/ready-dev
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 slow: $(VENV)/ready-dev
 	$(BIN)/python -m pytest -m slow
+
+# ANOMALIB=/path/to/python of an environment with anomalib runs the same job there, too.
+bench: $(VENV)/ready
+	$(BIN)/python benchmarks/stages.py $(DATA) $(WEIGHTS)
+	$(BIN)/python benchmarks/against_anomalib.py $(DATA) $(WEIGHTS) \
+		$(if $(ANOMALIB),--anomalib $(ANOMALIB))
+	$(BIN)/python benchmarks/fifteen.py $(DATA) $(WEIGHTS)
+	$(BIN)/python benchmarks/line.py
+	$(BIN)/python benchmarks/evaluation.py
 
 schema: $(VENV)/ready
 	$(BIN)/python -m flawline.config > config/schema.json
