@@ -1,5 +1,6 @@
 """Where and in which precision networks run."""
 
+import ctypes
 import logging
 import os
 import re
@@ -41,6 +42,16 @@ def choose_device(gpus_granted: int, threads: int) -> "torch.device":
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
     logger.info("Device: %s (CUDA_VISIBLE_DEVICES: %s)", device, visible)
     return device
+
+
+def has_cuda() -> bool:
+    """Whether the NVIDIA driver shows a GPU to this process."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 < count.value
 
 
 def list_gpus() -> list[str]:

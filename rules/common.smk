@@ -15,6 +15,7 @@ from pathlib import Path
 from flawline.config import load_config, params as plain
 from flawline.data.source import folder_digest
 from flawline.detectors.registry import METHODS
+from flawline.devices import has_cuda
 from flawline.errors import FlawlineError
 from flawline.features.backbones import weights_file as local_weights
 from flawline.features.check import check_features
@@ -36,6 +37,21 @@ os.environ.update(FLAWLINE_SOURCE=str(workflow.basedir))
 ENVIRONMENT = f"../envs/{os.environ.get('FLAWLINE_ENV', 'flawline')}.yaml"
 
 
+def elsewhere():
+    """Whether jobs run on other machines than this one, or this is such a machine."""
+    return workflow.remote_exec or not workflow.local_exec
+
+
+def a_gpu(wildcards):
+    """A GPU where there may be one. Where there is none, the limit must not keep jobs waiting."""
+    return int(elsewhere() or GPU_HERE)
+
+
+def share(wildcards):
+    """Threads of jobs of which several are ready at once: on few cores they do best side by side."""
+    return 4 if elsewhere() else min(max((workflow.resource_settings.cores or 1) // 4, 1), 4)
+
+
 def validated(given):
     origin = ", ".join(map(str, workflow.configfiles)) or "--config"
     try:
@@ -47,6 +63,7 @@ def validated(given):
 
 
 HIDDEN = Path(".snakemake/flawline")
+GPU_HERE = has_cuda()
 
 
 def unlock_after_a_kill():

@@ -83,7 +83,7 @@ rule index:
         f"{BENCHMARKS}/index/{{category}}.tsv"
     conda:
         ENVIRONMENT
-    threads: 4
+    threads: share
     resources:
         mem_mb=memory(2000),
         runtime=minutes(30),
@@ -139,7 +139,7 @@ rule prepare:
         f"{BENCHMARKS}/prepare/{{category}}.{{protocol}}.{{subset}}.tsv"
     conda:
         ENVIRONMENT
-    threads: 4
+    threads: share
     resources:
         mem_mb=memory(2000),
         runtime=minutes(30),

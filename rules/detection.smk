@@ -17,7 +17,7 @@ rule train:
         ENVIRONMENT
     threads: 4
     resources:
-        gpu=1,
+        gpu=a_gpu,
         mem_mb=memory(2000, 4),
         runtime=minutes(240),
     params:
@@ -46,9 +46,9 @@ rule score:
         f"{BENCHMARKS}/score/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{subset}}.tsv"
     conda:
         ENVIRONMENT
-    threads: 4
+    threads: share
     resources:
-        gpu=1,
+        gpu=a_gpu,
         mem_mb=memory(4000, 1),
         runtime=minutes(60),
     params:

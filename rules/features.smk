@@ -14,9 +14,9 @@ rule extract_features:
         f"{BENCHMARKS}/extract_features/{{category}}.{{protocol}}.{{subset}}.{{features}}.tsv"
     conda:
         ENVIRONMENT
-    threads: 4
+    threads: share
     resources:
-        gpu=1,
+        gpu=a_gpu,
         mem_mb=memory(3000, 2),
         runtime=minutes(60),
     params:

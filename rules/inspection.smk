@@ -15,7 +15,7 @@ if CONFIG.inspected:
             ENVIRONMENT
         threads: 4
         resources:
-            gpu=1,
+            gpu=a_gpu,
             mem_mb=4000,
             runtime=240,
         params:

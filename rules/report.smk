@@ -67,9 +67,9 @@ rule pictures:
         detector=among(EXPLAINING),
     conda:
         ENVIRONMENT
-    threads: 4
+    threads: share
     resources:
-        gpu=1,
+        gpu=a_gpu,
         mem_mb=memory(4000, 2),
         runtime=minutes(20),
     params:

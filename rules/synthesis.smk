@@ -76,7 +76,7 @@ rule synthesize:
         f"{BENCHMARKS}/synthesize/{{category}}.{{protocol}}.{{synthetic}}.tsv"
     conda:
         ENVIRONMENT
-    threads: 4
+    threads: share
     resources:
         mem_mb=memory(2000, 4),
         runtime=minutes(60),

@@ -7,7 +7,6 @@ file system can do that.
 """
 
 import argparse
-import ctypes
 import logging
 import os
 import shutil
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flawline.devices import has_cuda
 from flawline.errors import FlawlineError
 from flawline.features.backbones import weights_file
 from flawline.files import read_array, read_json, replacing
@@ -95,16 +95,6 @@ def address(images_hash: str, *, device: str, **options: Any) -> str:
     libraries = {name: versions().get(name) for name in ("torch", "torchvision")}
     code = code_fingerprint(Path(__file__).with_name("extraction.py"))
     return digest(images_hash, options | {"weights": weights}, device, libraries, code)
-
-
-def has_cuda() -> bool:
-    """Whether the NVIDIA driver shows a GPU to this process."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    count = ctypes.c_int(0)
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 < count.value
 
 
 def has(store: Path, key: str) -> bool:
