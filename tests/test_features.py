@@ -16,7 +16,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from flawline.config import load_config
 from flawline.errors import FlawlineError
-from flawline.features import backbones, check
+from flawline.features import check
 from flawline.features.backbones import build_backbone, check_backbone
 from flawline.features.check import check_features
 from flawline.features.extraction import IMAGENET_MEAN, IMAGENET_STD, extract, patch_features
@@ -451,11 +451,15 @@ class TestCheckFeatures:
         """The backbones that torchvision was asked for."""
         asked: list[str] = []
 
-        def record(backbone: str, weights: str, layers: list[str]) -> str | None:
-            asked.append(backbone)
-            return f"{backbone} is wrong" if backbone.startswith("wrong") else None
+        def record(names: list[tuple[str, str, list[str]]]) -> list[str | None]:
+            backbones = [backbone for backbone, _, _ in names]
+            asked.extend(backbones)
+            return [
+                f"{backbone} is wrong" if backbone.startswith("wrong") else None
+                for backbone in backbones
+            ]
 
-        monkeypatch.setattr(backbones, "check_backbone", record)
+        monkeypatch.setattr("flawline.features.check._ask", record)
         return asked
 
     def config(self, minimal: dict[str, Any], **sets: str) -> Any:
@@ -474,6 +478,17 @@ class TestCheckFeatures:
         assert asked == ["gabor"]
         check_features(self.config(minimal, other="resnet18"), "x.yaml", cache)
         assert asked == ["gabor", "resnet18"]
+
+    def test_asks_torchvision_in_a_process_of_its_own(
+        self, minimal: dict[str, Any], tmp_path: Path
+    ) -> None:
+        config = self.config(minimal, right="resnet18", wrong="resnet19")
+        with pytest.raises(FlawlineError) as error:
+            check_features(config, "x.yaml", tmp_path / "passed.json")
+        lines = str(error.value).splitlines()
+        assert [line.split(": ")[1] for line in lines] == ["features.right", "features.wrong"]
+        assert "no layer 'fine'" in lines[0]
+        assert "resnet19" in lines[1]
 
     def test_tells_all_mistakes_with_file_and_key_and_forgets_them(
         self, minimal: dict[str, Any], tmp_path: Path, asked: list[str]
@@ -517,16 +532,11 @@ class TestCheckFeatures:
     def test_passes_where_torch_is_not_installed(
         self, minimal: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def refuse(*_: Any) -> None:
-            raise ModuleNotFoundError("No module named 'torch'")
-
-        monkeypatch.setattr(backbones, "check_backbone", refuse)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         check_features(self.config(minimal), "x.yaml", tmp_path / "passed.json")
         assert not (tmp_path / "passed.json").exists()
 
-    def test_imports_torch_only_for_what_has_not_passed_before(
-        self, minimal: dict[str, Any], tmp_path: Path
-    ) -> None:
+    def test_never_imports_torch_itself(self, minimal: dict[str, Any], tmp_path: Path) -> None:
         command = (
             "import json, sys; from pathlib import Path;"
             "from flawline.config import load_config;"
@@ -538,5 +548,5 @@ class TestCheckFeatures:
         cache = tmp_path / "passed.json"
         arguments = [sys.executable, "-c", command, json.dumps(minimal), str(cache)]
         found = [subprocess.check_output(arguments, text=True).strip() for _ in range(2)]
-        assert found == ["True", "False"]
+        assert found == ["False", "False"]
         assert check._read(cache) == {json.dumps(["gabor", "default", ["fine"]])}

@@ -1,6 +1,9 @@
 """Backbones, weights and layers of a configuration, checked before any job starts."""
 
+import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,15 +40,40 @@ def check_features(config: "Config", origin: str, cache: Path) -> None:
         del unknown[key]
     if not unknown:
         return
-    try:
-        from flawline.features.backbones import check_backbone
-
-        answers = [(key, check_backbone(*asked)) for _, (key, asked) in unknown.items()]
-    except ImportError:
+    answers = _ask([asked for _, asked in unknown.values()])
+    if answers is None:
         return
-    if wrong := [f"{origin}: {key}: {answer}" for key, answer in answers if answer]:
+    keys = [key for key, _ in unknown.values()]
+    wrong = [
+        f"{origin}: {key}: {answer}" for key, answer in zip(keys, answers, strict=True) if answer
+    ]
+    if wrong:
         raise FlawlineError("\n".join(wrong))
     _write(cache, sorted(passed | set(unknown)))
+
+
+def _ask(names: list[tuple[str, str, list[str]]]) -> list[str | None] | None:
+    """What is wrong with each; None where torch is not installed.
+
+    In a process of its own: torch would stay in the memory of a Snakemake that runs for days.
+    """
+    if importlib.util.find_spec("torchvision") is None:
+        return None
+    command = [sys.executable, "-m", __name__]
+    done = subprocess.run(command, input=json.dumps(names), stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise FlawlineError(
+            "torch and torchvision are installed but do not work (their error is above). Install "
+            "both together, from one place: pip install --force-reinstall torch torchvision"
+        )
+    answers: list[str | None] = json.loads(done.stdout)
+    return answers
+
+
+def _answer() -> None:
+    from flawline.features.backbones import check_backbone
+
+    json.dump([check_backbone(*asked) for asked in json.load(sys.stdin)], sys.stdout)
 
 
 def _read(cache: Path) -> set[str]:
@@ -62,3 +90,7 @@ def _write(cache: Path, passed: list[str]) -> None:
             partial.write_text(json.dumps(passed), encoding="utf-8")
     except OSError:
         return
+
+
+if __name__ == "__main__":
+    _answer()
