@@ -42,7 +42,7 @@ class Run:
         self.output = project.folder.with_suffix(".out")
         with self.output.open("w") as file:
             self.process = subprocess.Popen(
-                project.command(*PROFILE, *arguments),
+                project.command(*arguments, *PROFILE)  # a target comes first,
                 cwd=project.folder,
                 env=project.environment(),
                 stdout=file,
@@ -132,7 +132,7 @@ class TestACancelledRun:
         local, cluster = finished.local, finished.cluster
         for project in (local, cluster):
             project.configure(with_seeds(0, 1))
-        done = local.snakemake("--cores", "2", *ONE_THREAD, target)
+        done = local.snakemake(target, "--cores", "2", *ONE_THREAD)
         assert done.returncode == 0, done.stderr
 
         interrupted = Run(cluster, target)
