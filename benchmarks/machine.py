@@ -56,7 +56,7 @@ def watched(command: list[str], **options: Any) -> tuple[float, float, str]:
         reader.start()
         while process.poll() is None:
             peak = max(peak, _resident(root))
-            time.sleep(0.05)
+            time.sleep(0.2)
         reader.join()
     seconds = time.perf_counter() - start
     output = "".join(lines)
@@ -66,11 +66,11 @@ def watched(command: list[str], **options: Any) -> tuple[float, float, str]:
 
 
 def _resident(root: psutil.Process) -> int:
-    """Bytes in memory of a process and its children; pages that several share count once each."""
+    """Bytes in memory of a process and its children; pages that several share are divided."""
     total = 0
     for process in [root, *_children(root)]:
         try:
-            total += process.memory_info().rss
+            total += process.memory_full_info().pss
         except psutil.Error:
             continue
     return total
