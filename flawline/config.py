@@ -176,7 +176,7 @@ class Features(Options):
     pool: int = Field(3, ge=1, description="Side of the average over neighbouring positions.")
     normalize: bool = Field(True, description="Apply ImageNet's mean and standard deviation.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "float32", description="`auto` takes bfloat16 where the device has units for it."
+        "auto", description="`auto` takes bfloat16 where the device has units for it."
     )
     batch_size: int = Field(32, ge=1, description="Images a batch.")
 

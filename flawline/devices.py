@@ -103,19 +103,28 @@ def take_gpu(gpus: Sequence[str], folder: Path) -> str:
         ) from None
 
 
-def has_half_precision_units(device: "torch.device") -> bool:
-    """Whether matrix products in bfloat16 run on units of their own on this device."""
+def has_half_precision_units(kind: str) -> bool:
+    """Whether matrix products in bfloat16 run on units of their own on ``cpu`` or ``cuda``."""
+    if kind == "cpu":  # without torch: whoever only takes features from the store needs none
+        return bool({"avx512_bf16", "amx_bf16"} & _cpu_flags())
     import torch
 
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def inference_precision(device: "torch.device", wanted: str) -> str:
-    """``bfloat16`` or ``float32``; ``auto`` takes bfloat16 where the device has units for it."""
+def _cpu_flags() -> set[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        return set()
+    found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    return set(found[1].split()) if found else set()
+
+
+def inference_precision(kind: str, wanted: str) -> str:
+    """``bfloat16`` or ``float32``; ``auto`` takes bfloat16 where ``cpu`` or ``cuda`` suits it."""
     if wanted == "auto":
-        return "bfloat16" if has_half_precision_units(device) else "float32"
+        return "bfloat16" if has_half_precision_units(kind) else "float32"
     return wanted
 
 

@@ -175,13 +175,13 @@ class CamClassifier(Detector):
             if pixels.shape[2] != side:
                 pixels = interpolate(pixels, (side, side), mode="bilinear", antialias=True)
             pixels = pixels.contiguous(memory_format=torch.channels_last)
-            precision = inference_precision(self.device, "auto")
+            precision = inference_precision(self.device.type, "auto")
             with torch.inference_mode(), autocast(self.device, precision):
                 parts.append([found.half() for found in self.network["early"](pixels)])
         return [torch.cat(found) for found in zip(*parts, strict=True)]
 
     def _feature_map(self, early: "list[torch.Tensor]") -> "torch.Tensor":
-        with autocast(self.device, inference_precision(self.device, "auto")):
+        with autocast(self.device, inference_precision(self.device.type, "auto")):
             return self.network["late"](*(part.float() for part in early)).float()
 
     def _logits(self, feature_map: "torch.Tensor") -> "torch.Tensor":

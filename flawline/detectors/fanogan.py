@@ -184,7 +184,7 @@ class FAnoGAN(Detector):
             for name, network in self.networks.items()
         }
         trainer = Trainer("fanogan", options, self.seed, self.networks, adam, checkpoint)
-        precision = inference_precision(self.device, "auto")
+        precision = inference_precision(self.device.type, "auto")
 
         def batch(rows: "torch.Tensor") -> "torch.Tensor":
             mirrored = (torch.rand(len(rows)) < 0.5 * options.flip).to(self.device)

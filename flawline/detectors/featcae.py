@@ -81,7 +81,7 @@ class FeatCAE(Detector):
         torch.manual_seed(derive(self.seed, "weights"))
         network = build_network(positions.shape[1], self.options.latent).to(self.device).train()
         optimizer = torch.optim.Adam(network.parameters(), self.options.learning_rate, fused=True)
-        precision = inference_precision(self.device, "auto")
+        precision = inference_precision(self.device.type, "auto")
 
         def step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
             target = (positions[rows.to(self.device)].float() - self.mean) / self.std

@@ -332,7 +332,7 @@ class MetricLearning(Detector):
         import torch
 
         trained = torch.is_grad_enabled() and self.options.trained_convolutions is None
-        with autocast(self.device, inference_precision(self.device, "auto")):
+        with autocast(self.device, inference_precision(self.device.type, "auto")):
             with torch.set_grad_enabled(trained):
                 early = self.network["early"](pixels)
             return self.network["late"](*early).float()

@@ -118,7 +118,7 @@ class PatchCore(Detector):
         """Distances to memory (section 3.3), reweighted by the density around the match."""
         import torch
 
-        half = self.options.search == "auto" and has_half_precision_units(self.device)
+        half = self.options.search == "auto" and has_half_precision_units(self.device.type)
         search = nearest_by_candidates if half else nearest
         count = len(data)
         grid = data.features[0].shape[1:3]

@@ -73,7 +73,7 @@ class Reconstruction(Detector):
         network = self.build().train()
         rate = self.options.learning_rate
         optimizer = torch.optim.Adam(network.parameters(), rate, fused=True)
-        precision = inference_precision(self.device, "auto")
+        precision = inference_precision(self.device.type, "auto")
 
         def step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
             mirrored = (torch.rand(len(rows)) < 0.5 * self.options.flip).to(self.device)

@@ -93,7 +93,7 @@ def extract(
     network = build_backbone(backbone, weights, layers)
     network = network.to(device).to(memory_format=torch.channels_last)
     # filter responses of the bank span more orders of magnitude than bfloat16 resolves
-    precision = "float32" if backbone == "gabor" else inference_precision(device, precision)
+    precision = "float32" if backbone == "gabor" else inference_precision(device.type, precision)
     settings: dict[str, Any] = {"pool": pool, "normalize": normalize, "precision": precision}
     shape = patch_features(network, images[:1], **settings).shape[1:]
     with (

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flawline.devices import has_cuda
+from flawline.devices import has_cuda, inference_precision
 from flawline.errors import FlawlineError
 from flawline.features.backbones import weights_file
 from flawline.files import read_array, read_json, replacing
@@ -54,11 +54,11 @@ def provide(
     if likely and take(store, likely, path):
         return
 
-    from flawline.devices import choose_device, inference_precision
+    from flawline.devices import choose_device
     from flawline.features.extraction import extract
 
     device = choose_device(gpus, threads)
-    options = options | {"precision": inference_precision(device, _asked(options))}
+    options = options | {"precision": inference_precision(device.type, _asked(options))}
     key = address(images_hash, device=device.type, **options)
     if key != likely and take(store, key, path):
         return
@@ -67,11 +67,12 @@ def provide(
 
 
 def likely_key(images_hash: str, *, gpus: int, **options: Any) -> str | None:
-    """The key as far as it is known without torch; None for precision `auto`."""
-    precision = _asked(options)
-    if precision == "auto":
-        return None
+    """The key as far as it is known without torch; None for precision `auto` on a GPU."""
     device = "cuda" if gpus and has_cuda() else "cpu"
+    precision = _asked(options)
+    if precision == "auto" and device == "cuda":
+        return None
+    precision = inference_precision(device, precision)
     return address(images_hash, device=device, **options | {"precision": precision})
 
 
@@ -116,7 +117,7 @@ def take(store: Path, key: str, path: Path) -> bool:
                 raise _DamagedError
     except FileNotFoundError:
         return False
-    except (_DamagedError, ValueError, KeyError, TypeError):
+    except (_DamagedError, FlawlineError, KeyError, TypeError):
         logger.warning("%s: is damaged; the features are extracted anew", array)
         array.unlink(missing_ok=True)
         about.unlink(missing_ok=True)
@@ -193,7 +194,7 @@ def entries(store: Path) -> list[Entry]:
         array = about.with_suffix(".npy")
         try:
             described, found, made = read_json(about), array.stat(), about.stat().st_mtime
-        except (OSError, ValueError):
+        except (OSError, FlawlineError):
             continue
         users = [
             *linked.get((found.st_dev, found.st_ino), []),
