@@ -91,7 +91,7 @@ class _Part:
             if note["url"] == self.url:
                 self.digest, self.validator = _hash(self.path), str(note["validator"])
                 self.size = self.path.stat().st_size
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, FlawlineError, KeyError, TypeError):
             self.delete()
 
     def restart(self, validator: str) -> None:
