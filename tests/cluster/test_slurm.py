@@ -42,7 +42,7 @@ class Run:
         self.output = project.folder.with_suffix(".out")
         with self.output.open("w") as file:
             self.process = subprocess.Popen(
-                project.command(*arguments, *PROFILE)  # a target comes first,
+                project.command(*arguments, *PROFILE),  # a target comes first
                 cwd=project.folder,
                 env=project.environment(),
                 stdout=file,
