@@ -1,8 +1,10 @@
 """profiles/slurm on a Slurm of one machine with two GPUs: results, GPUs, failures, ends."""
 
 import re
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from copy import deepcopy
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from slurm import Slurm, run
+from slurm import Slurm, Unavailable, run
 from test_workflow import CONFIG, ONE_THREAD, ROOT, Project
 
 pytestmark = pytest.mark.cluster
@@ -31,6 +33,21 @@ RUN = "results/demo/{}/unsupervised/detectors/patchcore/seed{}"
 
 def with_seeds(*seeds: int) -> dict[str, Any]:
     return TINY | {"seeds": list(seeds)}
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Slurm]:
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+    running = Slurm(folder)
+    try:
+        try:
+            running.start()
+        except Unavailable as reason:
+            pytest.skip(f"no Slurm can be started here: {reason}")
+        yield running
+    finally:
+        running.stop()
+        shutil.rmtree(folder)
 
 
 class Run:
