@@ -142,7 +142,7 @@ def causes(dag: Any, job: Any, new: set[tuple[str, str]]) -> Iterator[tuple[str,
             yield "new", f"{first} {names[first]}"
         else:
             yield "missing", f"files of {job.rule.name}"
-    for file in reason.updated_input:
+    for file in reason.updated_input if not reason.missing_output else ():
         yield "changed", str(file)
     if reason.software_stack_changed:
         yield "changed", f"the software environment of {job.rule.name}"
