@@ -250,7 +250,7 @@ KINDS: tuple[tuple[str, str, Callable[[Run], str | None]], ...] = (
     ),
     (
         "Odd calibration images",
-        "Some good images held back for the threshold score far from the others. If they show "
+        "Some of the good images that set the threshold score far from the others. If they show "
         "defects, take them out: they raise the threshold.",
         _contaminated,
     ),
