@@ -20,8 +20,8 @@ from test_workflow import CONFIG, ONE_THREAD, ROOT, Project
 pytestmark = pytest.mark.cluster
 
 # The profile as it is, with shorter waits: one machine's files appear at once.
-PROFILE = [
-    *("--workflow-profile", "profiles/slurm"),
+PROFILE = ["--workflow-profile", "profiles/slurm"]
+WAITS = [
     *("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"),
     *ONE_THREAD,
     *("ground_truth=1", "synthesize=1"),
@@ -59,7 +59,7 @@ class Run:
         self.output = project.folder.with_suffix(".out")
         with self.output.open("w") as file:
             self.process = subprocess.Popen(
-                project.command(*arguments, *PROFILE),  # a target comes first
+                project.command(*PROFILE, *arguments, *WAITS),
                 cwd=project.folder,
                 env=project.environment(),
                 stdout=file,
@@ -149,7 +149,7 @@ class TestACancelledRun:
         local, cluster = finished.local, finished.cluster
         for project in (local, cluster):
             project.configure(with_seeds(0, 1))
-        done = local.snakemake(target, "--cores", "2", *ONE_THREAD)
+        done = local.snakemake("--cores", "2", target, *ONE_THREAD)
         assert done.returncode == 0, done.stderr
 
         interrupted = Run(cluster, target)
