@@ -1,5 +1,7 @@
 """What `onerror` does: the report of the runs that are complete, and what to say of the others."""
 
+from time import time
+
 FULL = 1_000_000  # bytes left
 
 
@@ -69,6 +71,12 @@ def what_failed(job):
     lines = words.strip().splitlines()
     if found and lines:
         return f"{log}: {lines[-1] if 'Traceback' in words else lines[0]}"
+    now = time()
+    if any(os.path.exists(file) and os.path.getmtime(file) > now for file in job.input):
+        return (
+            f"{log}: the clock was set back, and what it reads is from the future. Set the files' "
+            f"time with: find results data -newermt '@{now:.0f}' -exec touch -d '@{now:.0f}' {{}} +"
+        )
     if shutil.disk_usage(RESULTS).free < FULL:
         return f"{log}: the disk is full"
     return (
