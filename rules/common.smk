@@ -313,7 +313,9 @@ def every_stage():
     arrays are not among the files, so that they can be deleted to save space.
     """
     found = {*rules.compare.output, *contact_sheets(), *pictures()}
-    found |= {str(Path(sheet).with_name("index.csv")) for sheet in contact_sheets()}
+    for sheet in map(Path, contact_sheets()):
+        found.add(str(sheet.with_name("index.csv")))
+        found.add(str(sheet.parents[2] / "object_masks" / "model.json"))
     tables = ("training.csv", "predictions.csv", "test/boxes.csv")
     for file in ("model/model.json", "threshold.json", "figures/gallery.jpg", *tables):
         found.update(runs(file))
@@ -335,6 +337,8 @@ def every_stage():
             files = detector_inputs(subset)(names)
             found |= {f"{shared}/{subset}/sizes.csv", *files.get("features_json", [])}
             found |= {files[name] for name in ("object_masks", "labels") if name in files}
+            if "object_masks" in files:
+                found.add(f"{shared}/object_masks/model.json")
         if not CONFIG.provided:
             found.add(made_data(names))
     return sorted(found)
