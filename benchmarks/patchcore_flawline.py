@@ -24,7 +24,7 @@ FEATURES = {
     "pool": 3,
     "normalize": True,
     "precision": "auto",
-    "batch_size": 32,
+    "batch_size": 0,
     "images_hash": "",
 }
 

@@ -27,7 +27,7 @@ from flawline.features.extraction import patch_features
 from flawline.features.neighbours import nearest, nearest_by_candidates
 from flawline.files import read_array, write_array
 
-SIZE, BATCH, FRACTION = 256, 32, 0.02
+SIZE, BATCH, FRACTION = 256, 8, 0.02
 LAYERS = ["layer2", "layer3"]
 CPU = torch.device("cpu")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -178,7 +178,7 @@ class Features(Options):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="`auto` takes bfloat16 where the device has units for it."
     )
-    batch_size: int = Field(32, ge=1, description="Images a batch.")
+    batch_size: int = Field(0, ge=0, description="Images a batch; 0: what suits the device.")
 
     @field_validator("pool")
     @classmethod

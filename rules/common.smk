@@ -52,6 +52,11 @@ def share(wildcards):
     return 4 if elsewhere() else min(max((workflow.resource_settings.cores or 1) // 4, 1), 4)
 
 
+def train_first(wildcards):
+    """Priority of jobs that there are for every subset: most wait for the largest, train."""
+    return int(wildcards.subset == "train")
+
+
 def validated(given):
     origin = ", ".join(map(str, workflow.configfiles)) or "--config"
     try:

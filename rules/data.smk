@@ -137,6 +137,7 @@ rule prepare:
         f"{LOGS}/prepare/{{category}}.{{protocol}}.{{subset}}.log",
     benchmark:
         f"{BENCHMARKS}/prepare/{{category}}.{{protocol}}.{{subset}}.tsv"
+    priority: train_first
     conda:
         ENVIRONMENT
     threads: share

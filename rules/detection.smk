@@ -44,6 +44,7 @@ rule score:
         f"{LOGS}/score/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{subset}}.log",
     benchmark:
         f"{BENCHMARKS}/score/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{subset}}.tsv"
+    priority: train_first
     conda:
         ENVIRONMENT
     threads: share
@@ -147,6 +148,7 @@ use rule score as score_fold with:
         f"{LOGS}/score_fold/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{fold}}.log",
     benchmark:
         f"{BENCHMARKS}/score_fold/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{fold}}.tsv"
+    priority: 0
     message:
         "Scoring fold {wildcards.fold} of {wildcards.category} with {wildcards.detector}"
 

@@ -12,6 +12,7 @@ rule extract_features:
         f"{LOGS}/extract_features/{{category}}.{{protocol}}.{{subset}}.{{features}}.log",
     benchmark:
         f"{BENCHMARKS}/extract_features/{{category}}.{{protocol}}.{{subset}}.{{features}}.tsv"
+    priority: train_first
     conda:
         ENVIRONMENT
     threads: share

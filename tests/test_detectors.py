@@ -212,15 +212,18 @@ def test_neighbours_by_candidates_are_real_and_hardly_farther() -> None:
     assert (distances >= exact - 1e-3).all()
 
 
-def test_nearest_neighbours_are_exact_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flawline.features.neighbours.QUERIES", 7)
-    monkeypatch.setattr("flawline.features.neighbours.BANK", 3)
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("tile", [3, 7, 60, 1000])
+def test_nearest_neighbours_are_exact_in_pieces(
+    monkeypatch: pytest.MonkeyPatch, tile: int, count: int
+) -> None:
+    monkeypatch.setattr("flawline.features.neighbours.TILE", tile)
     rng = np.random.default_rng(0)
     queries, bank = (torch.from_numpy(rng.normal(size=(n, 9))).float() for n in (50, 70))
-    distances, rows = nearest(queries, bank, 4)
+    distances, rows = nearest(queries, bank, count)
     expected = torch.cdist(queries, bank).sort(1)
-    assert torch.equal(rows, expected.indices[:, :4])
-    torch.testing.assert_close(distances, expected.values[:, :4], rtol=1e-4, atol=1e-5)
+    assert torch.equal(rows, expected.indices[:, :count])
+    torch.testing.assert_close(distances, expected.values[:, :count], rtol=1e-4, atol=1e-5)
 
 
 def test_patchcore_scores_are_distances_to_memory() -> None:

@@ -460,7 +460,37 @@ class TestCheckFeatures:
             ]
 
         monkeypatch.setattr("flawline.features.check._ask", record)
+        monkeypatch.setattr("flawline.features.check.USUAL", {})
         return asked
+
+    @pytest.mark.parametrize("backbone", check.USUAL)
+    def test_calls_usual_only_what_torchvision_has(self, backbone: str) -> None:
+        assert check_backbone(backbone, "default", sorted(check.USUAL[backbone])) is None
+
+    @pytest.mark.parametrize(
+        ("changes", "passes"),
+        [
+            ({}, True),
+            ({"weights": __file__}, True),
+            ({"weights": "DEFAULTS"}, False),
+            ({"layers": ["layer2", "layer5"]}, False),
+            ({"backbone": "resnet19"}, False),
+        ],
+    )
+    def test_asks_nobody_for_usual_names_alone(
+        self,
+        minimal: dict[str, Any],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        changes: dict[str, Any],
+        passes: bool,
+    ) -> None:
+        asked = []
+        monkeypatch.setattr("flawline.features.check._ask", lambda names: asked.append(names))
+        features = {"backbone": "resnet18", "weights": "default", "layers": ["layer2"]} | changes
+        config = load_config(minimal | {"features": {"bank": features}}, "x.yaml")
+        check_features(config, "x.yaml", tmp_path / "passed.json")
+        assert asked == [] if passes else len(asked) == 1
 
     def config(self, minimal: dict[str, Any], **sets: str) -> Any:
         features = {
@@ -546,7 +576,14 @@ class TestCheckFeatures:
             "print(any(name in sys.modules for name in ('torch', 'torchvision')))"
         )
         cache = tmp_path / "passed.json"
-        arguments = [sys.executable, "-c", command, json.dumps(minimal), str(cache)]
+        features = {"bank": {"backbone": "squeezenet1_1", "layers": ["features"]}}
+        arguments = [
+            sys.executable,
+            "-c",
+            command,
+            json.dumps(minimal | {"features": features}),
+            str(cache),
+        ]
         found = [subprocess.check_output(arguments, text=True).strip() for _ in range(2)]
         assert found == ["False", "False"]
-        assert check._read(cache) == {json.dumps(["gabor", "default", ["fine"]])}
+        assert check._read(cache) == {json.dumps(["squeezenet1_1", "default", ["features"]])}

@@ -125,7 +125,7 @@ class PatchCore(Detector):
         cells = np.zeros((count, *grid), np.float32)
         for features, bank, scale in zip(data.features, self.banks, self.scales, strict=True):
             _, height, width, channels = features.shape
-            patches = to_tensor(features, self.device).float()
+            patches = to_tensor(features, self.device)
             distances, matches = search(patches.reshape(-1, channels), bank)
             found = distances.reshape(count, height, width).cpu().numpy()
             cells += resize_cells(found, grid) / (scale * len(self.banks))
@@ -139,7 +139,7 @@ class PatchCore(Detector):
             scores = torch.from_numpy(on_object.max((1, 2)))
         if self.options.reweight:
             rows = torch.arange(count, device=self.device)
-            strange = patches.reshape(count, -1, channels)[rows, where]
+            strange = patches.reshape(count, -1, channels)[rows, where].float()
             weights = self._weights(strange, matches.reshape(count, -1)[rows, where], peak)
             scores = scores * weights.to(scores.device)
         return Scores(scores.cpu().numpy().astype(np.float32), maps.astype(np.float16))

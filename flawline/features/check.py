@@ -8,16 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flawline.errors import FlawlineError
+from flawline.features.backbones import weights_file
 from flawline.files import replacing
 
 if TYPE_CHECKING:
     from flawline.config import Config
 
+# So usual that torchvision, whose import takes seconds, is not asked: backbone to layers.
+STAGES = frozenset({"layer1", "layer2", "layer3", "layer4"})
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "wide_resnet101_2")
+USUAL = {"gabor": frozenset({"fine", "medium", "coarse"})} | dict.fromkeys(RESNETS, STAGES)
+
 
 def check_features(config: "Config", origin: str, cache: Path) -> None:
     """Refuse a backbone, weights name or layer that does not exist.
 
-    Names that passed once are remembered in `cache`, because asking torchvision takes seconds.
+    Names that passed once are remembered in `cache`, because asking torchvision takes seconds;
+    the usual ones pass at once.
     Where torch is not installed (jobs then have environments of their own), nothing is checked.
 
     Raises
@@ -36,8 +43,11 @@ def check_features(config: "Config", origin: str, cache: Path) -> None:
             if backbone is not None:
                 asked = (backbone, getattr(detector, "weights", "default"), [])
                 unknown.setdefault(json.dumps(asked), (f"detectors.{name}", asked))
-    for key in passed & set(unknown):
-        del unknown[key]
+    unknown = {
+        key: (place, asked)
+        for key, (place, asked) in unknown.items()
+        if key not in passed and not _is_usual(*asked)
+    }
     if not unknown:
         return
     answers = _ask([asked for _, asked in unknown.values()])
@@ -50,6 +60,11 @@ def check_features(config: "Config", origin: str, cache: Path) -> None:
     if wrong:
         raise FlawlineError("\n".join(wrong))
     _write(cache, sorted(passed | set(unknown)))
+
+
+def _is_usual(backbone: str, weights: str, layers: list[str]) -> bool:
+    known = weights == "default" or weights_file(weights) is not None
+    return known and bool(layers) and USUAL.get(backbone, frozenset()).issuperset(layers)
 
 
 def _ask(names: list[tuple[str, str, list[str]]]) -> list[str | None] | None:

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from flawline.devices import autocast, inference_precision, to_tensor
+from flawline.devices import autocast, images_at_once, inference_precision, to_tensor
 from flawline.errors import FlawlineError
 from flawline.files import new_array, write_json
 from flawline.provenance import file_hash, versions
@@ -95,13 +95,14 @@ def extract(
     # filter responses of the bank span more orders of magnitude than bfloat16 resolves
     precision = "float32" if backbone == "gabor" else inference_precision(device.type, precision)
     settings: dict[str, Any] = {"pool": pool, "normalize": normalize, "precision": precision}
+    batch = images_at_once(device.type, batch_size)
     shape = patch_features(network, images[:1], **settings).shape[1:]
     with (
         new_array(path, (len(images), *shape), np.float16) as features,
         tqdm(total=len(images), desc="features", unit="image", disable=None) as bar,
     ):
-        for start in range(0, len(images), batch_size):
-            part = slice(start, start + batch_size)
+        for start in range(0, len(images), batch):
+            part = slice(start, start + batch)
             features[part] = patch_features(network, images[part], **settings).cpu().numpy()
             bar.update(len(features[part]))
     about = {

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-QUERIES, BANK = 4096, 2048  # rows of one product: whatever the size of both, 100 MiB are enough
+TILE = 1024  # rows of both sides of one product, which stays in the processor's cache
+QUERIES, BANK = 4096, 2048  # the same in bfloat16; 100 MiB are enough for either
 
 
 def nearest(
@@ -26,19 +27,21 @@ def nearest(
 
     count = min(count, len(bank))
     half_squares = bank.square().sum(1) / 2
+    # one room for all products: fresh memory for each costs a sixth of the time
+    room = bank.new_empty(min(len(queries), TILE) * min(len(bank), TILE))
     distances, rows = [], []
-    for part in queries.split(QUERIES):
+    for part in queries.split(TILE):
         asked = part.float()
         best = asked.new_full((len(asked), 0), torch.inf)
         found = best.long()
-        for start in range(0, len(bank), BANK):
-            piece = slice(start, start + BANK)
-            similarity = torch.addmm(half_squares[piece], asked, bank[piece].T, beta=-1)
-            top = similarity.topk(min(count, similarity.shape[1]))
-            best, order = torch.cat([best, top.values], 1).topk(
-                min(count, best.shape[1] + top.values.shape[1])
-            )
-            found = torch.cat([found, top.indices + start], 1).gather(1, order)
+        for start in range(0, len(bank), TILE):
+            piece = bank[start : start + TILE]
+            similarity = room[: len(asked) * len(piece)].view(len(asked), len(piece))
+            offsets = half_squares[start : start + TILE]
+            torch.addmm(offsets, asked, piece.T, beta=-1, out=similarity)
+            values, columns = _largest(similarity, count)
+            best, order = _largest(torch.cat([best, values], 1), count)
+            found = torch.cat([found, columns + start], 1).gather(1, order)
         # not from the products: their difference loses digits where neighbours are near
         distances.append((asked[:, None] - bank[found]).square_().sum(2).sqrt_())
         rows.append(found)
@@ -78,6 +81,13 @@ def nearest_by_candidates(
         distances.append(best.sqrt_()[:, None])
         rows.append(found[:, None])
     return torch.cat(distances), torch.cat(rows)
+
+
+def _largest(values: "torch.Tensor", count: int) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """The `count` largest of every row, or all there are, and their columns."""
+    if count == 1:
+        return values.max(1, keepdim=True)  # several times faster than topk
+    return values.topk(min(count, values.shape[1]))
 
 
 def _augmented(vectors: "torch.Tensor") -> "torch.Tensor":

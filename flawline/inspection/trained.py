@@ -11,6 +11,7 @@ from flawline.detectors.base import Data, Detector, Scores
 from flawline.detectors.boxes import map_limit
 from flawline.detectors.registry import METHODS
 from flawline.detectors.scoring import HALF_MAX
+from flawline.devices import images_at_once
 from flawline.errors import FlawlineError
 from flawline.files import read_array, read_json, read_table
 from flawline.synthesis.object_masks import ObjectMaskOptions, ObjectModel, mask_of
@@ -109,7 +110,7 @@ class Trained:
         from flawline.features.extraction import patch_features
 
         settings = {key: about[key] for key in ("pool", "normalize", "precision")}
-        size = about["batch_size"]
+        size = images_at_once(self.detector.device.type, about["batch_size"])
         parts = [
             patch_features(network, images[start : start + size], **settings).cpu().numpy()
             for start in range(0, len(images), size)
