@@ -23,10 +23,6 @@ from flawline.features.store import STORE
 from flawline.provenance import code_fingerprint, file_hash
 from snakemake.iocontainers import Wildcards
 
-# Idle threads sleep instead of spinning: where jobs share cores, spinning makes them several times
-# slower. Read when a job imports torch.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 # Planning makes millions of small objects that stay: looking through them for garbage every 700 new
 # ones costs a tenth of its time.
 gc.set_threshold(100_000, 50, 50)

@@ -1,6 +1,7 @@
 """Small photographs on disk, and a configuration that needs none."""
 
 import faulthandler
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from PIL import Image
 # no test may fail by the clock
 settings.register_profile("flawline", deadline=None)
 settings.load_profile("flawline")
+
+# tests share their cores: threads that wait for others must not spin; read where torch is imported
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def photograph(seed: int, height: int = 24, width: int = 32) -> np.ndarray:
