@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 LEVELS = (65_536, 4096)  # rows of the active sets, each inside the one before
 CHUNK = 16_384
-PRODUCTS = 1 << 23  # of one matrix product: 32 MiB
+PRODUCTS = {"cpu": 1 << 20, "cuda": 1 << 23}  # of one matrix product; 4 MiB stay in the cache
 CHOSEN = -1.0  # below every distance: no row is chosen twice
 EXACT = 1 << 24  # up to here float32 holds every whole number
 
@@ -127,10 +127,12 @@ def _bring_up_to_date(
     import torch
 
     chosen, chosen_squares = vectors[picks], squares[picks]
-    rows = max(PRODUCTS // len(picks), 1)
+    rows = min(max(PRODUCTS[vectors.device.type] // len(picks), 1), len(vectors))
+    room = vectors.new_empty(rows, len(picks))
     for start in range(0, len(vectors), rows):
         part = slice(start, start + rows)
-        products = torch.addmm(chosen_squares, vectors[part], chosen.T, alpha=-2)
+        products = room[: len(vectors[part])]
+        torch.addmm(chosen_squares, vectors[part], chosen.T, alpha=-2, out=products)
         found = products.amin(1).add_(squares[part]).clamp_(min=0)
         torch.minimum(distances[part], found, out=distances[part])
     distances[picks] = CHOSEN
