@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 import warnings
+from resource import RUSAGE_SELF, getrusage
 
 import torch
 from anomalib.data import MVTecAD
@@ -42,8 +43,12 @@ def main() -> None:
         fitted = time.perf_counter()
         (figures,) = engine.test(model, datamodule=data, verbose=False)
     done = time.perf_counter()
-    seconds = {"fit_seconds": fitted - start, "score_seconds": done - fitted}
-    print(json.dumps({key: float(value) for key, value in figures.items()} | seconds))
+    costs = {
+        "fit_seconds": fitted - start,
+        "score_seconds": done - fitted,
+        "peak_MiB": getrusage(RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    print(json.dumps({key: float(value) for key, value in figures.items()} | costs))
 
 
 if __name__ == "__main__":

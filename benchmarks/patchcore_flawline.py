@@ -1,10 +1,12 @@
 """PatchCore by flawline's library, in one process, with all goods in the memory."""
 
 import json
+import os
 import sys
 import tempfile
 import time
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from flawline.data.prepare import prepare_images, prepare_masks
 from flawline.detectors.base import Data
 from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
+from flawline.devices import choose_device
 from flawline.features.extraction import extract
 from flawline.files import read_array
 
@@ -31,7 +34,7 @@ FEATURES = {
 
 def main() -> None:
     root, weights, category = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device(gpus_granted=1, threads=os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         start = time.perf_counter()
@@ -58,6 +61,7 @@ def main() -> None:
             "pixel_auroc": roc_auc_score(truth.ravel() > 0, maps.ravel().astype(np.float32)),
             "fit_seconds": fitted - start,
             "score_seconds": done - fitted,
+            "peak_MiB": getrusage(RUSAGE_SELF).ru_maxrss / 1024,
         }
     print(json.dumps(figures))
 

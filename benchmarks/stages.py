@@ -7,6 +7,7 @@ ceiling is floating-point operations over the measured rate of matrix products i
 bytes over the measured copy rate.
 """
 
+import os
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from flawline.data.prepare import prepare_images
 from flawline.detectors.base import Data
 from flawline.detectors.featcae import FeatCAE, FeatCAEOptions
-from flawline.devices import has_half_precision_units
+from flawline.devices import choose_device, has_half_precision_units
 from flawline.features.coreset import greedy_coreset, project
 from flawline.features.extraction import patch_features
 from flawline.features.neighbours import nearest, nearest_by_candidates
@@ -30,13 +31,13 @@ from flawline.files import read_array, write_array
 
 SIZE, BATCH, FRACTION = 256, 8, 0.02
 LAYERS = ["layer2", "layer3"]
-CPU = torch.device("cpu")
 PRECISIONS = {"float32": torch.float32}
 if has_half_precision_units("cpu"):  # elsewhere bfloat16 is hundreds of times slower
     PRECISIONS["bfloat16"] = torch.bfloat16
 
 
 def main() -> None:
+    choose_device(gpus_granted=0, threads=os.cpu_count() or 1)
     root, weights = Path(sys.argv[1]), sys.argv[2]
     category = sys.argv[3] if len(sys.argv) > 3 else "screw"
     rates = {name: matrix_rate(dtype) for name, dtype in PRECISIONS.items()}
@@ -129,7 +130,7 @@ def coreset_and_search(features: np.ndarray, rates: dict[str, float]) -> None:
 
 def featcae(features: np.ndarray) -> None:
     options = FeatCAEOptions(features="r")
-    detector = FeatCAE(options, 0, CPU)
+    detector = FeatCAE(options, 0, torch.device("cpu"))
     start = time.perf_counter()
     training = detector.fit(Data(SIZE, features=(features,)))
     steps = len(training.rows)

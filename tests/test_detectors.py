@@ -143,10 +143,16 @@ def plain_greedy(vectors: np.ndarray, count: int, first: int) -> list[int]:
 @pytest.mark.parametrize("count", [1, 2, 50, 400])
 @pytest.mark.parametrize("levels", [(), (32,), (128, 16), (3000, 16)])
 @pytest.mark.parametrize("steps", [1, 4, 100])  # few steps: most distances are tied
+@pytest.mark.parametrize("tile", [(4096, 256), (150, 7)])
 def test_the_coreset_is_that_of_the_plain_greedy_rule(
-    count: int, levels: tuple[int, ...], steps: int, monkeypatch: pytest.MonkeyPatch
+    count: int,
+    levels: tuple[int, ...],
+    steps: int,
+    tile: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("flawline.features.coreset.LEVELS", levels)
+    monkeypatch.setattr("flawline.features.coreset.TILE", {"cpu": tile})
     vectors = np.random.default_rng(0).normal(size=(400, 6)) * steps
     vectors = vectors.round().astype(np.float32)
     picks = greedy_coreset(torch.from_numpy(vectors), count, seed=3).tolist()

@@ -1,6 +1,7 @@
 """Several jobs and several GPUs on one machine. No GPU is needed here."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -129,3 +130,27 @@ print(os.environ.get("CUDA_VISIBLE_DEVICES"))
         assert list_gpus() == ["GPU-aaaa-1111", "GPU-bbbb-2222"]
         monkeypatch.setenv("PATH", str(tmp_path / "empty"))
         assert list_gpus() == []
+
+
+FAULTS = """
+import resource
+import sys
+from flawline.devices import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+bytearray(100 << 20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    bytearray(b"1") * (50 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_used_again() -> None:
+    fresh, kept = (
+        int(subprocess.check_output([sys.executable, "-c", FAULTS, mode]))
+        for mode in ("return", "keep")
+    )
+    assert kept < fresh / 5  # pages that the operating system had to hand out

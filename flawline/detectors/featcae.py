@@ -84,7 +84,7 @@ class FeatCAE(Detector):
         precision = inference_precision(self.device.type, "auto")
 
         def step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
-            target = (positions[rows.to(self.device)].float() - self.mean) / self.std
+            target = self._standardized(positions[rows.to(self.device)])
             with autocast(self.device, precision):
                 rebuilt = network(target)
             loss = torch.nn.functional.mse_loss(rebuilt.float(), target)
@@ -141,6 +141,9 @@ class FeatCAE(Detector):
             self.mean = torch.zeros(channels, device=self.device)
             self.std = torch.ones(channels, device=self.device)
 
+    def _standardized(self, positions: "torch.Tensor") -> "torch.Tensor":
+        return (positions.float() - self.mean).div_(self.std)
+
     def score(self, data: Data) -> Scores:
         """Mean of the largest errors for the image, the smoothed errors for the map."""
         import torch
@@ -150,7 +153,7 @@ class FeatCAE(Detector):
         errors = []
         with torch.inference_mode():
             for part in positions.split(65_536):
-                target = (part.float() - self.mean) / self.std
+                target = self._standardized(part)
                 errors.append((self.network(target) - target).square().mean(1).cpu())
         cells = torch.cat(errors).reshape(count, height, width).numpy()
         cells = self.options.known(cells, data)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 LEVELS = (65_536, 4096)  # rows of the active sets, each inside the one before
 CHUNK = 16_384
-PRODUCTS = {"cpu": 1 << 20, "cuda": 1 << 23}  # of one matrix product; 4 MiB stay in the cache
+TILE = {"cpu": (4096, 256), "cuda": (16_384, 1024)}  # of a product; 4 MiB stay in the cache
 CHOSEN = -1.0  # below every distance: no row is chosen twice
 EXACT = 1 << 24  # up to here float32 holds every whole number
 
@@ -126,15 +126,16 @@ def _bring_up_to_date(
 ) -> None:
     import torch
 
-    chosen, chosen_squares = vectors[picks], squares[picks]
-    rows = min(max(PRODUCTS[vectors.device.type] // len(picks), 1), len(vectors))
-    room = vectors.new_empty(rows, len(picks))
-    for start in range(0, len(vectors), rows):
-        part = slice(start, start + rows)
-        products = room[: len(vectors[part])]
-        torch.addmm(chosen_squares, vectors[part], chosen.T, alpha=-2, out=products)
-        found = products.amin(1).add_(squares[part]).clamp_(min=0)
-        torch.minimum(distances[part], found, out=distances[part])
+    rows, width = TILE[vectors.device.type]
+    chosen, chosen_squares = vectors[picks].split(width), squares[picks].split(width)
+    room = vectors.new_empty(min(rows, len(vectors)) * min(width, len(picks)))
+    parts = zip(vectors.split(rows), squares.split(rows), distances.split(rows), strict=True)
+    for part, part_squares, nearest in parts:
+        for some, some_squares in zip(chosen, chosen_squares, strict=True):
+            products = room[: len(part) * len(some)].view(len(part), len(some))
+            torch.addmm(some_squares, part, some.T, alpha=-2, out=products)
+            found = products.amin(1).add_(part_squares).clamp_(min=0)
+            torch.minimum(nearest, found, out=nearest)
     distances[picks] = CHOSEN
 
 
