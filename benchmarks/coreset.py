@@ -68,14 +68,23 @@ def seconds(rows: int, fraction: float, vectors: torch.Tensor) -> float:
 
 def draw(path: str, sizes: list[float], fractions: list[float]) -> None:
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
     left.plot(SIZES, sizes, "o-")
-    left.set(xscale="log", yscale="log", xlabel=f"patches ({FRACTION:.0%} kept)", ylabel="seconds")
+    left.set(xlabel=f"patches, {FRACTION:.0%} of them kept", ylabel="seconds")
+    left.set_xscale("log")
+    left.set_xticks(SIZES, [f"{rows:,}" for rows in SIZES])
     right.plot(FRACTIONS, fractions, "o-")
-    right.set(xscale="log", yscale="log", xlabel=f"part kept of {ROWS:,} patches")
+    right.set(xlabel=f"kept of {ROWS:,} patches", ylabel="seconds")
+    right.set_xscale("log")
+    right.set_xticks(FRACTIONS, [f"{fraction:.0%}" for fraction in FRACTIONS])
     for axes in (left, right):
-        axes.grid(alpha=0.3, which="both")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
     figure.savefig(path, dpi=150)
 
 
