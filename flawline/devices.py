@@ -146,8 +146,8 @@ def inference_precision(kind: str, wanted: str) -> str:
 def images_at_once(kind: str, wanted: int) -> int:
     """Images a batch for a frozen network; 0 takes what suits ``cpu`` or ``cuda``.
 
-    A CPU is fastest where a layer's maps fit into its cache: on two cores of an EPYC, ResNet-18 had
-    18.7 images of 256 px a second in batches of 8, and 10.9 in batches of 32 (float32, one thread).
+    A job that keeps freed memory (`keep_freed_memory`) is as fast with 2 to 32 images of 256 px on
+    a CPU (ResNet-18, float32, one thread): the fewer, the less memory.
     """
     return wanted or (8 if kind == "cpu" else 32)
 
