@@ -88,6 +88,13 @@ def _children(root: psutil.Process) -> list[psutil.Process]:
         return []
 
 
+def peak_memory() -> float:
+    """Peak MiB of this process since it was last asked."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak is the present again
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
 def describe() -> str:
     """The machine in one line."""
     model = next(

@@ -3,8 +3,8 @@
     python benchmarks/stages.py MVTEC_AD WEIGHTS [CATEGORY]
 
 MVTEC_AD is the dataset's folder, WEIGHTS a state dict of torchvision's resnet18. The part of the
-ceiling is floating-point operations over the measured rate of matrix products in that precision, or
-bytes over the measured copy rate.
+ceiling is floating-point operations over the measured rate of matrix products in that precision.
+Memory is the whole process's, at its largest during the stage.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import copy_rate, describe, matrix_rate, timed
+from machine import copy_rate, describe, matrix_rate, peak_memory, timed
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model
 from torchvision.models.feature_extraction import create_feature_extractor
@@ -44,6 +44,7 @@ def main() -> None:
     print(describe())
     ceilings = [f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in rates.items()]
     print(f"matrix products: {', '.join(ceilings)}; copy {copy_rate() / 1e9:.1f} GB/s")
+    peak_memory()  # that of the ceilings does not count
     with tempfile.TemporaryDirectory() as folder:
         paths = sorted((root / category / "train" / "good").glob("*.png"))
         images = prepared(paths, Path(folder))
@@ -58,7 +59,8 @@ def main() -> None:
 def show(stage: str, seconds: float, count: int, unit: str, ceiling: float | None = None) -> None:
     """One line of the table; `ceiling` is the time that the machine would need at least."""
     part = "" if ceiling is None else f"{ceiling / seconds:6.0%} of the ceiling"
-    print(f"{stage:34} {seconds:8.2f} s {count / seconds:10.1f} {unit}/s {part}", flush=True)
+    rate = f"{count / seconds:10.1f} {unit}/s"
+    print(f"{stage:34} {seconds:8.2f} s {rate:20} {peak_memory():6.0f} MiB {part}", flush=True)
 
 
 def prepared(paths: list[Path], folder: Path) -> np.ndarray:
