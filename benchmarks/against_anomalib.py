@@ -1,9 +1,11 @@
 """PatchCore from PNG files to AUROC: flawline against anomalib, one after the other.
 
-    python benchmarks/against_anomalib.py MVTEC_AD WEIGHTS [--anomalib PYTHON] [--categories ...]
+    python benchmarks/against_anomalib.py DATA WEIGHTS [--anomalib PYTHON] [--categories ...]
+        [--size HEIGHT WIDTH]
 
-MVTEC_AD is the dataset's folder, WEIGHTS a state dict of torchvision's resnet18, PYTHON the
-interpreter of an environment that has anomalib. ResNet18, layer2 and layer3, 256 px, 2 % coreset.
+DATA is the folder with the categories, in MVTec AD's layout, WEIGHTS a state dict of torchvision's
+resnet18, PYTHON the interpreter of an environment that has anomalib. ResNet18, layer2 and layer3,
+256 px unless another size is given, 2 % coreset.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import yaml
 from machine import describe, watched
 
 HERE = Path(__file__).resolve().parent
-FRACTION, SIZE, LAYERS = 0.02, 256, ["layer2", "layer3"]
+FRACTION, LAYERS = 0.02, ["layer2", "layer3"]
 
 
 def main() -> None:
@@ -25,11 +27,13 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--anomalib", help="python of an environment with anomalib")
     parser.add_argument("--categories", nargs="+", default=["bottle", "screw"])
+    parser.add_argument("--size", nargs=2, type=int, default=[256, 256])
     chosen = parser.parse_args()
     print(describe())
     for category in chosen.categories:
         job = [str(chosen.data.resolve()), str(chosen.weights.resolve()), category]
-        show("flawline, whole line", category, *whole_line(*job))
+        show("flawline, the pipeline", category, *pipeline(*job, chosen.size))
+        job += map(str, chosen.size)
         show("flawline, the same job", category, *same_job([sys.executable], "flawline", job))
         if chosen.anomalib:
             show("anomalib", category, *same_job([chosen.anomalib], "anomalib", job))
@@ -47,13 +51,14 @@ def same_job(python: list[str], who: str, job: list[str]) -> tuple[float, float,
     return seconds, memory, json.loads(output.splitlines()[-1])
 
 
-def whole_line(data: str, weights: str, category: str) -> tuple[float, float, dict]:
+def pipeline(data: str, weights: str, category: str, size: list[int]) -> tuple[float, float, dict]:
     """`snakemake` from nothing to the table of figures; 20 % of the goods set the threshold."""
     with tempfile.TemporaryDirectory() as folder:
         configuration = {
-            "dataset": {"name": "race", "kind": "mvtec_ad", "source": data},
+            "dataset": {"name": "race", "source": data},
+            "data": {"on_problem": "skip"},
             "categories": [category],
-            "prepare": {"size": SIZE},
+            "prepare": {"size": size},
             "features": {
                 "resnet18": {"backbone": "resnet18", "weights": weights, "layers": LAYERS}
             },

@@ -5,10 +5,11 @@ import sys
 import tempfile
 import time
 import warnings
+from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 
 import torch
-from anomalib.data import MVTecAD
+from anomalib.data import Folder
 from anomalib.engine import Engine
 from anomalib.metrics import AUROC, Evaluator
 from anomalib.models import Patchcore
@@ -16,20 +17,31 @@ from anomalib.models import Patchcore
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    root, weights, category = sys.argv[1:4]
+    root, weights, category = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    shape = int(sys.argv[4]), int(sys.argv[5])
     start = time.perf_counter()
-    data = MVTecAD(root=root, category=category, num_workers=2)
+    defects = sorted(path.name for path in (root / category / "test").iterdir())
+    defects.remove("good")
+    masks = (root / category / "ground_truth").is_dir()
+    data = Folder(
+        name=category,
+        root=root / category,
+        normal_dir="train/good",
+        normal_test_dir="test/good",
+        abnormal_dir=[f"test/{name}" for name in defects],
+        mask_dir=[f"ground_truth/{name}" for name in defects] if masks else None,
+        num_workers=2,
+    )
+    metrics = [AUROC(fields=["pred_score", "gt_label"], prefix="image_")]
+    if masks:
+        metrics.append(AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_"))
     model = Patchcore(
         backbone="resnet18",
         layers=["layer2", "layer3"],
         pre_trained=False,
         coreset_sampling_ratio=0.02,
-        evaluator=Evaluator(
-            test_metrics=[
-                AUROC(fields=["pred_score", "gt_label"], prefix="image_"),
-                AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_"),
-            ]
-        ),
+        pre_processor=Patchcore.configure_pre_processor(image_size=shape),
+        evaluator=Evaluator(test_metrics=metrics),
         visualizer=False,
     )
     network = model.model.feature_extractor.feature_extractor

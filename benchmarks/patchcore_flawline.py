@@ -12,15 +12,17 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
+from flawline.data.geometry import Geometry
+from flawline.data.images import SUFFIXES
 from flawline.data.prepare import prepare_images, prepare_masks
+from flawline.data.regions import Counting, Regions
 from flawline.detectors.base import Data
 from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
 from flawline.devices import choose_device
 from flawline.features.extraction import extract
 from flawline.files import read_array
 
-SIZE = 256
-RESIZE = {"size": SIZE, "resize": "stretch", "max_megapixels": 100, "workers": 2}
+LIMITS = {"max_megapixels": 100, "workers": 2}
 FEATURES = {
     "backbone": "resnet18",
     "layers": ["layer2", "layer3"],
@@ -34,14 +36,15 @@ FEATURES = {
 
 def main() -> None:
     root, weights, category = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    shape = int(sys.argv[4]), int(sys.argv[5])
     device = choose_device(gpus_granted=1, threads=os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         start = time.perf_counter()
-        train = sorted((root / category / "train" / "good").glob("*.png"))
-        test = sorted((root / category / "test").glob("*/*.png"))
+        train = images_in(root / category / "train" / "good")
+        test = images_in(root / category / "test")
         data = [
-            load(paths, folder / part, weights, device)
+            load(paths, folder / part, weights, shape, device)
             for part, paths in (("train", train), ("test", test))
         ]
         options = PatchCoreOptions(features="r", coreset_fraction=0.02)
@@ -53,25 +56,33 @@ def main() -> None:
         maps = np.concatenate([part.anomaly_maps for part in found])
         done = time.perf_counter()
         masks = [mask_of(root / category, path) for path in test]
-        prepare_masks(masks, folder / "masks.npy", **RESIZE)
+        prepare_masks(masks, folder / "masks.npy", shape=shape, resize="stretch", **LIMITS)
         labels = np.array([path.parent.name != "good" for path in test])
         truth = read_array(folder / "masks.npy")
         figures = {
             "image_auroc": roc_auc_score(labels, scores),
-            "pixel_auroc": roc_auc_score(truth.ravel() > 0, maps.ravel().astype(np.float32)),
             "fit_seconds": fitted - start,
             "score_seconds": done - fitted,
             "peak_MiB": getrusage(RUSAGE_SELF).ru_maxrss / 1024,
         }
+        if truth.any():
+            pixels = maps.ravel().astype(np.float32)
+            figures["pixel_auroc"] = roc_auc_score(truth.ravel() > 0, pixels)
     print(json.dumps(figures))
 
 
-def load(paths: list[Path], path: Path, weights: str, device: torch.device) -> Data:
+def images_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
+def load(
+    paths: list[Path], path: Path, weights: str, shape: tuple[int, int], device: torch.device
+) -> Data:
     images = path.with_suffix(".images.npy")
-    prepare_images(paths, images, **RESIZE)
+    prepare_images(paths, images, Counting(Regions(), shape, "stretch"), **LIMITS)
     features = path.with_suffix(".npy")
     extract(read_array(images), features, weights=weights, device=device, **FEATURES)
-    return Data(SIZE, features=(read_array(features),))
+    return Data(Geometry(shape), features=(read_array(features),))
 
 
 def mask_of(category: Path, image: Path) -> Path | None:

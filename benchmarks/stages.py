@@ -20,7 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from flawline.data.geometry import Geometry
 from flawline.data.prepare import prepare_images
+from flawline.data.regions import Counting, Regions
 from flawline.detectors.base import Data
 from flawline.detectors.featcae import FeatCAE, FeatCAEOptions
 from flawline.devices import choose_device, has_half_precision_units
@@ -64,9 +66,9 @@ def show(stage: str, seconds: float, count: int, unit: str, ceiling: float | Non
 
 
 def prepared(paths: list[Path], folder: Path) -> np.ndarray:
-    options = {"size": SIZE, "resize": "stretch", "max_megapixels": 100, "workers": 2}
+    counting = Counting(Regions(), (SIZE, SIZE), "stretch")
     path = folder / "images.npy"
-    seconds = timed(lambda: prepare_images(paths, path, **options), 3)
+    seconds = timed(lambda: prepare_images(paths, path, counting, max_megapixels=100, workers=2), 3)
     show("prepare (PNG to array)", seconds, len(paths), "images")
     return np.array(read_array(path))
 
@@ -134,7 +136,7 @@ def featcae(features: np.ndarray) -> None:
     options = FeatCAEOptions(features="r")
     detector = FeatCAE(options, 0, torch.device("cpu"))
     start = time.perf_counter()
-    training = detector.fit(Data(SIZE, features=(features,)))
+    training = detector.fit(Data(Geometry((SIZE, SIZE)), features=(features,)))
     steps = len(training.rows)
     show(f"featcae, {steps} epochs", time.perf_counter() - start, steps * len(features), "images")
 

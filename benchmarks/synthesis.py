@@ -42,7 +42,9 @@ def demo_bolt() -> tuple[np.ndarray, np.ndarray]:
 def goods(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """The first training goods; all of the image counts as object."""
     paths = sorted(path for path in (folder / "train/good").iterdir() if path.suffix in SUFFIXES)
-    images = np.stack([resize_image(decode_image(path), SIZE, "stretch") for path in paths[:GOODS]])
+    images = np.stack(
+        [resize_image(decode_image(path), (SIZE, SIZE), "stretch") for path in paths[:GOODS]]
+    )
     return images, np.ones(images.shape[:3], np.uint8)
 
 

@@ -15,12 +15,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from flawline.data.datasets import DEMO_CATEGORIES, MVTEC_AD_CATEGORIES, categories_in
+from flawline.data.geometry import MULTIPLE
+from flawline.data.regions import Regions
 from flawline.detectors.registry import METHODS, DetectorOptions
 from flawline.errors import FlawlineError
 from flawline.evaluation.thresholds import RULES, MeanStd, Threshold
 from flawline.features.backbones import weights_file
 from flawline.options import Options, unknown_key
 from flawline.synthesis.object_masks import ObjectMaskOptions
+from flawline.synthesis.poses import Poses
 from flawline.synthesis.synthesize import RECIPES, SyntheticSet
 
 LONGEST = 300  # characters of what was found that a message repeats
@@ -33,6 +36,8 @@ OVERRIDABLE = (
     "calibration",
     "supervised",
     "prepare",
+    "regions",
+    "poses",
     "object_masks",
     "synthetic",
     "features",
@@ -151,15 +156,61 @@ class Boxes(Options):
     )
 
 
-class Prepare(Options):
-    """How images become square arrays."""
+class Tiles(Options):
+    """Overlapping tiles of the photographs at full resolution, for what is small in a large one."""
 
-    size: int = Field(256, ge=32, le=4096, description="Side of the square, pixels.")
+    size: int = Field(512, ge=64, le=4096, description="Side of a tile, pixels.")
+    overlap: int = Field(64, ge=0, description="Pixels that neighbours share at least.")
+
+    @model_validator(mode="after")
+    def _on_the_grid(self) -> Self:
+        for key, value in (("size", self.size), ("overlap", self.overlap)):
+            if value % MULTIPLE:
+                raise ValueError(
+                    f"{key}: must be a multiple of {MULTIPLE}, so that the cells of neighbouring "
+                    f"tiles fall on each other; found {value}"
+                )
+        if 2 * self.overlap > self.size:
+            raise ValueError(
+                f"overlap: must be at most half of size ({self.size}); found {self.overlap}"
+            )
+        return self
+
+
+Side = Annotated[int, Field(ge=32, le=4096)]
+
+
+class Prepare(Options):
+    """How photographs become arrays of one shape."""
+
+    size: Side | tuple[Side, Side] | Literal["auto"] = Field(
+        "auto",
+        description="Side of a square or [height, width], pixels; `auto` takes the training "
+        "photographs' median shape at the area of a 256 px square, in multiples of 32.",
+    )
     resize: Literal["stretch", "letterbox", "center_crop"] = Field(
         "stretch",
-        description="`stretch` ignores the aspect ratio; `letterbox` pads with black; "
-        "`center_crop` fills the square with the image's middle.",
+        description="Photographs of another shape: `stretch` ignores their proportions; "
+        "`letterbox` adds bars, which count as no image; `center_crop` takes their middle.",
     )
+    tiles: Tiles | None = Field(
+        None,
+        description="Networks see tiles of the photographs at full resolution, not the image of "
+        "`size`, which is what is shown and measured.",
+    )
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _shape(cls, given: Any) -> Any:
+        sides = given if isinstance(given, list | tuple) else [given]
+        whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
+        number = whole and all(32 <= side <= 4096 for side in sides)
+        if given != "auto" and not (number and (len(sides) == 2 or sides == [given])):
+            raise ValueError(
+                "must be a number of pixels from 32 to 4096, [height, width], or auto; found "
+                f"{_as_yaml(given)}"
+            )
+        return given
 
 
 class Features(Options):
@@ -174,6 +225,13 @@ class Features(Options):
         min_length=1, description="torchvision's layer names, shallow to deep."
     )
     pool: int = Field(3, ge=1, description="Side of the average over neighbouring positions.")
+    scale: float = Field(
+        1.0,
+        ge=0.1,
+        le=8,
+        description="Size of the network's input, as a part of the prepared images: sets of "
+        "several scales see defects of several sizes.",
+    )
     normalize: bool = Field(True, description="Apply ImageNet's mean and standard deviation.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="`auto` takes bfloat16 where the device has units for it."
@@ -243,6 +301,8 @@ class Config(Options):
     calibration: Calibration = Calibration()
     supervised: Supervised = Supervised()
     prepare: Prepare = Prepare()
+    regions: Regions = Regions()
+    poses: dict[Name, Poses] = Field({})
     object_masks: ObjectMaskOptions = ObjectMaskOptions()
     synthetic: dict[Name, SyntheticSet] = Field({})
     synthetic_seed: int = Field(0, ge=0, description="Seed of all synthetic anomalies.")
@@ -297,6 +357,20 @@ class Config(Options):
                     f"detectors.{name}.synthetic: there is no set of synthetic anomalies "
                     f"{wanted!r}; defined under synthetic: {', '.join(self.synthetic) or 'none'}"
                 )
+            wanted = getattr(detector, "poses", None)
+            if wanted is not None and wanted not in self.poses:
+                wrong.append(
+                    f"detectors.{name}.poses: there is no set of poses {wanted!r}; "
+                    f"defined under poses: {', '.join(self.poses) or 'none'}"
+                )
+            if self.prepare.tiles and (why := _untiled(detector)):
+                wrong.append(f"detectors.{name}: {why}; leave out prepare.tiles for it")
+        mask = self.regions.mask_file
+        if mask is not None and not mask.is_file():
+            wrong.append(
+                f"regions.mask: there is no file {str(mask)!r}; give a picture that is not black "
+                "where photographs are ignored"
+            )
         for place, entries in (("features", self.features), ("detectors", self.detectors)):
             for name, entry in entries.items():
                 weights = getattr(entry, "weights", "none")
@@ -322,6 +396,11 @@ class Config(Options):
         """Whether the user's own folder is read; otherwise a rule makes the folder."""
         data = self.dataset
         return isinstance(data, Folder) or (isinstance(data, MvtecAd) and data.source != "download")
+
+    @property
+    def restricted(self) -> bool:
+        """Whether some pixels of the prepared images may not count."""
+        return self.prepare.resize == "letterbox" or bool(self.regions)
 
     @cached_property
     def category_names(self) -> list[str]:
@@ -467,6 +546,17 @@ def _expanded(key: str, path: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise FlawlineError(f"{key}: {path!r}: no such user; give the whole path") from None
+
+
+def _untiled(detector: Any) -> str | None:
+    """Why a detector cannot work on tiles."""
+    if METHODS[detector.method].protocol == "supervised":
+        return "a label is of a whole photograph, so no tile can be learned from"
+    if getattr(detector, "reweight", False):
+        return "`reweight` needs the one match of a photograph's patch"
+    if getattr(detector, "tile_memory", False) and getattr(detector, "poses", None):
+        return "`tile_memory` is for parts that always lie alike, `poses` for others"
+    return None
 
 
 def _is_a_file(weights: str) -> bool:

@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -95,6 +95,11 @@ def read_array(path: Path | str) -> np.ndarray:
     if fault:
         raise FlawlineError(_damaged(path, fault))
     return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def read_if_given(path: Path | str | Sequence[str]) -> np.ndarray | None:
+    """As `read_array`; None for the empty list that Snakemake gives where there is no input."""
+    return read_array(str(path)) if path else None
 
 
 def _alive(process: str) -> bool:

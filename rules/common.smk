@@ -105,6 +105,7 @@ SUBSET = f"{PROTOCOL}/{{subset}}"
 DETECTOR = f"{PROTOCOL}/detectors/{{detector}}/seed{{seed}}"
 INSPECTION = f"{RESULTS}/inspection/{CONFIG.inspected.name}" if CONFIG.inspected else None
 FOLD = f"{DETECTOR}/folds/{{fold}}"
+POSED = f"{PROTOCOL}/train/poses/{{poses}}"
 PROTOCOLS = ["unsupervised", "supervised"]
 CROSS = [name for name in CONFIG.category_names if CONFIG.of(name).calibration.mode == "cross"]
 EXPLAINING = [
@@ -123,6 +124,7 @@ wildcard_constraints:
     subset="train|calibration|test",
     features="|".join(map(re.escape, CONFIG.features)) or "none",
     synthetic="|".join(map(re.escape, CONFIG.synthetic)) or "none",
+    poses="|".join(map(re.escape, CONFIG.poses)) or "none",
     detector="|".join(map(re.escape, CONFIG.detectors)),
     seed=r"\d+",
     fold=r"\d+",
@@ -175,6 +177,12 @@ def detector_options(wildcards):
     return CONFIG.of(wildcards.category).detectors[wildcards.detector]
 
 
+def used_poses(wildcards):
+    """The options of the poses that the detector knows the goods in."""
+    chosen = getattr(detector_options(wildcards), "poses", None)
+    return plain(CONFIG.of(wildcards.category).poses[chosen]) if chosen else None
+
+
 def detector_class(wildcards):
     """Where the detector's class is, as `module:name`."""
     found = METHODS[detector_options(wildcards).method]
@@ -194,6 +202,31 @@ def used_object_masks(wildcards):
     return plain(CONFIG.of(wildcards.category).object_masks)
 
 
+def seen(subset):
+    """What networks see of a subset: its images, or their tiles."""
+    return lambda wildcards: (
+        f"{SUBSET}/tiles.npy"
+        if CONFIG.of(wildcards.category).prepare.tiles
+        else f"{SUBSET}/images.npy"
+    ).format(**dict(wildcards) | {"subset": subset.format(**wildcards)})
+
+
+def counted(subset):
+    """Which pixels count, where some of the category may not."""
+    return lambda wildcards: (
+        f"{SUBSET}/counted.npy".format(**dict(wildcards) | {"subset": subset.format(**wildcards)})
+        if CONFIG.of(wildcards.category).restricted
+        else []
+    )
+
+
+def region_options(wildcards):
+    """The ignored regions, and what the mask's content is."""
+    regions = CONFIG.of(wildcards.category).regions
+    content = None if regions.mask_file is None else file_hash(regions.mask_file)
+    return plain(regions, mask_sha256=content)
+
+
 def detector_inputs(subset, training=False):
     """Just what the detector needs to see of a subset."""
 
@@ -202,9 +235,18 @@ def detector_inputs(subset, training=False):
         folder = SUBSET.format(**values)
         chosen = detector_options(wildcards)
         wanted = METHODS[chosen.method].inputs(chosen, training=training)
-        found = {
-            name: f"{folder}/{name}.npy" for name in ("images", "object_masks") if name in wanted
-        }
+        found = {"geometry": f"{folder}/geometry.json"}
+        if "images" in wanted:
+            found["images"] = seen(subset)(wildcards)
+        if "object_masks" in wanted:
+            found["object_masks"] = f"{folder}/object_masks.npy"
+        if restricting := counted(subset)(wildcards):
+            found["counted"] = restricting
+        if "poses" in wanted:
+            posed = POSED.format(**values, poses=chosen.poses)
+            found["posed_counted"] = f"{posed}/counted.npy"
+            sets = chosen.feature_sets
+            found["posed_features"] = [f"{posed}/features/{name}.npy" for name in sets]
         if "features" in wanted:
             sets = chosen.feature_sets
             found["features"] = [f"{folder}/features/{name}.npy" for name in sets]
@@ -326,6 +368,8 @@ def every_stage():
         names = Wildcards(fromdict=names | {"seed": seed.removeprefix("seed")})
         shared = Path(PROTOCOL.format(**names))
         crossed = category in CROSS
+        posed = detector_inputs("train", training=True)(names)
+        found |= {posed[name] for name in ("posed_counted",) if name in posed}
         found |= {f"{shared.parent}/index.csv", f"{shared.parent}/problems.csv", str(run)}
         found |= {f"{shared}/split.csv", f"{shared}/train/folds.csv"}
         found |= {f"{shared}/test/labels.csv", f"{shared}/near_duplicates.csv"}
@@ -336,8 +380,11 @@ def every_stage():
             if subset == "calibration" and crossed:
                 continue
             files = detector_inputs(subset)(names)
-            found |= {f"{shared}/{subset}/sizes.csv", *files.get("features_json", [])}
-            found |= {files[name] for name in ("object_masks", "labels") if name in files}
+            found |= {f"{shared}/{subset}/sizes.csv", files["geometry"]}
+            found |= {*files.get("features_json", [])}
+            found |= {files[n] for n in ("object_masks", "labels", "counted") if n in files}
+            if CONFIG.of(category).prepare.tiles:
+                found.add(f"{shared}/{subset}/tiles.json")
             if "object_masks" in files:
                 found.add(f"{shared}/object_masks/model.json")
         if not CONFIG.provided:

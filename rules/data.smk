@@ -95,6 +95,7 @@ rule index:
             else ""
         ),
         options=options("data"),
+        prepare=options("prepare"),
         code=code("index.py"),
     message:
         "Checking the images of {wildcards.category}"
@@ -133,6 +134,7 @@ rule prepare:
     output:
         images=f"{SUBSET}/images.npy",
         sizes=f"{SUBSET}/sizes.csv",
+        geometry=f"{SUBSET}/geometry.json",
     log:
         f"{LOGS}/prepare/{{category}}.{{protocol}}.{{subset}}.log",
     benchmark:
@@ -148,11 +150,68 @@ rule prepare:
         folder=str(CONFIG.folder),
         max_megapixels=lambda wildcards: CONFIG.of(wildcards.category).data.max_megapixels,
         options=options("prepare"),
+        regions=region_options,
         code=code("prepare.py"),
     message:
         "Preparing the {wildcards.subset} images of {wildcards.category}"
     script:
         "../scripts/prepare.py"
+
+
+# Only where a category is tiled: what its networks see.
+rule tiles:
+    input:
+        f"{PROTOCOL}/split.csv",
+    output:
+        tiles=f"{SUBSET}/tiles.npy",
+        about=f"{SUBSET}/tiles.json",
+    log:
+        f"{LOGS}/tiles/{{category}}.{{protocol}}.{{subset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/tiles/{{category}}.{{protocol}}.{{subset}}.tsv"
+    priority: train_first
+    conda:
+        ENVIRONMENT
+    threads: share
+    resources:
+        mem_mb=memory(3000),
+        runtime=minutes(60),
+    params:
+        folder=str(CONFIG.folder),
+        max_megapixels=lambda wildcards: CONFIG.of(wildcards.category).data.max_megapixels,
+        options=options("prepare"),
+        regions=region_options,
+        code=code("tiles.py"),
+    message:
+        "Cutting the {wildcards.subset} images of {wildcards.category} into tiles"
+    script:
+        "../scripts/tiles.py"
+
+
+# Only where some pixels do not count: those of ignored regions and of letterbox bars.
+rule counted:
+    input:
+        f"{PROTOCOL}/split.csv",
+    output:
+        f"{SUBSET}/counted.npy",
+    log:
+        f"{LOGS}/counted/{{category}}.{{protocol}}.{{subset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/counted/{{category}}.{{protocol}}.{{subset}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=memory(1000),
+        runtime=minutes(10),
+    params:
+        options=options("prepare"),
+        regions=region_options,
+        code=code("counted.py"),
+    message:
+        "Marking what counts of the {wildcards.subset} images of {wildcards.category}"
+    script:
+        "../scripts/counted.py"
 
 
 rule ground_truth:

@@ -23,6 +23,8 @@ rule train:
     params:
         detector=detector_class,
         prepare=options("prepare"),
+        regions=region_options,
+        poses=used_poses,
         object_masks=used_object_masks,
         options=entry("detectors", "detector"),
         code=detector_code("train.py"),
@@ -54,7 +56,6 @@ rule score:
         runtime=minutes(60),
     params:
         detector=detector_class,
-        image_size=lambda wildcards: CONFIG.of(wildcards.category).prepare.size,
         code=detector_code("score.py"),
     message:
         "Scoring {wildcards.category}, {wildcards.subset}, with {wildcards.detector}"

@@ -32,6 +32,7 @@ rule evaluate:
     input:
         labels=f"{PROTOCOL}/test/labels.csv",
         masks=f"{PROTOCOL}/test/masks.npy",
+        counted=counted("test"),
         split=f"{PROTOCOL}/split.csv",
         near_duplicates=f"{PROTOCOL}/near_duplicates.csv",
         train=f"{DETECTOR}/train/scores.csv",

@@ -3,7 +3,7 @@
 
 rule extract_features:
     input:
-        images=f"{SUBSET}/images.npy",
+        images=seen("{subset}"),
         weights=weights_file,
     output:
         features=f"{SUBSET}/features/{{features}}.npy",
@@ -28,3 +28,20 @@ rule extract_features:
         "Extracting {wildcards.features} features of {wildcards.category}, {wildcards.subset}"
     script:
         "../scripts/extract_features.py"
+
+
+# Poses are for training alone.
+use rule extract_features as extract_posed_features with:
+    input:
+        images=f"{POSED}/images.npy",
+        weights=weights_file,
+    output:
+        features=f"{POSED}/features/{{features}}.npy",
+        about=f"{POSED}/features/{{features}}.json",
+    log:
+        f"{LOGS}/extract_posed_features/{{category}}.{{protocol}}.{{poses}}.{{features}}.log",
+    benchmark:
+        f"{BENCHMARKS}/extract_posed_features/{{category}}.{{protocol}}.{{poses}}.{{features}}.tsv"
+    priority: 0
+    message:
+        "Extracting {wildcards.features} features of {wildcards.category}, {wildcards.poses}"

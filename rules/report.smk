@@ -4,6 +4,7 @@
 rule figures:
     input:
         images=f"{PROTOCOL}/test/images.npy",
+        counted=counted("test"),
         masks=f"{PROTOCOL}/test/masks.npy",
         maps=f"{DETECTOR}/test/anomaly_maps.npy",
         calibration=f"{DETECTOR}/calibration/scores.csv",
@@ -50,6 +51,7 @@ rule pictures:
     input:
         unpack(detector_inputs("test")),
         test_images=f"{PROTOCOL}/test/images.npy",
+        shown_counted=counted("test"),
         masks=f"{PROTOCOL}/test/masks.npy",
         maps=f"{DETECTOR}/test/anomaly_maps.npy",
         calibration_maps=f"{DETECTOR}/calibration/anomaly_maps.npy",
@@ -74,7 +76,6 @@ rule pictures:
         runtime=minutes(20),
     params:
         detector=detector_class,
-        image_size=lambda wildcards: CONFIG.of(wildcards.category).prepare.size,
         options=options("report"),
         code=detector_code("pictures.py"),
     message:

@@ -3,7 +3,8 @@
 
 rule object_model:
     input:
-        f"{PROTOCOL}/train/images.npy",
+        images=f"{PROTOCOL}/train/images.npy",
+        counted=counted("train"),
     output:
         background=f"{PROTOCOL}/object_masks/background.npy",
         about=f"{PROTOCOL}/object_masks/model.json",
@@ -31,6 +32,7 @@ rule object_model:
 rule object_masks:
     input:
         images=f"{SUBSET}/images.npy",
+        counted=counted("{subset}"),
         background=f"{PROTOCOL}/object_masks/background.npy",
         about=f"{PROTOCOL}/object_masks/model.json",
     output:
@@ -56,8 +58,10 @@ rule object_masks:
 
 rule synthesize:
     input:
-        images=f"{PROTOCOL}/train/images.npy",
+        images=seen("train"),
         object_masks=f"{PROTOCOL}/train/object_masks.npy",
+        counted=counted("train"),
+        geometry=f"{PROTOCOL}/train/geometry.json",
         cutouts=cutouts,
     output:
         images=f"{PROTOCOL}/synthetic/{{synthetic}}/images.npy",
@@ -88,3 +92,31 @@ rule synthesize:
         "Making the synthetic anomalies {wildcards.synthetic} of {wildcards.category}"
     script:
         "../scripts/synthesize.py"
+
+
+rule pose:
+    input:
+        images=seen("train"),
+        object_masks=f"{PROTOCOL}/train/object_masks.npy",
+        counted=counted("train"),
+        geometry=f"{PROTOCOL}/train/geometry.json",
+    output:
+        images=f"{POSED}/images.npy",
+        counted=f"{POSED}/counted.npy",
+    log:
+        f"{LOGS}/pose/{{category}}.{{protocol}}.{{poses}}.log",
+    benchmark:
+        f"{BENCHMARKS}/pose/{{category}}.{{protocol}}.{{poses}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=memory(2000, 4),
+        runtime=minutes(30),
+    params:
+        options=entry("poses", "poses"),
+        code=code("pose.py"),
+    message:
+        "Turning the training images of {wildcards.category} to {wildcards.poses}"
+    script:
+        "../scripts/pose.py"

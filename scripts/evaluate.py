@@ -1,24 +1,34 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]):
-    from flawline.evaluation.checks import check
+    from flawline.evaluation.checks import border_peaks, check
     from flawline.evaluation.evaluate import evaluate
     from flawline.evaluation.image_metrics import decision_metrics
     from flawline.evaluation.thresholds import costs_of
-    from flawline.files import read_array, read_json, read_table, write_json, write_table
+    from flawline.files import (
+        read_array,
+        read_if_given,
+        read_json,
+        read_table,
+        write_json,
+        write_table,
+    )
 
     names = snakemake.wildcards
     labels = read_table(snakemake.input.labels)
     scores = read_table(snakemake.input.scores)["score"].to_numpy()
     calibration, train = read_table(snakemake.input.calibration), read_table(snakemake.input.train)
     threshold = read_json(snakemake.input.threshold)
+    maps, counted = read_array(snakemake.input.maps), read_if_given(snakemake.input.counted)
+    good = labels["label"].to_numpy() == 0
     costs, assumed = costs_of(threshold)
     found = evaluate(
         labels,
         scores,
         threshold["value"],
-        read_array(snakemake.input.maps),
+        maps,
         read_array(snakemake.input.masks),
+        counted=counted,
         costs=costs,
         seed=int(names.seed),
         category=names.category,
@@ -32,8 +42,9 @@ with logged(snakemake.log[0]):
     found["checks"] = check(
         read_table(snakemake.input.split),
         {"train": train, "calibration": calibration},
-        scores[labels["label"] == 0],
+        scores[good],
         read_table(snakemake.input.near_duplicates),
+        border_peaks(maps[good], None if counted is None else counted[good]),
     )
     found |= dict(names) | {"seed": int(names.seed), "method": snakemake.params.method}
     found["threshold"] = threshold

@@ -1,7 +1,7 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]):
-    from flawline.files import read_array, read_json, read_table
+    from flawline.files import read_array, read_if_given, read_json, read_table
     from flawline.report import figures
     from flawline.report.cases import absolute_scale, choose, open_cases, write_cases
     from flawline.report.charts import CURVES, loss_series
@@ -32,7 +32,8 @@ with logged(snakemake.log[0]):
     maps = read_array(files.maps)
     chosen = choose(labels, scores, threshold, options["cases"], options["typical"])
     arrays = read_array(files.images), read_array(files.masks), maps
-    cases = open_cases(chosen, predictions, *arrays, read_table(files.boxes))
+    boxes, counted = read_table(files.boxes), read_if_given(files.counted)
+    cases = open_cases(chosen, predictions, *arrays, boxes, counted)
     scale = absolute_scale(read_array(files.calibration_maps), maps)
     figures.save(figures.gallery(cases, scale), snakemake.output.gallery)
     write_cases(snakemake.output.cases, cases, scale, unit=unit)

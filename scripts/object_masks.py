@@ -1,9 +1,10 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]):
-    from flawline.files import read_array
+    from flawline.files import read_array, read_if_given
     from flawline.synthesis.object_masks import ObjectMaskOptions, ObjectModel, mask_all
 
     options = ObjectMaskOptions.model_validate(snakemake.params.options)
     model = ObjectModel.load(snakemake.input.background, snakemake.input.about)
-    mask_all(read_array(snakemake.input.images), snakemake.output[0], model, options)
+    images, counted = snakemake.input.images, read_if_given(snakemake.input.counted)
+    mask_all(read_array(images), snakemake.output[0], model, options, counted)

@@ -6,7 +6,7 @@ with logged(snakemake.log[0]):
 
     from flawline.detectors.base import Data
     from flawline.devices import choose_device
-    from flawline.files import read_array, read_json, read_table
+    from flawline.files import read_array, read_if_given, read_json, read_table
     from flawline.report import figures
     from flawline.report.cases import absolute_scale, choose, open_cases, picture_rows
 
@@ -16,12 +16,13 @@ with logged(snakemake.log[0]):
     threshold = read_json(files.threshold)["value"]
     chosen = choose(labels, scores, threshold, options["cases"], options["typical"])
     images, maps = read_array(files.test_images), read_array(files.maps)
-    cases = open_cases(chosen, predictions, images, read_array(files.masks), maps)
+    masks, counted = read_array(files.masks), read_if_given(files.shown_counted)
+    cases = open_cases(chosen, predictions, images, masks, maps, None, counted)
     found = {}
     if cases:
         device = choose_device(snakemake.resources.gpu, snakemake.threads)
         detector = resolve_name(snakemake.params.detector).load(Path(files.model).parent, device)
-        data = Data.open(snakemake.params.image_size, dict(files.items()))
+        data = Data.open(dict(files.items()))
         found = detector.pictures(data.take([case.row for case in cases]))
     scale = absolute_scale(read_array(files.calibration_maps), maps)
     rows = picture_rows(cases, found, scale)

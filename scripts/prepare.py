@@ -3,16 +3,21 @@ from flawline.logs import logged
 with logged(snakemake.log[0]):
     from pathlib import Path
 
+    from flawline.data.geometry import geometry_of
     from flawline.data.prepare import image_sizes, prepare_images
-    from flawline.files import read_table, write_table
+    from flawline.data.regions import Counting
+    from flawline.files import read_table, write_json, write_table
 
+    given, options = snakemake.params, snakemake.params.options
     table = read_table(snakemake.input[0])
     chosen = table[table["subset"] == snakemake.wildcards.subset]
+    geometry = geometry_of(table, options["size"], options["tiles"])
     prepare_images(
-        [Path(snakemake.params.folder, path) for path in chosen["path"]],
+        [Path(given.folder, path) for path in chosen["path"]],
         snakemake.output.images,
-        max_megapixels=snakemake.params.max_megapixels,
+        Counting.of_options(given.regions, geometry.shape, options["resize"]),
+        max_megapixels=given.max_megapixels,
         workers=snakemake.threads,
-        **snakemake.params.options,
     )
     write_table(snakemake.output.sizes, image_sizes(table, snakemake.wildcards.subset))
+    write_json(snakemake.output.geometry, geometry.as_json())

@@ -25,7 +25,10 @@ with logged(snakemake.log[0]):
         snakemake.params.code,
         device=device.type,
         features=features,
+        geometry=read_json(files["geometry"]),
         prepare=snakemake.params.prepare,
+        regions=snakemake.params.regions,
+        poses=snakemake.params.poses,
         object_masks=snakemake.params.object_masks,
     )
     # beside the outputs under a hidden name: it must survive the job that it saves
@@ -33,7 +36,7 @@ with logged(snakemake.log[0]):
         Path(snakemake.output.log).with_name(".checkpoint.safetensors"),
         digest(about, seed, files=snakemake.input),
     )
-    data = Data.open(snakemake.params.prepare["size"], files)
+    data = Data.open(files)
     if "folds" in files:
         fold = int(snakemake.wildcards.fold)
         data = data.take(rows_outside(read_table(files["folds"]), fold))

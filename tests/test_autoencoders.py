@@ -9,6 +9,7 @@ import torch
 from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
+from flawline.data.geometry import Geometry
 from flawline.detectors.autoencoder import Autoencoder, AutoencoderOptions
 from flawline.detectors.base import Data, Synthetic
 from flawline.detectors.reconstruction import Reconstruction
@@ -44,7 +45,11 @@ def goods(count: int, seed: int) -> np.ndarray:
 def parts() -> tuple[Data, Data, np.ndarray]:
     test, labels = goods(24, 1), np.repeat([0, 1], 12)
     test[12:, 12:24, 24:36] = (240, 240, 40)
-    return Data(SIZE, images=goods(32, 0)), Data(SIZE, images=test), labels
+    return (
+        Data(Geometry((SIZE, SIZE)), images=goods(32, 0)),
+        Data(Geometry((SIZE, SIZE)), images=test),
+        labels,
+    )
 
 
 def pasted(data: Data, count: int) -> Data:
@@ -55,7 +60,11 @@ def pasted(data: Data, count: int) -> Data:
     for i, (x, y) in enumerate(np.random.default_rng(2).integers(0, SIZE - 10, (count, 2))):
         images[i, y : y + 10, x : x + 10] = (0, 200, 0)
         masks[i, y : y + 10, x : x + 10] = 1
-    return Data(SIZE, images=data.images, synthetic=Synthetic(images, masks, ["cut_paste"] * count))
+    return Data(
+        Geometry((SIZE, SIZE)),
+        images=data.images,
+        synthetic=Synthetic(images, masks, ["cut_paste"] * count),
+    )
 
 
 def test_options_name_a_set_of_synthetic_anomalies_only_to_train_on() -> None:
@@ -68,7 +77,7 @@ def test_options_name_a_set_of_synthetic_anomalies_only_to_train_on() -> None:
 @pytest.mark.parametrize("options", [AutoencoderOptions, SsimAutoencoderOptions])
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("network_size", 100), ("largest", 0), ("largest", 1.5), ("width", 0), ("batch_size", 1)],
+    [("network_size", 100), ("largest", -0.1), ("largest", 1.5), ("width", 0), ("batch_size", 1)],
 )
 def test_impossible_options_are_refused(options: Any, key: str, value: Any) -> None:
     with pytest.raises(ValidationError, match=key):
@@ -198,10 +207,16 @@ class TestBoth:
         scores = []
         for images in (train.images, odd):
             found = detector(method, object_mask="memory", object_dilation=0, smoothing=0, width=8)
-            learned = found.options.learned(Data(SIZE, images, object_masks=masks), (32, 32))
+            learned = found.options.learned(
+                Data(Geometry((SIZE, SIZE)), images, object_masks=masks), (32, 32)
+            )
             assert not learned[:, :16].any()
-            found.fit(Data(SIZE, images=images, object_masks=masks))
-            scores.append(found.score(Data(SIZE, images=test.images, object_masks=masks[:24])))
+            found.fit(Data(Geometry((SIZE, SIZE)), images=images, object_masks=masks))
+            scores.append(
+                found.score(
+                    Data(Geometry((SIZE, SIZE)), images=test.images, object_masks=masks[:24])
+                )
+            )
         for found_scores in scores:
             maps = found_scores.anomaly_maps.astype(np.float32)
             beside, on = maps[:, :30], maps[:, 38:]
@@ -213,7 +228,9 @@ def test_synthetic_anomalies_are_learned_to_be_removed(parts: Any) -> None:
     data = pasted(train, 80)  # more than there are images: row i comes from image i modulo 32
     found = detector("ssim_autoencoder", synthetic="pasted", epochs=30, width=8, latent=16)
     found.fit(data)
-    rebuilt = found.pictures(Data(SIZE, images=data.synthetic.images[:32]))["rebuilt"]
+    rebuilt = found.pictures(Data(Geometry((SIZE, SIZE)), images=data.synthetic.images[:32]))[
+        "rebuilt"
+    ]
     clean = found.pictures(train)["rebuilt"]
     spoiled = data.synthetic.masks[:32, ::2, ::2].astype(bool)[:, :16, :16]
     apart = np.abs(rebuilt.astype(float) - clean)[:, :16, :16].mean(3)

@@ -88,19 +88,19 @@ class TestCoordinatesInTheOriginalImage:
     ) -> None:
         height, width = shape
         box = (width * 2 // 5, height * 2 // 5, width * 3 // 5, height * 3 // 5)
-        prepared = resize_image(mark(height, width, box), 64, mode)[..., 0]
+        prepared = resize_image(mark(height, width, box), (64, 64), mode)[..., 0]
         found = find_boxes(prepared.astype(np.float32), 127)
         assert len(found) == 1
-        original = to_original(found[:, :4], 64, shape, mode)[0]
+        original = to_original(found[:, :4], (64, 64), shape, mode)[0]
         side = {"letterbox": max(shape), "center_crop": min(shape)}
         pixel = side.get(mode, max(shape)) / 64
         assert np.abs(original - box).max() <= 1 + pixel
 
     def test_never_lie_outside_of_it(self) -> None:
         whole = np.array([[0, 0, 64, 64]])
-        assert to_original(whole, 64, (120, 200), "letterbox").tolist() == [[0, 0, 200, 120]]
-        assert to_original(whole, 64, (120, 200), "stretch").tolist() == [[0, 0, 200, 120]]
-        left, top, right, bottom = to_original(whole, 64, (120, 200), "center_crop")[0]
+        assert to_original(whole, (64, 64), (120, 200), "letterbox").tolist() == [[0, 0, 200, 120]]
+        assert to_original(whole, (64, 64), (120, 200), "stretch").tolist() == [[0, 0, 200, 120]]
+        left, top, right, bottom = to_original(whole, (64, 64), (120, 200), "center_crop")[0]
         assert (top, bottom) == (0, 120)
         assert 38 <= left <= 41
         assert 159 <= right <= 162
@@ -108,7 +108,7 @@ class TestCoordinatesInTheOriginalImage:
     def test_of_an_image_that_was_not_resized_are_the_same(self) -> None:
         boxes = [[3, 5, 9, 60], [0, 0, 1, 1]]
         for mode in ("stretch", "letterbox", "center_crop"):
-            assert to_original(np.array(boxes), 64, (64, 64), mode).tolist() == boxes
+            assert to_original(np.array(boxes), (64, 64), (64, 64), mode).tolist() == boxes
 
 
 class TestTheTable:

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from torchvision.models import get_model
 
 from flawline.config import load_config
+from flawline.data.geometry import Geometry
 from flawline.detectors.base import Data
 from flawline.detectors.cam_classifier import CamClassifier, CamClassifierOptions, build_network
 from flawline.detectors.registry import METHODS
@@ -53,7 +54,11 @@ def photographs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
 def parts() -> tuple[Data, Data, np.ndarray]:
     train, labels, _ = photographs(24, 0)
     test, _, masks = photographs(16, 1)
-    return Data(SIZE, images=train, labels=labels), Data(SIZE, images=test), masks
+    return (
+        Data(Geometry((SIZE, SIZE)), images=train, labels=labels),
+        Data(Geometry((SIZE, SIZE)), images=test),
+        masks,
+    )
 
 
 def trained(parts: tuple[Data, Data, np.ndarray], **changes: Any) -> CamClassifier:
@@ -92,7 +97,7 @@ class TestATrainedClassifier:
         feature_map = finished._feature_map(finished._early(images)).detach()
         weight, bias = (part[1] - part[0] for part in finished.network["head"].parameters())
         cells = (feature_map * weight[:, None, None]).sum(1) + bias
-        found = finished.score(Data(SIZE, images=images))
+        found = finished.score(Data(Geometry((SIZE, SIZE)), images=images))
         np.testing.assert_allclose(cells.mean((1, 2)).detach(), found.scores, rtol=0.02, atol=0.02)
         assert (found.anomaly_maps.max((1, 2)) <= cells.amax((1, 2)).detach().numpy() + 0.05).all()
 

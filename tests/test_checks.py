@@ -7,7 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flawline.evaluation.checks import check, contamination, drift, near_duplicates
+from flawline.evaluation.checks import (
+    border_peaks,
+    check,
+    contamination,
+    drift,
+    near_duplicates,
+)
 
 RNG = np.random.default_rng(0)
 GOODS = RNG.normal(size=60)
@@ -118,7 +124,7 @@ def test_all_checks_name_images_and_are_valid_json() -> None:
     scores = {"train": table([1, 5, 9.0]), "calibration": table([2.0])}
     row = ("train", 1, "test", 0, 0.5)
     pairs = pd.DataFrame([row], columns=["subset_a", "row_a", "subset_b", "row_b", "difference"])
-    found = check(split, scores, np.array([1.0]), pairs)
+    found = check(split, scores, np.array([1.0]), pairs, {})
     # the third training image is a defect, of which the supervised protocol has some
     suspects = [suspect["image_id"] for suspect in found["contamination"]["train_suspects"]]
     assert suspects == ["image3", "image0"]
@@ -131,6 +137,38 @@ def test_all_checks_name_images_and_are_valid_json() -> None:
 def test_cross_calibration_scores_are_named_by_their_training_images() -> None:
     split = split_of(["train", "test", "train", "train"], [0, 1, 1, 0])
     scores = {"train": table([1, 2, 3.0]), "calibration": table([1.0] * 2, [0, 2])}
-    found = check(split, scores, np.array([1.0]), near_duplicates({}))
+    found = check(split, scores, np.array([1.0]), near_duplicates({}), {})
     assert found["drift"]["calibration"]["n"] == 2
     assert found["near_duplicates"]["verdict"] == "No image is in two subsets."
+
+
+class TestBorderPeaks:
+    def maps(self, places: list[tuple[int, int]]) -> np.ndarray:
+        maps = np.random.default_rng(0).random((len(places), 64, 96)).astype(np.float16)
+        for one, place in zip(maps, places, strict=True):
+            one[place] = 5
+        return maps
+
+    def test_that_gather_are_reported_with_their_number(self) -> None:
+        found = border_peaks(self.maps([(0, 50)] * 14 + [(30, 95)] * 4 + [(30, 40)] * 2))
+        assert (found["count"], found["n"], found["gather"]) == (18, 20, True)
+        assert "peak at the border in 18 of 20 images" in found["verdict"]
+
+    def test_that_lie_anywhere_are_not(self) -> None:
+        rng = np.random.default_rng(1)
+        places = [(int(rng.integers(64)), int(rng.integers(96))) for _ in range(60)]
+        found = border_peaks(self.maps(places))
+        assert not found["gather"]
+        assert found["count"] / 60 == pytest.approx(found["share"], abs=0.15)
+
+    def test_are_looked_for_at_the_border_of_what_counts(self) -> None:
+        counted = np.zeros((10, 64, 96), np.uint8)
+        counted[:, :, 30:66] = 1
+        assert border_peaks(self.maps([(20, 31)] * 10), counted)["gather"]
+        assert border_peaks(self.maps([(32, 48)] * 10), counted)["count"] == 0
+        assert border_peaks(self.maps([(20, 31)] * 10))["count"] == 0
+
+    def test_of_few_images_say_nothing(self) -> None:
+        found = border_peaks(self.maps([(0, 0)] * 3))
+        assert found["gather"] is None
+        assert "not tested" in found["verdict"]

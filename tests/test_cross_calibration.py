@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from flawline.data.geometry import Geometry
 from flawline.data.split import (
     fold_table,
     rows_of,
@@ -67,7 +68,7 @@ def test_fewer_goods_than_folds_are_refused() -> None:
 
 def test_scores_of_folds_come_back_in_the_order_of_the_images(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    data = Data(16, features=(rng.normal(size=(11, 4, 4, 3)).astype(np.float16),))
+    data = Data(Geometry((16, 16)), features=(rng.normal(size=(11, 4, 4, 3)).astype(np.float16),))
     found = PatchCore(PatchCoreOptions(features="x"), 0, torch.device("cpu"))
     found.fit(data)
     score_to_files(found, data, tmp_path / "all.csv", tmp_path / "all.npy")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from flawline.data.geometry import Geometry
 from flawline.detectors.base import Data, Detector, Synthetic, smooth_maps
 from flawline.detectors.featcae import FeatCAE, FeatCAEOptions
 from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
@@ -46,8 +47,8 @@ def parts() -> tuple[Data, Data, np.ndarray]:
     labels = np.repeat([0, 1], 20)
     test[20:, 2:4, 3:5] += 1.5 * rng.normal(size=8)
     return (
-        Data(SIZE, features=(goods(20).astype(np.float16),)),
-        Data(SIZE, features=(test.astype(np.float16),)),
+        Data(Geometry((SIZE, SIZE)), features=(goods(20).astype(np.float16),)),
+        Data(Geometry((SIZE, SIZE)), features=(test.astype(np.float16),)),
         labels,
     )
 
@@ -198,13 +199,13 @@ def test_patchcore_can_choose_its_memory_from_a_part_of_the_patches() -> None:
     features = np.random.default_rng(0).normal(size=(4, 5, 5, 3)).astype(np.float16)
     options = PatchCoreOptions(features="f", coreset_fraction=0.1, coreset_from=0.3)
     detector = PatchCore(options, seed=0, device=torch.device("cpu"))
-    training = detector.fit(Data(image_size=32, features=(features,)))
-    assert training.rows == [{"step": 1, "patches": 100, "memory": 10}]
-    memory = {tuple(row) for row in detector.banks[0].tolist()}
+    training = detector.fit(Data(Geometry((32, 32)), features=(features,)))
+    assert training.rows == [{"step": 1, "patches": 30, "memory": 10}]
+    memory = {tuple(row) for row in detector.memories[0].bank.tolist()}
     assert memory <= {tuple(row) for row in features.reshape(-1, 3).astype(float).tolist()}
     again = PatchCore(options, seed=1, device=torch.device("cpu"))
-    again.fit(Data(image_size=32, features=(features,)))
-    assert not torch.equal(again.banks[0], detector.banks[0])
+    again.fit(Data(Geometry((32, 32)), features=(features,)))
+    assert not torch.equal(again.memories[0].bank, detector.memories[0].bank)
 
 
 def test_neighbours_by_candidates_are_real_and_hardly_farther() -> None:
@@ -235,14 +236,14 @@ def test_nearest_neighbours_are_exact_in_pieces(
 def test_patchcore_scores_are_distances_to_memory() -> None:
     train = np.random.default_rng(0).normal(size=(4, 3, 3, 5)).astype(np.float16)
     options = PatchCoreOptions(
-        features="x", coreset_fraction=1, reweight=False, score_from="patches", smoothing=0
+        features="x", coreset_fraction=1, reweight=False, score_from="cells", smoothing=0
     )
     found = PatchCore(options, 0, CPU)
-    found.fit(Data(3, features=(train,)))
+    found.fit(Data(Geometry((3, 3)), features=(train,)))
     test = np.random.default_rng(1).normal(size=(2, 3, 3, 5)).astype(np.float16)
-    scores = found.score(Data(3, features=(test,)))
+    scores = found.score(Data(Geometry((3, 3)), features=(test,)))
     flat = torch.from_numpy(test.reshape(2, 9, 5)).float()
-    expected = torch.cdist(flat, found.banks[0]).min(2).values
+    expected = torch.cdist(flat, found.memories[0].bank).min(2).values
     np.testing.assert_allclose(scores.scores, expected.amax(1), rtol=1e-4)
     np.testing.assert_allclose(scores.anomaly_maps, expected.reshape(2, 3, 3), rtol=2e-3)
 
@@ -251,31 +252,21 @@ def test_patchcore_reweights_as_in_equation_7() -> None:
     rng = np.random.default_rng(0)
     train = rng.normal(size=(4, 4, 4, 5)).astype(np.float16)
     options = PatchCoreOptions(
-        features="x", coreset_fraction=1, score_from="patches", reweight=True, neighbours=3
+        features="x", coreset_fraction=1, score_from="cells", reweight=True, neighbours=3
     )
     found = PatchCore(options, 0, CPU)
-    found.fit(Data(4, features=(train,)))
+    found.fit(Data(Geometry((4, 4)), features=(train,)))
     test = rng.normal(size=(1, 4, 4, 5)).astype(np.float16)
     patches = test.reshape(16, 5).astype(float)
-    bank = found.banks[0].double().numpy()
+    bank = found.memories[0].bank.double().numpy()
     distances = np.linalg.norm(patches[:, None] - bank, axis=2)
     strange = distances.min(1).argmax()
     match = distances[strange].argmin()
     around = np.linalg.norm(bank[match] - bank, axis=1).argsort()[:3]
     soft = np.exp(distances[strange, match]) / np.exp(distances[strange, around]).sum()
     expected = (1 - soft) * distances[strange, match]
-    np.testing.assert_allclose(found.score(Data(4, features=(test,))).scores, expected, rtol=1e-3)
-
-
-def test_featcae_ignores_the_border_if_told_to() -> None:
-    rng = np.random.default_rng(0)
-    found = FeatCAE(FeatCAEOptions(features="x", latent=2, epochs=1, border=1), 0, CPU)
-    found.fit(Data(16, features=(rng.normal(size=(8, 8, 8, 4)).astype(np.float16),)))
-    clean = rng.normal(size=(1, 8, 8, 4)).astype(np.float16)
-    spoiled = clean.copy()
-    spoiled[:, 0] = 50
-    assert found.score(Data(16, features=(clean,))).scores == pytest.approx(
-        found.score(Data(16, features=(spoiled,))).scores
+    np.testing.assert_allclose(
+        found.score(Data(Geometry((4, 4)), features=(test,))).scores, expected, rtol=1e-3
     )
 
 
@@ -283,7 +274,7 @@ def test_featcae_learns() -> None:
     rng = np.random.default_rng(0)
     sheet = rng.normal(size=(8, 8, 8, 2)) @ rng.normal(size=(2, 12))
     found = FeatCAE(FeatCAEOptions(features="x", latent=2, epochs=20, batch_size=64), 0, CPU)
-    log = found.fit(Data(16, features=(sheet.astype(np.float16),))).rows
+    log = found.fit(Data(Geometry((16, 16)), features=(sheet.astype(np.float16),))).rows
     assert [row["epoch"] for row in log] == list(range(1, 21))
     assert log[-1]["loss"] < 0.5 * log[0]["loss"]
 
@@ -291,7 +282,7 @@ def test_featcae_learns() -> None:
 def test_smoothed_maps_keep_the_peak_in_place() -> None:
     cells = np.zeros((1, 8, 8), np.float32)
     cells[0, 2, 5] = 1
-    found = smooth_maps(cells, 64, 4.0)
+    found = smooth_maps(cells, Geometry((64, 64)), 4.0)
     row, column = np.unravel_index(found[0].argmax(), (64, 64))
     assert (row // 8, column // 8) == (2, 5)
     assert found[0].sum() == pytest.approx(64, rel=0.02)
@@ -302,7 +293,7 @@ def test_the_image_score_can_ignore_what_is_beside_the_object(method: str, parts
     train, test, _ = parts
     masks = np.zeros((40, SIZE, SIZE), np.uint8)
     masks[:, 20:] = 1  # the defects lie above, their bilinear edges too
-    restricted = Data(SIZE, features=test.features, object_masks=masks)
+    restricted = Data(Geometry((SIZE, SIZE)), features=test.features, object_masks=masks)
     found = detector(method, object_mask="score", object_dilation=0, smoothing=0)
     found.fit(train)
     scores = found.score(restricted)
@@ -320,14 +311,16 @@ def test_memory_can_be_kept_to_the_object(method: str, parts: Any) -> None:
     odd = np.array(train.features[0])
     odd[:, :3] += 20  # a background unlike the object, beyond the margin that is learned too
     plain, other = (
-        Data(SIZE, features=(features,), object_masks=masks[:20])
+        Data(Geometry((SIZE, SIZE)), features=(features,), object_masks=masks[:20])
         for features in (train.features[0], odd)
     )
     scores = []
     for data in (plain, other):
         found = detector(method, object_mask="memory", object_dilation=0)
         found.fit(data)
-        scores.append(found.score(Data(SIZE, features=test.features, object_masks=masks)))
+        scores.append(
+            found.score(Data(Geometry((SIZE, SIZE)), features=test.features, object_masks=masks))
+        )
     assert np.array_equal(scores[0].scores, scores[1].scores)
     above, below = (scores[0].anomaly_maps[:, part].mean() for part in (slice(12), slice(20, 32)))
     assert above < below  # nothing is shown beside the object
@@ -340,7 +333,7 @@ def test_several_feature_sets_work_together(method: str, parts: Any) -> None:
 
     def with_noise(data: Data) -> Data:
         coarse = rng.normal(size=(len(data), 4, 4, 3)).astype(np.float16)  # on another grid
-        return Data(SIZE, features=(data.features[0], coarse))
+        return Data(Geometry((SIZE, SIZE)), features=(data.features[0], coarse))
 
     found = (
         detector(method, features=["x", "y"], reweight=False)
@@ -362,9 +355,9 @@ def test_an_ensemble_of_equal_sets_ranks_like_one(parts: Any) -> None:
         ),
     )
     alone.fit(train)
-    twice.fit(Data(SIZE, features=train.features * 2))
+    twice.fit(Data(Geometry((SIZE, SIZE)), features=train.features * 2))
     one = alone.score(test).scores
-    two = twice.score(Data(SIZE, features=test.features * 2)).scores
+    two = twice.score(Data(Geometry((SIZE, SIZE)), features=test.features * 2)).scores
     assert np.array_equal(one.argsort(), two.argsort())
 
 
@@ -377,7 +370,9 @@ def test_some_images_keep_what_was_made_from_them() -> None:
     images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
     made = np.arange(13, dtype=np.uint8).reshape(13, 1, 1, 1)
     synthetic = Synthetic(made, made[..., 0], [str(row) for row in range(13)])
-    found = Data(1, images=images, synthetic=synthetic, labels=np.arange(5)).take(np.array([1, 4]))
+    found = Data(Geometry((1, 1)), images=images, synthetic=synthetic, labels=np.arange(5)).take(
+        np.array([1, 4])
+    )
     assert found.images.ravel().tolist() == found.labels.tolist() == [1, 4]
     assert found.synthetic.images.ravel().tolist() == [1, 4, 6, 9, 11]
     sources = found.synthetic.images.ravel() % 5

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from flawline.data.geometry import Geometry
 from flawline.detectors.base import Data
 from flawline.detectors.fanogan import FAnoGAN, FAnoGANOptions
 from flawline.detectors.training import Checkpoint
@@ -39,14 +40,14 @@ def goods(count: int, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def train() -> Data:
-    return Data(SIZE, images=goods(10, 0))
+    return Data(Geometry((SIZE, SIZE)), images=goods(10, 0))
 
 
 @pytest.fixture(scope="module")
 def test() -> Data:
     images = goods(12, 1)
     images[6:, 8:18, 14:24] = (250, 20, 20)
-    return Data(SIZE, images=images)
+    return Data(Geometry((SIZE, SIZE)), images=images)
 
 
 @pytest.fixture(scope="module")
@@ -184,10 +185,10 @@ def test_not_a_number_is_refused(train: Data) -> None:
 def test_the_image_score_can_be_taken_from_the_object_alone(fitted: FAnoGAN, test: Data) -> None:
     masks = np.zeros((12, SIZE, SIZE), np.uint8)
     masks[:, :, 16:] = 1
-    given = Data(SIZE, images=test.images, object_masks=masks)
+    given = Data(Geometry((SIZE, SIZE)), images=test.images, object_masks=masks)
     found = detector(object_mask="score", object_dilation=0, kappa=0)
     found.restore(fitted.state())
-    real, rebuilt = found._rebuild(given)
+    real, rebuilt = found._rebuild(given.images)
     expected = (real - rebuilt)[..., 32:].square().mean((1, 2, 3))
     scores = found.score(given)
     np.testing.assert_allclose(scores.scores, expected, rtol=1e-4)

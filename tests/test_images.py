@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flawline.data import images
-from flawline.data.images import decode_image, decode_mask, resize_image, resize_mask
+from flawline.data.images import (
+    decode_image,
+    decode_mask,
+    photograph_area,
+    resize_image,
+    resize_mask,
+)
 from flawline.errors import FlawlineError
 
 MODES = ("stretch", "letterbox", "center_crop")
@@ -248,38 +254,41 @@ def rectangles(draw: st.DrawFn) -> tuple[np.ndarray, int]:
 
 class TestResizing:
     @pytest.mark.parametrize("mode", MODES)
-    @pytest.mark.parametrize("shape", [(40, 80), (80, 40), (60, 60), (10, 20), (20, 10), (5, 200)])
-    @pytest.mark.parametrize("size", [32, 64])
-    def test_image_and_mask_are_squares_of_the_size_asked_for(
-        self, mode: str, shape: tuple[int, int], size: int
+    @pytest.mark.parametrize("original", [(40, 80), (80, 40), (60, 60), (10, 20), (5, 200)])
+    @pytest.mark.parametrize("shape", [(32, 32), (64, 64), (32, 64), (96, 32)])
+    def test_image_and_mask_have_the_shape_asked_for(
+        self, mode: str, original: tuple[int, int], shape: tuple[int, int]
     ) -> None:
-        image = resize_image(np.full((*shape, 3), 77, np.uint8), size, mode)
-        mask = resize_mask(np.ones(shape, bool), size, mode)
-        assert image.shape == (size, size, 3)
-        assert mask.shape == (size, size)
+        image = resize_image(np.full((*original, 3), 77, np.uint8), shape, mode)
+        mask = resize_mask(np.ones(original, bool), shape, mode)
+        assert image.shape == (*shape, 3)
+        assert mask.shape == shape
         assert image.dtype == mask.dtype == np.uint8
-        bars = image[..., 0] == 0
-        assert set(np.unique(image)) <= {0, 77}
-        assert np.array_equal(bars, mask == 0)
-        assert bars.any() == (mode == "letterbox" and shape[0] != shape[1])
+        assert (image == 77).all(), "bars repeat the photograph's border"
+        area = np.zeros(shape, bool)
+        area[photograph_area(original, shape, mode)] = True
+        assert np.array_equal(area, mask == 1)
+        same = original[0] * shape[1] == original[1] * shape[0]
+        assert area.all() == (mode != "letterbox" or same)
 
     @pytest.mark.parametrize("mode", MODES)
     def test_the_right_size_already_is_left_as_it_is(self, mode: str) -> None:
         image = photograph(1, 48, 48)
-        assert np.array_equal(resize_image(image, 48, mode), image)
+        assert np.array_equal(resize_image(image, (48, 48), mode), image)
 
     def test_stretch_shows_every_part_of_the_image(self) -> None:
         image = np.zeros((40, 80, 3), np.uint8)
         image[:, 60:] = 200
-        assert np.array_equal(resize_image(image, 20, "stretch")[0, :, 0], [0] * 15 + [200] * 5)
+        assert np.array_equal(
+            resize_image(image, (20, 20), "stretch")[0, :, 0], [0] * 15 + [200] * 5
+        )
 
     @pytest.mark.parametrize("turned", [False, True])
     def test_letterbox_keeps_the_aspect_and_centres(self, turned: bool) -> None:
-        image = np.full((20, 80, 3), 200, np.uint8)
-        image = image.swapaxes(0, 1) if turned else image
-        found = resize_image(image, 40, "letterbox")
-        found = found.swapaxes(0, 1) if turned else found
-        assert np.array_equal(found[:, 0, 0], [0] * 15 + [200] * 10 + [0] * 15)
+        mask = np.ones((20, 80), bool)
+        found = resize_mask(mask.T if turned else mask, (40, 40), "letterbox")
+        found = found.T if turned else found
+        assert np.array_equal(found[:, 0], [0] * 15 + [1] * 10 + [0] * 15)
 
     @pytest.mark.parametrize("turned", [False, True])
     @pytest.mark.parametrize("size", [20, 80])
@@ -288,7 +297,7 @@ class TestResizing:
         image[:, 20:60] = 90
         image[:, 40:60] = 200
         image = np.ascontiguousarray(image.swapaxes(0, 1)) if turned else image
-        found = resize_image(image, size, "center_crop")
+        found = resize_image(image, (size, size), "center_crop")
         found = found.swapaxes(0, 1) if turned else found
         row = found[size // 2, :, 0].astype(int)
         assert np.abs(row[4 : size // 2 - 4] - 90).max() <= 5
@@ -298,7 +307,7 @@ class TestResizing:
     def test_shrinking_averages_instead_of_picking(self) -> None:
         image = np.zeros((64, 64, 3), np.uint8)
         image[:, ::2] = 200
-        assert close(resize_image(image, 16, "stretch"), np.full((16, 16, 3), 100), 1)
+        assert close(resize_image(image, (16, 16), "stretch"), np.full((16, 16, 3), 100), 1)
 
     @settings(max_examples=150, deadline=None)
     @given(rectangles(), st.sampled_from(MODES))
@@ -307,8 +316,10 @@ class TestResizing:
     ) -> None:
         mask, size = drawn
         image = np.repeat((mask * 255).astype(np.uint8)[..., None], 3, axis=2)
-        shown = resize_image(image, size, mode)[..., 0]
-        marked = resize_mask(mask, size, mode)
+        shown = np.zeros((size, size), np.uint8)
+        area = photograph_area(mask.shape, (size, size), mode)
+        shown[area] = resize_image(image, (size, size), mode)[area][..., 0]
+        marked = resize_mask(mask, (size, size), mode)
         rim = np.ones((3, 3), np.uint8)
         bright = (shown >= 128).astype(np.uint8)
         assert np.all(bright <= cv2.dilate(marked, rim))
@@ -334,8 +345,8 @@ class TestResizing:
         else:
             mask[data.draw(st.integers(0, shape[0] - 1))] = True
         image = np.repeat((mask * 255).astype(np.uint8)[..., None], 3, axis=2)
-        marked = resize_mask(mask, 32, mode).astype(bool)
-        seen = resize_image(image, 32, mode)[..., 0]
+        marked = resize_mask(mask, (32, 32), mode).astype(bool)
+        seen = resize_image(image, (32, 32), mode)[..., 0]
         assert marked.any()
         assert seen[marked].max() > 0
 
@@ -343,14 +354,14 @@ class TestResizing:
         mask = np.zeros((512, 512), bool)
         mask[100:200, 100:200] = True
         mask[400, 300:500] = True
-        found = resize_mask(mask, 64, "stretch")
+        found = resize_mask(mask, (64, 64), "stretch")
         assert found[:40].sum() in range(140, 180)
         assert np.array_equal(np.unique(np.nonzero(found[40:])[0]), [10])
 
     def test_a_line_that_covers_exactly_half_of_its_pixels_is_not_torn(self) -> None:
         mask = np.zeros((28, 72), bool)
         mask[25, :14] = True
-        found = resize_mask(mask, 21, "stretch")
+        found = resize_mask(mask, (21, 21), "stretch")
         assert np.array_equal(np.argwhere(found), [(19, x) for x in range(4)])
 
     def test_a_wide_defect_is_not_fattened(self) -> None:
@@ -358,14 +369,15 @@ class TestResizing:
         mask[8:41, 8:41] = True  # a quarter of one cell more than 8 x 8 cells of 4 pixels
         expected = np.zeros((16, 16), np.uint8)
         expected[2:10, 2:10] = 1
-        assert np.array_equal(resize_mask(mask, 16, "stretch"), expected)
+        assert np.array_equal(resize_mask(mask, (16, 16), "stretch"), expected)
 
 
-@pytest.mark.parametrize("shape", [(20, 113), (300, 40), (3, 200)])
+@pytest.mark.parametrize("frame", [(32, 32), (32, 64), (96, 32)])
+@pytest.mark.parametrize("shape", [(20, 113), (300, 40), (3, 200), (2000, 13)])
 def test_a_strip_is_cropped_to_the_same_middle_as_if_it_were_resized_whole(
-    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, int], frame: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strip = smooth(*shape)
-    found = resize_image(strip, 32, "center_crop")
-    monkeypatch.setattr(images, "_shortened", lambda image, mode: image)
-    assert close(found, resize_image(strip, 32, "center_crop"), tolerance=2)
+    found = resize_image(strip, frame, "center_crop")
+    monkeypatch.setattr(images, "_shortened", lambda image, shape, mode: image)
+    assert close(found, resize_image(strip, frame, "center_crop"), tolerance=2)

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor
 from torch.nn.functional import cross_entropy
 
+from flawline.data.geometry import Geometry
 from flawline.detectors import heads, metric_learning
 from flawline.detectors.base import Data, Synthetic
 from flawline.detectors.grad_cam import grad_cam
@@ -46,7 +47,9 @@ def goods(count: int, seed: int) -> Data:
     masks = np.hypot(y - centres[:, 0], x - centres[:, 1]) < 30
     levels = np.where(masks, rng.uniform(100, 130, (count, 1, 1)), 200)[..., None]
     images = levels + rng.normal(0, 4, (count, SIZE, SIZE, 3))
-    return Data(SIZE, images=images.astype(np.uint8), object_masks=masks.astype(np.uint8))
+    return Data(
+        Geometry((SIZE, SIZE)), images=images.astype(np.uint8), object_masks=masks.astype(np.uint8)
+    )
 
 
 def spoiled(count: int, seed: int) -> Data:
@@ -58,7 +61,7 @@ def spoiled(count: int, seed: int) -> Data:
 
 
 def joined(*parts: Data) -> Data:
-    return Data(SIZE, images=np.concatenate([part.images for part in parts]))
+    return Data(Geometry((SIZE, SIZE)), images=np.concatenate([part.images for part in parts]))
 
 
 TRAIN = goods(16, 0)
@@ -72,7 +75,9 @@ def with_set(kinds: list[str]) -> Data:
     for i, image in enumerate(images):
         image[0, 0] = i  # so that they can be told apart
     masks = np.zeros(images.shape[:3], np.uint8)
-    return Data(SIZE, images=TRAIN.images, synthetic=Synthetic(images, masks, kinds))
+    return Data(
+        Geometry((SIZE, SIZE)), images=TRAIN.images, synthetic=Synthetic(images, masks, kinds)
+    )
 
 
 # --- heads

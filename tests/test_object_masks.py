@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from flawline.data.demo import draw
+from flawline.data.geometry import Geometry
 from flawline.detectors.base import Data
 from flawline.detectors.patchcore import PatchCoreOptions
 from flawline.files import read_array
@@ -119,7 +120,7 @@ def test_an_empty_scene_has_no_object(bolts: np.ndarray) -> None:
 class TestTheImageScoreOnTheObject:
     masks = np.zeros((2, 32, 32), np.uint8)
     masks[0, 8:16, 8:16] = 1
-    data = Data(32, object_masks=masks, images=np.zeros((2, 32, 32, 3), np.uint8))
+    data = Data(Geometry((32, 32)), object_masks=masks, images=np.zeros((2, 32, 32, 3), np.uint8))
 
     def inside(self, **options: object) -> np.ndarray:
         given = {"features": "x", **options}

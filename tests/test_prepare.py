@@ -9,10 +9,12 @@ from flawline.data.images import decode_image, decode_mask, resize_image, resize
 from flawline.data.index import scan
 from flawline.data.prepare import prepare_images, prepare_masks
 from flawline.data.prepare import test_labels as labels_of
+from flawline.data.regions import Counting, Regions
 from flawline.data.split import split_unsupervised
 from flawline.errors import FlawlineError
 
-SIZE = {"size": 16, "resize": "letterbox", "max_megapixels": 1}
+SHAPE = (16, 24)
+COUNTING = Counting(Regions(), SHAPE, "letterbox")
 
 
 def table_of(category: Path) -> pd.DataFrame:
@@ -38,18 +40,22 @@ class TestPreparedImages:
     ) -> None:
         paths = [category.parent / path for path in table_of(category)["path"]]
         for order in (paths, paths[::-1]):
-            prepare_images(order, tmp_path / "images.npy", workers=workers, **SIZE)
+            prepare_images(
+                order, tmp_path / "images.npy", COUNTING, max_megapixels=1, workers=workers
+            )
             found = np.load(tmp_path / "images.npy")
-            one_by_one = [resize_image(decode_image(path), 16, "letterbox") for path in order]
+            one_by_one = [resize_image(decode_image(path), SHAPE, "letterbox") for path in order]
             assert np.array_equal(found, one_by_one)
             assert not np.array_equal(found[0], found[1])
 
     def test_can_be_opened_without_reading_them(self, category: Path, tmp_path: Path) -> None:
         paths = sorted((category / "train/good").iterdir())
-        prepare_images(paths, tmp_path / "new" / "images.npy", workers=2, **SIZE)
+        prepare_images(
+            paths, tmp_path / "new" / "images.npy", COUNTING, max_megapixels=1, workers=2
+        )
         mapped = np.load(tmp_path / "new" / "images.npy", mmap_mode="r")
         assert isinstance(mapped, np.memmap)
-        assert mapped.shape == (4, 16, 16, 3)
+        assert mapped.shape == (4, *SHAPE, 3)
         assert mapped.dtype == np.uint8
         assert mapped.flags.c_contiguous
 
@@ -58,12 +64,12 @@ class TestPreparedImages:
             save(tmp_path / "a.png", photograph(0, 10, 90)),
             save(tmp_path / "b.png", photograph(1, 50, 20)[..., 0]),
         ]
-        prepare_images(paths, tmp_path / "images.npy", workers=2, **SIZE)
-        assert np.load(tmp_path / "images.npy").shape == (2, 16, 16, 3)
+        prepare_images(paths, tmp_path / "images.npy", COUNTING, max_megapixels=1, workers=2)
+        assert np.load(tmp_path / "images.npy").shape == (2, *SHAPE, 3)
 
     def test_may_be_none(self, tmp_path: Path) -> None:
-        prepare_images([], tmp_path / "images.npy", workers=2, **SIZE)
-        assert np.load(tmp_path / "images.npy", mmap_mode="r").shape == (0, 16, 16, 3)
+        prepare_images([], tmp_path / "images.npy", COUNTING, max_megapixels=1, workers=2)
+        assert np.load(tmp_path / "images.npy", mmap_mode="r").shape == (0, *SHAPE, 3)
 
     @pytest.mark.parametrize("workers", [1, 4])
     def test_one_broken_image_names_itself_and_leaves_no_file(
@@ -73,18 +79,20 @@ class TestPreparedImages:
         broken.write_bytes(broken.read_bytes()[:500])
         paths = sorted((category / "train/good").iterdir())
         with pytest.raises(FlawlineError, match=r"train/good/002\.png"):
-            prepare_images(paths, tmp_path / "out" / "images.npy", workers=workers, **SIZE)
+            prepare_images(
+                paths, tmp_path / "out" / "images.npy", COUNTING, max_megapixels=1, workers=workers
+            )
         assert list((tmp_path / "out").iterdir()) == []
 
     def test_a_broken_image_does_not_touch_what_was_prepared_before(
         self, category: Path, tmp_path: Path
     ) -> None:
         paths = sorted((category / "train/good").iterdir())
-        prepare_images(paths, tmp_path / "images.npy", workers=2, **SIZE)
+        prepare_images(paths, tmp_path / "images.npy", COUNTING, max_megapixels=1, workers=2)
         before = (tmp_path / "images.npy").read_bytes()
         paths[0].write_bytes(b"")
         with pytest.raises(FlawlineError):
-            prepare_images(paths, tmp_path / "images.npy", workers=2, **SIZE)
+            prepare_images(paths, tmp_path / "images.npy", COUNTING, max_megapixels=1, workers=2)
         assert (tmp_path / "images.npy").read_bytes() == before
 
 
@@ -93,11 +101,18 @@ class TestPreparedMasks:
         self, category: Path, tmp_path: Path
     ) -> None:
         mask = category / "ground_truth/crack/000_mask.png"
-        prepare_masks([None, mask, None], tmp_path / "masks.npy", workers=2, **SIZE)
+        prepare_masks(
+            [None, mask, None],
+            tmp_path / "masks.npy",
+            shape=SHAPE,
+            resize="letterbox",
+            max_megapixels=1,
+            workers=2,
+        )
         found = np.load(tmp_path / "masks.npy")
         assert found.dtype == np.uint8
         assert not found[[0, 2]].any()
-        assert np.array_equal(found[1], resize_mask(decode_mask(mask), 16, "letterbox"))
+        assert np.array_equal(found[1], resize_mask(decode_mask(mask), SHAPE, "letterbox"))
         assert set(np.unique(found)) == {0, 1}
 
 

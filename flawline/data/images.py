@@ -1,4 +1,4 @@
-"""Image files to square uint8 arrays: decoding, checking, resizing."""
+"""Image files to uint8 arrays of one shape: decoding, checking, resizing."""
 
 from pathlib import Path
 
@@ -111,81 +111,112 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def resize_image(image: np.ndarray, size: int, mode: str) -> np.ndarray:
-    """Resize to a square: area averages when shrinking, cubic when growing.
+def resize_image(image: np.ndarray, shape: tuple[int, int], mode: str) -> np.ndarray:
+    """Resize to `shape`: area averages when shrinking, cubic when growing.
 
     Parameters
     ----------
-    image : uint8 (H, W, 3).
-    size : side of the result, pixels.
-    mode : ``stretch``, ``letterbox`` (black bars) or ``center_crop``.
+    image : uint8 (h, w, 3).
+    shape : height and width of the result, pixels.
+    mode : ``stretch``, ``letterbox`` (bars that repeat the photograph's outermost pixels, so that
+        no network sees an edge there; `photograph_area` says where they are) or ``center_crop``.
 
     Returns
     -------
-    uint8 (size, size, 3).
+    uint8 (H, W, 3).
     """
-    image = _shortened(image, mode)
-    scaled = _scaled(image.shape, size, mode)
-    return _square(_resized(image, scaled, cv2.INTER_CUBIC), size)
+    image = _shortened(image, shape, mode)
+    resized = _resized(image, _scaled(image.shape, shape, mode), cv2.INTER_CUBIC)
+    return _framed(resized, shape, cv2.BORDER_REPLICATE)
 
 
-def resize_mask(mask: np.ndarray, size: int, mode: str) -> np.ndarray:
+def resize_mask(mask: np.ndarray, shape: tuple[int, int], mode: str) -> np.ndarray:
     """Resize a mask exactly as its image: a pixel is set where half of its area was.
 
     A defect so thin that nothing would be left keeps every pixel that it touches.
 
     Parameters
     ----------
-    mask : bool (H, W).
+    mask : bool (h, w).
 
     Returns
     -------
-    uint8 (size, size), 0 or 1.
+    uint8 (H, W), 0 or 1.
     """
-    mask = _shortened(mask, mode)
-    scaled = _scaled(mask.shape, size, mode)
-    covered = _square(_resized(mask.astype(np.float32), scaled, cv2.INTER_AREA), size)
+    covered = resize_share(mask, shape, mode)
     half = covered > 0.499  # an exact half, rounded: a line must not be torn by it
     _, defects = cv2.connectedComponents((covered > 0).astype(np.uint8))
     vanished = ~np.isin(defects, defects[half])
     return (half | (vanished & (covered > 0))).astype(np.uint8)
 
 
-def to_original(boxes: np.ndarray, size: int, shape: tuple[int, int], mode: str) -> np.ndarray:
+def resize_share(mask: np.ndarray, shape: tuple[int, int], mode: str) -> np.ndarray:
+    """How much of each pixel of the resized image a mask covers: bool (h, w) to float32 (H, W)."""
+    mask = _shortened(mask, shape, mode)
+    scaled = _scaled(mask.shape, shape, mode)
+    resized = _resized(mask.astype(np.float32), scaled, cv2.INTER_AREA)
+    return _framed(resized, shape, cv2.BORDER_CONSTANT)
+
+
+def photograph_area(
+    original: tuple[int, int], shape: tuple[int, int], mode: str
+) -> tuple[slice, slice]:
+    """Rows and columns of a resized image that show the photograph; the rest is letterbox bars.
+
+    Parameters
+    ----------
+    original : height and width of the photograph.
+    shape, mode : as for `resize_image`.
+    """
+    scaled = _scaled(original, shape, mode)
+    corner = (max(-_offset(inner, outer), 0) for inner, outer in zip(scaled, shape, strict=True))
+    top, left = corner
+    height, width = np.minimum(scaled, shape).tolist()
+    return slice(top, top + height), slice(left, left + width)
+
+
+def to_original(
+    boxes: np.ndarray, shape: tuple[int, int], original: tuple[int, int], mode: str
+) -> np.ndarray:
     """Boxes of a resized image as boxes of the original, cut off at its borders.
 
     Parameters
     ----------
     boxes : (n, 4), each x0, y0, x1, y1, of which the last two lie just outside.
-    size, mode : as for `resize_image`.
-    shape : height and width of the original.
+    shape, mode : as for `resize_image`.
+    original : height and width of the photograph.
 
     Returns
     -------
     int64 (n, 4), the smallest whole pixels that hold each box.
     """
-    height, width = shape
-    scaled_height, scaled_width = _scaled(shape, size, mode)
-    # the corner of the square in the scaled image: cut off where positive, padded where negative
-    left, top = _offset(scaled_width, size), _offset(scaled_height, size)
+    height, width = original
+    scaled_height, scaled_width = _scaled(original, shape, mode)
+    # the frame's corner in the scaled image: cut off where positive, padded where negative
+    left, top = _offset(scaled_width, shape[1]), _offset(scaled_height, shape[0])
     moved = np.asarray(boxes, np.float64).reshape(-1, 4) + np.tile([left, top], 2)
     moved *= [width / scaled_width, height / scaled_height] * 2
     whole = np.concatenate([np.floor(moved[:, :2] + 1e-6), np.ceil(moved[:, 2:] - 1e-6)], axis=1)
     return np.clip(whole, 0, [width, height] * 2).astype(np.int64)
 
 
-def _shortened(image: np.ndarray, mode: str) -> np.ndarray:
-    """A strip without its far ends, where the square is cut from its middle.
+def _shortened(image: np.ndarray, shape: tuple[int, int], mode: str) -> np.ndarray:
+    """A strip without its far ends, where the frame is cut from its middle.
 
     Resized as a whole, a strip of a few pixels' width would take gigabytes. What is cut off at each
     end is a multiple of the width, so that the middle keeps its place to the pixel.
     """
-    height, width = image.shape[:2]
-    short = min(height, width)
-    if mode != "center_crop" or max(height, width) <= 5 * short:
+    if mode != "center_crop":
         return image
-    end = (max(height, width) // short - 3) // 2 * short
-    return image[:, end : width - end] if width > height else image[end : height - end]
+    height, width = image.shape[:2]
+    if height * shape[1] > width * shape[0]:
+        turned = _shortened(image.swapaxes(0, 1), shape[::-1], mode)
+        return np.ascontiguousarray(turned.swapaxes(0, 1))
+    kept = max(height, -(-height * shape[1] // shape[0]))
+    if width <= 5 * kept:
+        return image
+    end = (width - 3 * kept) // (2 * height) * height
+    return image[:, end : width - end]
 
 
 def _offset(scaled: int, size: int) -> int:
@@ -200,21 +231,21 @@ def _resized(image: np.ndarray, scaled: tuple[int, int], growing: int) -> np.nda
     return cv2.resize(image, (width, height), interpolation=growing)
 
 
-def _scaled(shape: tuple[int, ...], size: int, mode: str) -> tuple[int, int]:
-    height, width = shape[:2]
+def _scaled(original: tuple[int, ...], shape: tuple[int, int], mode: str) -> tuple[int, int]:
+    """Height and width before bars are added or the middle is cut out."""
+    height, width = original[:2]
+    taller = height * shape[1] >= width * shape[0]
     if mode == "stretch":
-        return size, size
-    side = max(height, width) if mode == "letterbox" else min(height, width)
-    return max(round(height * size / side), 1), max(round(width * size / side), 1)
+        return shape
+    if taller == (mode == "letterbox"):
+        return shape[0], max(round(width * shape[0] / height), 1)
+    return max(round(height * shape[1] / width), 1), shape[1]
 
 
-def _square(image: np.ndarray, size: int) -> np.ndarray:
-    height, width = image.shape[:2]
-    top, left = (height - size) // 2, (width - size) // 2
-    image = image[max(top, 0) : max(top, 0) + size, max(left, 0) : max(left, 0) + size]
-    if image.shape[:2] == (size, size):
-        return image
-    square = np.zeros((size, size, *image.shape[2:]), image.dtype)
-    top, left = (size - image.shape[0]) // 2, (size - image.shape[1]) // 2
-    square[top : top + image.shape[0], left : left + image.shape[1]] = image
-    return square
+def _framed(image: np.ndarray, shape: tuple[int, int], border: int) -> np.ndarray:
+    """The middle of an image, or the image in the middle of bars."""
+    top, left = (max(_offset(*pair), 0) for pair in zip(image.shape[:2], shape, strict=True))
+    image = image[top : top + shape[0], left : left + shape[1]]
+    height, width = (outer - inner for outer, inner in zip(shape, image.shape[:2], strict=True))
+    sides = (height // 2, height - height // 2, width // 2, width - width // 2)
+    return cv2.copyMakeBorder(image, *sides, border) if any(sides) else image

@@ -2,20 +2,31 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import ImageOps
 
-from flawline.data.images import SUFFIXES, TooLargeError, decode_mask, open_image, reason
+from flawline.data.geometry import geometry_of, median_shape
+from flawline.data.images import (
+    SUFFIXES,
+    TooLargeError,
+    decode_mask,
+    open_image,
+    reason,
+    to_original,
+)
 from flawline.errors import FlawlineError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+AS_IT_IS = "as it is"  # a notice: nothing has to be mended or left out
+UNUSUAL = 1.25  # times that proportions may differ before it is worth a notice
 MAY_TURN = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
 IGNORED = ("thumbs.db", "desktop.ini")
 COLUMNS = (
@@ -39,7 +50,7 @@ class Problem:
     problem: str
     found: str
     expected: str
-    can_go_on: str  # yes or no
+    can_go_on: str  # yes, no, or AS_IT_IS
     if_skipped: str
 
 
@@ -61,7 +72,12 @@ MASK_IGNORED = "the image counts, but not for pixel figures"
 
 
 def scan(
-    folder: Path, *, max_megapixels: float, min_train_good: int, workers: int
+    folder: Path,
+    *,
+    max_megapixels: float,
+    min_train_good: int,
+    workers: int,
+    prepare: Mapping[str, Any] | None = None,
 ) -> tuple["pd.DataFrame", list[Problem]]:
     """List and check all images and masks of one category.
 
@@ -70,6 +86,7 @@ def scan(
     folder : the category's folder, in MVTec AD's layout.
     max_megapixels : larger images are refused without decoding them.
     min_train_good : with fewer usable training images the category cannot go on.
+    prepare : `size` and `resize`, to say what they do to photographs of unusual proportions.
 
     Returns
     -------
@@ -112,7 +129,63 @@ def scan(
             )
         )
     table = pd.DataFrame([asdict(entry) for entry in usable], columns=list(COLUMNS))
+    if prepare is not None and goods:
+        problems += _shape_notices(folder, usable, table, prepare, max_megapixels)
     return table, sorted(problems)
+
+
+def _shape_notices(
+    folder: Path,
+    entries: list[_Entry],
+    table: "pd.DataFrame",
+    prepare: Mapping[str, Any],
+    max_megapixels: float,
+) -> list[Problem]:
+    """Photographs that differ much from the median shape, and what `resize` does to defects."""
+    shape = geometry_of(table, prepare["size"]).shape
+    mode, (height, width) = prepare["resize"], median_shape(table)
+    usual, prepared = height / width, shape[0] / shape[1]
+    notices = []
+    if mode == "stretch" and _times(usual, prepared) > UNUSUAL:
+        found = f"{height:g} x {width:g} (height x width) become {shape[0]} x {shape[1]}"
+        expected = "prepare.size: auto, which keeps their proportions"
+        notices.append(_notice("train/good", "photographs are stretched", found, expected))
+    for entry in entries:
+        times = _times(entry.height / entry.width, usual)
+        if times > UNUSUAL:
+            found = f"{entry.height} x {entry.width} (height x width)"
+            expected = f"proportions near {height:g} x {width:g}, as most have"
+            notices.append(_notice(entry.image_id, "another shape", found, expected))
+        if mode == "center_crop" and entry.mask_path:
+            mask = decode_mask(folder.parent / entry.mask_path, max_megapixels)
+            corners = np.array([[0, 0, shape[1], shape[0]]])
+            x0, y0, x1, y1 = to_original(corners, shape, mask.shape, mode)[0]
+            lost = 1 - mask[y0:y1, x0:x1].sum() / mask.sum()
+            if lost > 0:
+                found = f"{lost:.0%} of the defect's pixels are cut off"
+                expected = "defects in the middle, or resize: stretch or letterbox"
+                notices.append(_notice(entry.image_id, "defect cut off", found, expected))
+    return notices
+
+
+def _times(one: float, other: float) -> float:
+    return max(one / other, other / one)
+
+
+def _notice(file: str, problem: str, found: str, expected: str) -> Problem:
+    return Problem(file, problem, found, expected, AS_IT_IS, "it is used as it is")
+
+
+def summary(problems: list[Problem]) -> list[str]:
+    """A line for each problem; notices of one kind share a line."""
+    lines = [f"{p.file}: {p.problem}; {p.if_skipped}" for p in problems if p.can_go_on != AS_IT_IS]
+    notices = [p for p in problems if p.can_go_on == AS_IT_IS]
+    for kind in dict.fromkeys(notice.problem for notice in notices):
+        some = [notice for notice in notices if notice.problem == kind]
+        first = some[0]
+        more = f" (and {len(some) - 1} more, see problems.csv)" if len(some) > 1 else ""
+        lines.append(f"{first.file}{more}: {kind}: {first.found}; better: {first.expected}")
+    return lines
 
 
 def problem_table(problems: list[Problem]) -> "pd.DataFrame":
@@ -129,6 +202,7 @@ def refuse(category: str, problems: list[Problem], on_problem: str) -> None:
     ----------
     on_problem : ``error`` refuses any problem, ``skip`` only those that cannot be skipped.
     """
+    problems = [problem for problem in problems if problem.can_go_on != AS_IT_IS]
     fatal = [problem for problem in problems if problem.can_go_on == "no"]
     if not problems or (on_problem == "skip" and not fatal):
         return

@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from flawline.data.geometry import Tiling
 from flawline.data.images import decode_image, decode_mask, resize_image, resize_mask
+from flawline.data.regions import Counting
 from flawline.files import new_array
 
 if TYPE_CHECKING:
@@ -19,38 +21,71 @@ if TYPE_CHECKING:
 def prepare_images(
     paths: list[Path],
     path: Path | str,
+    counting: Counting,
     *,
-    size: int,
-    resize: str,
     max_megapixels: float,
     workers: int,
 ) -> None:
-    """Write uint8 (N, size, size, 3), RGB, in the order of `paths`, to the .npy file `path`."""
+    """Write uint8 (N, H, W, 3), RGB, in the order of `paths`, to the .npy file `path`.
+
+    Parameters
+    ----------
+    counting : has the shape, how images are resized to it, and the regions that are hidden.
+    """
 
     def prepare(source: Path) -> np.ndarray:
-        return resize_image(decode_image(source, max_megapixels), size, resize)
+        return prepared(decode_image(source, max_megapixels), counting)
 
-    with new_array(path, (len(paths), size, size, 3), np.uint8) as array:
+    with new_array(path, (len(paths), *counting.shape, 3), np.uint8) as array:
         _fill(array, paths, prepare, workers, "images")
+
+
+def prepared(image: np.ndarray, counting: Counting) -> np.ndarray:
+    """A photograph, uint8 (h, w, 3), as uint8 (H, W, 3)."""
+    return resize_image(counting.hide(image), counting.shape, counting.mode)
+
+
+def prepare_tiles(
+    paths: list[Path],
+    path: Path | str,
+    counting: Counting,
+    tiling: Tiling,
+    *,
+    max_megapixels: float,
+    workers: int,
+) -> None:
+    """Write the tiles of all images, uint8 (N T, h, w, 3), T for each in turn.
+
+    Parameters
+    ----------
+    counting : as for `prepare_images`, with the canvas as its shape.
+    """
+
+    def prepare(source: Path) -> np.ndarray:
+        return tiling.cut(prepared(decode_image(source, max_megapixels), counting))
+
+    with new_array(path, (len(paths) * len(tiling), *tiling.tile, 3), np.uint8) as array:
+        by_photograph = array.reshape(len(paths), len(tiling), *tiling.tile, 3)
+        _fill(by_photograph, paths, prepare, workers, "tiles")
 
 
 def prepare_masks(
     paths: list[Path | None],
     path: Path | str,
     *,
-    size: int,
+    shape: tuple[int, int],
     resize: str,
     max_megapixels: float,
     workers: int,
 ) -> None:
-    """Write uint8 (N, size, size), 0 or 1, to the .npy file `path`; zeros where a path is None."""
+    """Write uint8 (N, H, W), 0 or 1, to the .npy file `path`; zeros where a path is None."""
 
     def prepare(source: Path | None) -> np.ndarray:
         if source is None:
-            return np.zeros((size, size), np.uint8)
-        return resize_mask(decode_mask(source, max_megapixels), size, resize)
+            return np.zeros(shape, np.uint8)
+        return resize_mask(decode_mask(source, max_megapixels), shape, resize)
 
-    with new_array(path, (len(paths), size, size), np.uint8) as array:
+    with new_array(path, (len(paths), *shape), np.uint8) as array:
         _fill(array, paths, prepare, workers, "masks")
 
 

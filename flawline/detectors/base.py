@@ -1,5 +1,6 @@
 """What every detector is: fitted on goods, asked for scores, saved and loaded without pickle."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field
 
+from flawline.data.geometry import Geometry, Shape
 from flawline.detectors.training import Checkpoint, Training
 from flawline.errors import FlawlineError
 from flawline.files import read_array, read_json, read_table, replacing, write_json
@@ -27,8 +29,8 @@ class Synthetic:
 
     Attributes
     ----------
-    images : uint8 (M, S, S, 3), RGB.
-    masks : uint8 (M, S, S), 1 where the image changed.
+    images : uint8 (M, H, W, 3), RGB.
+    masks : uint8 (M, H, W), 1 where the image changed.
     kinds : the recipe of each, joined by + where several were applied.
     """
 
@@ -38,38 +40,72 @@ class Synthetic:
 
     def of(self, rows: np.ndarray, count: int) -> "Synthetic":
         """What was made from the training images `rows` (ascending) of `count`."""
-        rounds = np.arange(0, len(self.images), count)
-        own = (rounds[:, None] + rows).ravel()
-        own = own[own < len(self.images)]
+        own = _rounds(rows, count, len(self.images))
         return Synthetic(self.images[own], self.masks[own], [self.kinds[row] for row in own])
+
+
+@dataclass(frozen=True)
+class Posed:
+    """Features of training images in other poses; row i shows training image i modulo N.
+
+    Attributes
+    ----------
+    features : one float16 (M, h, w, C) per feature set.
+    counted : uint8 (M, H, W), 1 where the photograph is, not what was filled in around it.
+    """
+
+    features: tuple[np.ndarray, ...]
+    counted: np.ndarray
+
+    def of(self, rows: np.ndarray, count: int) -> "Posed":
+        """The poses of the training images `rows` (ascending) of `count`."""
+        own = _rounds(rows, count, len(self.counted))
+        return Posed(tuple(array[own] for array in self.features), self.counted[own])
+
+
+def _rounds(rows: np.ndarray, count: int, total: int) -> np.ndarray:
+    """Rows of an array of `total` that repeats `count` images again and again."""
+    own = (np.arange(0, total, count)[:, None] + rows).ravel()
+    return own[own < total]
 
 
 @dataclass(frozen=True)
 class Data:
     """What a detector may see of one subset; it holds what the detector's `inputs` name.
 
+    Where the category is tiled, images and features have one row for each of the T tiles of an
+    image, those of the first image first; masks are always of whole images.
+
     Attributes
     ----------
-    image_size : side of the prepared images, pixels.
-    images : uint8 (N, S, S, 3), RGB, or None.
-    features : one float16 (N, H, W, C) per feature set.
-    object_masks : uint8 (N, S, S), 0 or 1, or None.
-    synthetic : for training alone.
+    geometry : the shape of the prepared images, and the tiles.
+    images : uint8 (N T, h, w, 3), RGB, or None.
+    features : one float16 (N T, H, W, C) per feature set.
+    object_masks : uint8 (N, H, W), 0 or 1, or None.
+    counted : uint8 (N, H, W), 0 in letterbox bars and ignored regions, or None: all counts.
+    synthetic, posed : for training alone.
     labels : int64 (N,), 1 = defective; for supervised training alone.
+    own : int64 (N,), which training image each is, where training images are scored: what was
+        learned from an image itself must not speak for it.
     """
 
-    image_size: int
+    geometry: Geometry
     images: np.ndarray | None = None
     features: tuple[np.ndarray, ...] = ()
     object_masks: np.ndarray | None = None
+    counted: np.ndarray | None = None
     synthetic: Synthetic | None = None
+    posed: Posed | None = None
     labels: np.ndarray | None = None
+    own: np.ndarray | None = None
 
     @classmethod
-    def open(cls, image_size: int, files: Mapping[str, Any]) -> Self:
+    def open(cls, files: Mapping[str, Any]) -> Self:
         """Map those of `files` (name to path or paths) that a detector reads; ignore others."""
         found: dict[str, Any] = {
-            name: read_array(files[name]) for name in ("images", "object_masks") if name in files
+            name: read_array(files[name])
+            for name in ("images", "object_masks", "counted")
+            if files.get(name)
         }
         if "features" in files:
             found["features"] = tuple(map(read_array, files["features"]))
@@ -79,44 +115,137 @@ class Data:
                 read_array(files["synthetic_masks"]),
                 read_table(files["synthetic_index"])["kind"].tolist(),
             )
+        if "posed_counted" in files:
+            posed = tuple(map(read_array, files["posed_features"]))
+            found["posed"] = Posed(posed, read_array(files["posed_counted"]))
         if "labels" in files:
             found["labels"] = read_table(files["labels"])["label"].to_numpy()
-        return cls(image_size, **found)
+        return cls(Geometry.from_json(read_json(files["geometry"])), **found)
 
     def __len__(self) -> int:
-        arrays = (self.images, *self.features, self.object_masks)
-        return next(len(array) for array in arrays if array is not None)
+        whole = (self.object_masks, self.counted)
+        pieces = (self.images, *self.features)
+        counts = [len(array) for array in whole if array is not None]
+        counts += [len(array) // self.geometry.pieces for array in pieces if array is not None]
+        return counts[0]
 
     def take(self, rows: np.ndarray) -> "Data":
-        """Some of the images, and what was synthesised from them.
+        """Some of the images, and what was made from them.
 
         Parameters
         ----------
         rows : int (K,), ascending.
         """
+        count, pieces = len(self), self.geometry.pieces
+        tiles = (rows[:, None] * pieces + np.arange(pieces)).ravel()
 
-        def some(array: np.ndarray | None) -> np.ndarray | None:
+        def some(array: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
             return None if array is None else array[rows]
 
         return Data(
-            self.image_size,
-            some(self.images),
-            tuple(array[rows] for array in self.features),
-            some(self.object_masks),
-            self.synthetic and self.synthetic.of(rows, len(self)),
-            some(self.labels),
+            self.geometry,
+            some(self.images, tiles),
+            tuple(array[tiles] for array in self.features),
+            some(self.object_masks, rows),
+            some(self.counted, rows),
+            self.synthetic and self.synthetic.of(tiles, count * pieces),
+            self.posed and self.posed.of(tiles, count * pieces),
+            some(self.labels, rows),
+            some(self.own, rows),
         )
 
     def chunks(self, size: int = CHUNK_IMAGES) -> Iterator["Data"]:
-        """The same data without what is for training, at most `size` images at a time."""
+        """The same data without what is for training, at most `size` images or tiles at a time.
+
+        The tiles of an image stay together.
+        """
+        pieces = self.geometry.pieces
+        size = max(size // pieces, 1)
         for start in range(0, len(self), size):
             part = slice(start, start + size)
+            tiles = slice(start * pieces, (start + size) * pieces)
             yield Data(
-                self.image_size,
-                None if self.images is None else self.images[part],
-                tuple(array[part] for array in self.features),
+                self.geometry,
+                None if self.images is None else self.images[tiles],
+                tuple(array[tiles] for array in self.features),
                 None if self.object_masks is None else self.object_masks[part],
+                None if self.counted is None else self.counted[part],
+                own=None if self.own is None else self.own[part],
             )
+
+    def stitched(self, cells: np.ndarray) -> np.ndarray:
+        """Cells of whole images, float32 (N, H, W), from those of their tiles (N T, h, w)."""
+        tiling = self.geometry.tiling
+        if tiling is None:
+            return cells
+        count = len(tiling)
+        parts = (cells[start : start + count] for start in range(0, len(cells), count))
+        return np.stack([tiling.stitch(part) for part in parts])
+
+    def cut(self, masks: np.ndarray, grid: Shape) -> np.ndarray:
+        """Masks of images (N, H, W) on the grid of what networks see: (N T, *grid)."""
+        import cv2
+
+        def resized(mask: np.ndarray, shape: Shape) -> np.ndarray:
+            mask = np.asarray(mask).astype(np.uint8)
+            if mask.shape == shape:
+                return mask
+            return cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST)
+
+        tiling = self.geometry.tiling
+        if tiling is None:
+            return np.stack([resized(mask, grid) for mask in masks])
+        wholes = (resized(mask, tiling.cells(grid)) for mask in masks)
+        return np.stack([resized(tile, grid) for whole in wholes for tile in tiling.cut(whole)])
+
+    def whole(self, pictures: np.ndarray) -> np.ndarray:
+        """What networks made of images or tiles, with the images' proportions.
+
+        Parameters
+        ----------
+        pictures : uint8 (N T, S, S, 3), RGB.
+
+        Returns
+        -------
+        uint8 (N, H, W, 3).
+        """
+        import cv2
+
+        shape, tiling = self.geometry.shape, self.geometry.tiling
+        if tiling is None:
+            side = math.sqrt(math.prod(pictures.shape[1:3]) / math.prod(shape))
+            size = tuple(round(length * side) for length in shape)
+            if size == pictures.shape[1:3]:
+                return pictures
+            return np.stack([cv2.resize(one, size[::-1]) for one in pictures])
+        channels = [self.stitched(pictures[..., c].astype(np.float32)) for c in range(3)]
+        joined = np.stack(channels, axis=3).round().astype(np.uint8)
+        area = cv2.INTER_AREA
+        return np.stack([cv2.resize(one, shape[::-1], interpolation=area) for one in joined])
+
+    def quiet(self, cells: np.ndarray) -> np.ndarray:
+        """What does not count is as calm as the calmest cell that does: float32 (N, h, w)."""
+        if self.counted is None:
+            return cells
+        counts = cells_of(self.counted, cells.shape[1:], HALF)
+        calmest = np.where(counts, cells, np.inf).min((1, 2), keepdims=True)
+        return np.where(counts, cells, calmest).astype(np.float32)
+
+
+HALF = 0.499  # share of a cell from which it counts: half of it, rounded
+
+
+def cells_of(masks: np.ndarray, shape: Shape, share: float) -> np.ndarray:
+    """Cells of a grid of which more than `share` lies in a mask: (N, H, W) to bool (N, *shape)."""
+    import cv2
+
+    found = np.empty((len(masks), *shape), bool)
+    for i, mask in enumerate(masks):
+        values = np.asarray(mask, np.float32)
+        smaller = tuple(min(pair) for pair in zip(shape, values.shape, strict=True))
+        shares = cv2.resize(values, smaller[::-1], interpolation=cv2.INTER_AREA)
+        found[i] = cv2.resize(shares, shape[::-1], interpolation=cv2.INTER_NEAREST) > share
+    return found
 
 
 class FeatureUse(Options):
@@ -149,8 +278,8 @@ class ObjectMaskUse(Options):
         3, ge=0, description="How far around the object still counts, pixels at 256 px."
     )
 
-    def inside(self, data: Data, shape: tuple[int, int], margin: int = 0) -> np.ndarray:
-        """Which cells of a grid of `shape` touch the dilated object; all, without `object_mask`.
+    def inside(self, data: Data, shape: Shape, margin: int = 0) -> np.ndarray:
+        """Which cells of a grid of `shape` count and touch the dilated object, if it matters.
 
         An image in which no object was found counts as a whole: a missing part is a defect too.
         `margin` is added to the dilation, pixels at 256 px.
@@ -161,34 +290,78 @@ class ObjectMaskUse(Options):
         """
         import cv2
 
+        found = np.ones((len(data), *shape), bool)
+        if data.counted is not None:
+            found = cells_of(data.counted, shape, HALF)
         if self.object_mask == "none":
-            return np.ones((len(data), *shape), bool)
+            return found
         assert data.object_masks is not None
-        side = 2 * round((self.object_dilation + margin) * data.image_size / 256) + 1
+        scale = math.sqrt(math.prod(data.geometry.shape)) / 256
+        side = 2 * round((self.object_dilation + margin) * scale) + 1
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-        found = np.empty((len(data), *shape), bool)
         for i, mask in enumerate(data.object_masks):
-            grown = cv2.dilate(np.asarray(mask), disc).astype(np.float32)
-            touched = cv2.resize(grown, shape[::-1], interpolation=cv2.INTER_AREA) > 0
-            found[i] = touched if touched.any() else True
+            touched = found[i] & cells_of(cv2.dilate(np.asarray(mask), disc)[None], shape, 0)[0]
+            found[i] = touched if touched.any() else found[i]
         return found
 
-    def learned(self, data: Data, shape: tuple[int, int]) -> np.ndarray:
-        """Which cells `memory` learns from: bool (N, h, w)."""
-        return self.inside(data, shape, MEMORY_MARGIN)
+    def learned(self, data: Data, grid: Shape) -> np.ndarray | None:
+        """Which cells of what networks see are learned from: bool (N T, *grid), or None: all."""
+        shape = data.geometry.tiling.cells(grid) if data.geometry.tiling else grid
+        if self.object_mask == "memory":
+            found = self.inside(data, shape, MEMORY_MARGIN)
+        elif data.counted is not None:
+            found = cells_of(data.counted, shape, HALF)
+        else:
+            return None
+        return data.cut(found, grid).astype(bool)
 
     def known(self, cells: np.ndarray, data: Data) -> np.ndarray:
-        """Cell scores without what was kept out of memory: as calm as the calmest of the object.
+        """Cell scores without what was not learned: as calm as the calmest that was.
 
         Parameters
         ----------
         cells : float32 (N, h, w).
         """
         if self.object_mask != "memory":
-            return cells
+            return data.quiet(cells)
         inside = self.inside(data, cells.shape[1:])
         calmest = np.where(inside, cells, np.inf).min((1, 2), keepdims=True)
         return np.where(inside, cells, calmest).astype(np.float32)
+
+
+class MapUse(ObjectMaskUse):
+    """Options of detectors whose image score comes from their anomaly map."""
+
+    score_from: Literal["map", "cells"] = Field(
+        "map", description="The image score comes from the smoothed map, or from its raw cells."
+    )
+    largest: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Part of the map, its largest values, whose mean is the image score: 0 is the "
+        "largest value alone, 1 the mean over the whole image.",
+    )
+    smoothing: float = Field(
+        4.0, ge=0, description="Sigma of the map's Gaussian, pixels of what networks see."
+    )
+
+    def image_scores(self, values: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        """Mean of each image's largest values: float32 (N,).
+
+        Parameters
+        ----------
+        values : float32 (N, h, w), a map or its cells.
+        inside : bool (N, h, w), where the score is taken from.
+        """
+        scores = np.empty(len(values), np.float32)
+        for i, (one, where) in enumerate(zip(values, inside, strict=True)):
+            chosen = one[where]
+            count = max(round(self.largest * len(chosen)), 1)
+            if count < len(chosen):
+                chosen = np.partition(chosen, len(chosen) - count)[-count:]
+            scores[i] = chosen.mean()
+        return scores
 
 
 @dataclass(frozen=True)
@@ -224,14 +397,15 @@ class Detector(ABC):
 
         Returns
         -------
-        Of images, features, object_masks and, in training alone, synthetic and labels.
+        Of images, features, object_masks and, in training alone, synthetic, poses and labels.
         """
         wanted = set(cls.needs)
         if getattr(options, "object_mask", "none") != "none":
             wanted.add("object_masks")
-        if getattr(options, "synthetic", None):
-            wanted.add("synthetic")
-        return frozenset(wanted if training else wanted - {"synthetic", "labels"})
+        for made in ("synthetic", "poses"):
+            if getattr(options, made, None):
+                wanted.add(made)
+        return frozenset(wanted if training else wanted - {"synthetic", "poses", "labels"})
 
     @abstractmethod
     def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
@@ -300,7 +474,29 @@ class Detector(ABC):
         return detector
 
 
-def resize_cells(cells: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+class MapDetector(Detector):
+    """A detector whose cells, each scored by itself, become the anomaly map and the image score."""
+
+    options: Any
+
+    @abstractmethod
+    def cells(self, data: Data) -> np.ndarray:
+        """Score every cell of what the networks see: float32 (N T, h, w)."""
+
+    def score(self, data: Data) -> Scores:
+        """Smooth the cells to the map, and take the mean of its largest values for the image."""
+        return self.judge(data.stitched(self.cells(data)), data)
+
+    def judge(self, cells: np.ndarray, data: Data) -> Scores:
+        """Scores and maps from the cells of whole images, float32 (N, h, w)."""
+        cells = self.options.known(cells, data)
+        maps = smooth_maps(cells, data.geometry, self.options.smoothing)
+        judged = maps if self.options.score_from == "map" else cells
+        inside = self.options.inside(data, judged.shape[1:])
+        return Scores(self.options.image_scores(judged, inside), maps.astype(np.float16))
+
+
+def resize_cells(cells: np.ndarray, grid: Shape) -> np.ndarray:
     """Cell scores float32 (N, h, w) on another grid, bilinear."""
     import cv2
 
@@ -310,24 +506,38 @@ def resize_cells(cells: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     return np.stack(resized)
 
 
-def smooth_maps(cells: np.ndarray, image_size: int, sigma: float) -> np.ndarray:
-    """Cell scores to anomaly maps: bilinear to the image's size, then a Gaussian.
+def smooth_maps(cells: np.ndarray, geometry: Geometry, sigma: float) -> np.ndarray:
+    """Cell scores to anomaly maps: bilinear to the image's shape, and a Gaussian.
 
     Parameters
     ----------
-    cells : float32 (N, h, w).
-    image_size : side of the result, pixels.
-    sigma : standard deviation of the Gaussian, pixels; 0 for none.
+    cells : float32 (N, h, w), of whole images.
+    sigma : standard deviation of the Gaussian, pixels of what networks see; 0 for none.
 
     Returns
     -------
-    float32 (N, S, S).
+    float32 (N, H, W), of the prepared images' shape.
     """
     import cv2
 
-    maps = np.empty((len(cells), image_size, image_size), np.float32)
+    shape = geometry.shape
+    seen = geometry.tiling.canvas if geometry.tiling else shape
+    finer = cells.shape[1] > shape[0]  # such cells are smoothed before they are averaged
+    sigma *= (cells.shape[1] if finer else shape[0]) / seen[0]
+    maps = np.empty((len(cells), *shape), np.float32)
     for i, cell in enumerate(cells):
-        maps[i] = cv2.resize(cell, (image_size, image_size), interpolation=cv2.INTER_LINEAR)
-        if sigma:
-            maps[i] = cv2.GaussianBlur(maps[i], (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+        if finer:
+            cell = _blurred(cell, sigma)
+            maps[i] = cv2.resize(cell, shape[::-1], interpolation=cv2.INTER_AREA)
+        else:
+            cell = cv2.resize(cell, shape[::-1], interpolation=cv2.INTER_LINEAR)
+            maps[i] = _blurred(cell, sigma)
     return maps
+
+
+def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
+    import cv2
+
+    if not sigma:
+        return values
+    return cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)

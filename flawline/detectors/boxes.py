@@ -65,9 +65,9 @@ def box_table(
 
     Parameters
     ----------
-    maps : float16 (N, S, S).
+    maps : float16 (N, H, W).
     sizes : height and width of the original images, one row for each map.
-    resize : how the images became squares.
+    resize : how the images got their shape.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def box_table(
     shapes = sizes[["height", "width"]].itertuples(index=False)
     for row, (one, shape) in enumerate(zip(maps, shapes, strict=True)):
         boxes = find_boxes(one, limit, min_area)
-        originals = to_original(boxes[:, :4], len(one), tuple(shape), resize)
+        originals = to_original(boxes[:, :4], one.shape, tuple(shape), resize)
         for box, original in zip(boxes, originals, strict=True):
             *corners, area = (int(value) for value in box[:5])
             rows.append((row, *corners, *original, area, box[5]))

@@ -172,7 +172,7 @@ class CamClassifier(Detector):
         for start in range(0, len(images), chunk):
             pixels = to_tensor(images[start : start + chunk], self.device).permute(0, 3, 1, 2)
             pixels = ((pixels.float() / 255 - mean) / std).flip(flip)
-            if pixels.shape[2] != side:
+            if pixels.shape[2:] != (side, side):
                 pixels = interpolate(pixels, (side, side), mode="bilinear", antialias=True)
             pixels = pixels.contiguous(memory_format=torch.channels_last)
             precision = inference_precision(self.device.type, "auto")
@@ -206,7 +206,7 @@ class CamClassifier(Detector):
                 local = torch.einsum("nchw,c->nhw", found, weight) + bias
             scores.append((defective - good).cpu())
             cells.append(local.cpu())
-        maps = smooth_maps(torch.cat(cells).numpy(), data.image_size, 0)
+        maps = data.quiet(smooth_maps(torch.cat(cells).numpy(), data.geometry, 0))
         return Scores(torch.cat(scores).numpy(), maps.astype(np.float16))
 
     def state(self) -> dict[str, "torch.Tensor"]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from flawline.detectors.base import Data, Detector, ObjectMaskUse, Scores, smooth_maps
+from flawline.detectors.base import Data, MapDetector, MapUse, Scores
 from flawline.detectors.training import Budget, Checkpoint, Trainer, Training
 from flawline.devices import autocast, inference_precision, to_tensor
 from flawline.seeding import derive
@@ -24,7 +24,7 @@ BETAS = (0.0, 0.9)  # Adam's, as in both papers
 SCORED_AT_ONCE = 16  # images; bounds memory
 
 
-class FAnoGANOptions(ObjectMaskUse, Budget):
+class FAnoGANOptions(MapUse, Budget):
     """Defaults are a published schedule for MVTec AD, with the paper's networks.
 
     It has 1,500 epochs for the GAN and 200 for the encoder; in steps, with the 242 training images
@@ -42,7 +42,11 @@ class FAnoGANOptions(ObjectMaskUse, Budget):
     gradient_penalty: float = Field(10.0, ge=0, description="Its weight, lambda of WGAN-GP.")
     kappa: float = Field(1.0, ge=0, description="Weight of the feature residual.")
     flip: bool = Field(True, description="Mirror half of the training images.")
-    smoothing: float = Field(0.0, ge=0, description="Sigma of the map's Gaussian, pixels.")
+    score_from: Literal["cells"] = Field(
+        "cells", description="The squared residuals, of which the map shows none."
+    )
+    largest: float = Field(1.0, ge=0, le=1)
+    smoothing: float = Field(0.0, ge=0)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -149,7 +153,7 @@ def scaled(images: "torch.Tensor") -> "torch.Tensor":
     return images.float() / 127.5 - 1
 
 
-class FAnoGAN(Detector):
+class FAnoGAN(MapDetector):
     """Anomaly score = squared residual of the rebuilt image + kappa x that of its features."""
 
     Options = FAnoGANOptions
@@ -255,46 +259,55 @@ class FAnoGAN(Detector):
         encoder.eval()
         return training
 
-    def _rebuild(self, data: Data) -> "tuple[torch.Tensor, torch.Tensor]":
+    def _rebuild(self, images: np.ndarray) -> "tuple[torch.Tensor, torch.Tensor]":
         """Images and what the generator makes of their codes, float32 (N, 3, 64, 64)."""
         import torch
 
-        real = scaled(shrink(data.images, self.device))
+        real = scaled(shrink(images, self.device))
         with torch.inference_mode():
             return real, self.networks["generator"](self.networks["encoder"](real))
 
-    def score(self, data: Data) -> Scores:
-        """Mean squared residuals for the image; the absolute one of the pixels for the map."""
+    def _residuals(self, data: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Absolute and squared residuals of the pixels, squared ones of the features."""
         import torch
 
-        options = self.options
+        assert data.images is not None
         features = self.networks["critic"][:-2]
-        scores, maps = [], []
-        for part in data.chunks(SCORED_AT_ONCE):
-            real, rebuilt = self._rebuild(part)
+        found: tuple[list, list, list] = ([], [], [])
+        for start in range(0, len(data.images), SCORED_AT_ONCE):
+            real, rebuilt = self._rebuild(data.images[start : start + SCORED_AT_ONCE])
             with torch.inference_mode():
-                residual = (real - rebuilt).abs().mean(1)
-                image = (real - rebuilt).square().mean(1)
-                feature = (features(real) - features(rebuilt)).square().mean(1)
-            scores.append(self._mean(image, part) + options.kappa * self._mean(feature, part))
-            maps.append(smooth_maps(residual.cpu().numpy(), data.image_size, options.smoothing))
-        return Scores(
-            np.concatenate(scores).astype(np.float32), np.concatenate(maps).astype(np.float16)
-        )
+                seen = (features(real) - features(rebuilt)).square().mean(1)
+                residual = real - rebuilt
+                parts = (residual.abs().mean(1), residual.square().mean(1), seen)
+            for kind, part in zip(found, parts, strict=True):
+                kind.append(part.cpu().numpy())
+        absolute, squared, feature = map(np.concatenate, found)
+        return absolute, squared, feature
 
-    def _mean(self, cells: "torch.Tensor", data: Data) -> np.ndarray:
-        """Over each image or, with `object_mask`, over its object: float (N,)."""
-        inside = self.options.inside(data, (cells.shape[1], cells.shape[2]))
-        return np.average(cells.cpu().numpy(), axis=(1, 2), weights=inside)
+    def cells(self, data: Data) -> np.ndarray:
+        """Absolute residuals of the pixels."""
+        return self._residuals(data)[0]
+
+    def score(self, data: Data) -> Scores:
+        """Squared residuals of pixels and features for the image; absolute ones for the map."""
+        absolute, *squared = map(data.stitched, self._residuals(data))
+        pixels, features = (
+            self.options.image_scores(cells, self.options.inside(data, cells.shape[1:]))
+            for cells in squared
+        )
+        maps = self.judge(absolute, data).anomaly_maps
+        return Scores(pixels + np.float32(self.options.kappa) * features, maps)
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """The rebuilt images, 64 px."""
+        """The rebuilt images, of the photographs' proportions."""
+        assert data.images is not None
         parts = []
-        for part in data.chunks(SCORED_AT_ONCE):
-            _, rebuilt = self._rebuild(part)
+        for start in range(0, len(data.images), SCORED_AT_ONCE):
+            _, rebuilt = self._rebuild(data.images[start : start + SCORED_AT_ONCE])
             levels = ((rebuilt + 1) * 127.5).round().clamp(0, 255).byte()
             parts.append(levels.permute(0, 2, 3, 1).cpu().numpy())
-        return {"rebuilt": np.concatenate(parts)}
+        return {"rebuilt": data.whole(np.concatenate(parts))}
 
     def state(self) -> dict[str, "torch.Tensor"]:
         """The weights of all three networks."""

@@ -5,20 +5,14 @@ rebuilt badly. After deep feature reconstruction (Yang, Shi, Qi: DFR, 2020). As 
 are 1x1, positions are independent of each other and train as rows of one matrix.
 """
 
+import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
 
-from flawline.detectors.base import (
-    Data,
-    Detector,
-    FeatureUse,
-    ObjectMaskUse,
-    Scores,
-    smooth_maps,
-)
+from flawline.detectors.base import Data, FeatureUse, MapDetector, MapUse
 from flawline.detectors.training import Budget, Checkpoint, Trainer, Training
 from flawline.devices import autocast, inference_precision, to_tensor
 from flawline.seeding import derive
@@ -27,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class FeatCAEOptions(FeatureUse, ObjectMaskUse, Budget):
+class FeatCAEOptions(FeatureUse, MapUse, Budget):
     """Defaults are the published ones, but for standardised features and random positions."""
 
     method: Literal["featcae"] = "featcae"
@@ -39,9 +33,8 @@ class FeatCAEOptions(FeatureUse, ObjectMaskUse, Budget):
     batch_size: int = Field(1024, ge=2, description="Positions a step.")
     learning_rate: float = Field(1e-3, gt=0)
     standardize: bool = Field(True, description="Mean 0 and variance 1 for every channel.")
-    border: int = Field(1, ge=0, description="Cells at the border that do not count.")
-    largest: int = Field(10, ge=1, description="Cells whose mean is the image score.")
-    smoothing: float = Field(4.0, ge=0, description="Sigma of the map's Gaussian, pixels.")
+    score_from: Literal["map", "cells"] = "cells"
+    largest: float = Field(0.01, ge=0, le=1)
 
 
 def build_network(channels: int, latent: int) -> "torch.nn.Sequential":
@@ -58,7 +51,7 @@ def build_network(channels: int, latent: int) -> "torch.nn.Sequential":
     return nn.Sequential(*layers)
 
 
-class FeatCAE(Detector):
+class FeatCAE(MapDetector):
     """Anomaly score of a position = mean squared error of its rebuilt features."""
 
     Options = FeatCAEOptions
@@ -73,10 +66,10 @@ class FeatCAE(Detector):
         """Adam on the mean squared error."""
         import torch
 
-        positions, (height, width) = self._positions(data)
-        if self.options.object_mask == "memory":
-            inside = to_tensor(self.options.learned(data, (height, width)), self.device)
-            positions = positions[inside.reshape(-1)]
+        positions, grid = self._positions(data)
+        learned = self.options.learned(data, grid)
+        if learned is not None:
+            positions = positions[to_tensor(learned, self.device).reshape(-1)]
         self._standardize_by(positions)
         torch.manual_seed(derive(self.seed, "weights"))
         network = build_network(positions.shape[1], self.options.latent).to(self.device).train()
@@ -112,10 +105,10 @@ class FeatCAE(Detector):
         return training
 
     def _positions(self, data: Data) -> "tuple[torch.Tensor, tuple[int, int]]":
-        """Features of all sets as rows, float16 (N * H * W, C), and the grid: the first set's."""
+        """Features of all sets as rows, float16 (N * H * W, C), and the grid: the finest set's."""
         import torch
 
-        grid = data.features[0].shape[1:3]
+        grid = max((one.shape[1:3] for one in data.features), key=math.prod)
         sets = [to_tensor(features, self.device) for features in data.features]
         for number, features in enumerate(sets):
             if features.shape[1:3] != grid:
@@ -144,26 +137,17 @@ class FeatCAE(Detector):
     def _standardized(self, positions: "torch.Tensor") -> "torch.Tensor":
         return (positions.float() - self.mean).div_(self.std)
 
-    def score(self, data: Data) -> Scores:
-        """Mean of the largest errors for the image, the smoothed errors for the map."""
+    def cells(self, data: Data) -> np.ndarray:
+        """Errors of the rebuilt features."""
         import torch
 
-        count = len(data)
-        positions, (height, width) = self._positions(data)
+        positions, grid = self._positions(data)
         errors = []
         with torch.inference_mode():
             for part in positions.split(65_536):
                 target = self._standardized(part)
                 errors.append((self.network(target) - target).square().mean(1).cpu())
-        cells = torch.cat(errors).reshape(count, height, width).numpy()
-        cells = self.options.known(cells, data)
-        edge = min(self.options.border, (min(height, width) - 1) // 2)
-        kept = slice(edge, height - edge), slice(edge, width - edge)
-        inner = np.pad(cells[:, *kept], ((0, 0), (edge, edge), (edge, edge)), mode="edge")
-        maps = smooth_maps(inner, data.image_size, self.options.smoothing)
-        on_object = np.where(self.options.inside(data, (height, width)), cells, 0)[:, *kept]
-        largest = np.sort(on_object.reshape(count, -1), axis=1)[:, -self.options.largest :]
-        return Scores(largest.mean(axis=1), maps.astype(np.float16))
+        return torch.cat(errors).reshape(-1, *grid).numpy()
 
     def state(self) -> dict[str, "torch.Tensor"]:
         """Standardisation and network weights."""

@@ -5,7 +5,7 @@ distortion); an image is as anomalous as its embedding is far from those of all 
 The heads are those of face recognition: heads.py names their sources.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -264,19 +264,18 @@ class MetricLearning(Detector):
                 step, count=len(goods), batch_size=options.batch_size, epochs=options.epochs
             )
         embeddings, total = [], torch.zeros((), device=self.device)
-        for part in data.chunks(AT_ONCE):
-            found = self._seen(part.images)
+        for part in _parts(data):
+            found = self._seen(part)
             embeddings.append(_embeddings(found))
             total = total + found.sum(0)
-        self.typical = total / len(data)
+        self.typical = total / len(goods)
         self._remember(torch.cat(embeddings))
         return training
 
     def _drawing(self, goods: np.ndarray, data: Data) -> Twin:
         """Twins drawn anew, at the network's size: resizing each would take as long again."""
         assert data.object_masks is not None
-        masks = [_resized(mask, goods.shape[1], cv2.INTER_NEAREST) for mask in data.object_masks]
-        sources = Sources(goods, np.stack(masks))
+        sources = Sources(goods, data.cut(data.object_masks, goods.shape[1:3]))
         sets = {
             kind: SyntheticSet(recipes=[getattr(self.options, kind)]) for kind in self.options.kinds
         }
@@ -304,7 +303,7 @@ class MetricLearning(Detector):
 
         def pick(kind: str, row: int, rng: np.random.Generator) -> np.ndarray:
             rows = np.flatnonzero(kinds == kind)
-            own = rows[rows % len(data) == row]
+            own = rows[rows % (len(data) * data.geometry.pieces) == row]
             return made[rng.choice(own if len(own) else rows)]
 
         return pick
@@ -364,24 +363,33 @@ class MetricLearning(Detector):
         return cells.reshape(found.shape).permute(0, 3, 1, 2)
 
     def score(self, data: Data) -> Scores:
-        """Distance to memory for the image, the maximum over anomalous classes for the map."""
-        scores, maps = [], []
-        for part in data.chunks(AT_ONCE):
-            found = self._seen(part.images)
-            scores.append(self._distances(_embeddings(found)))
-            maps.append(self._explained(found, data.image_size).max(1))
-        return Scores(np.concatenate(scores), np.concatenate(maps).astype(np.float16))
+        """Distance to memory for the image, the maximum over anomalous classes for the map.
+
+        A tiled image is as anomalous as its worst tile.
+        """
+        distances, cells = [], []
+        for part in _parts(data):
+            found = self._seen(part)
+            distances.append(self._distances(_embeddings(found)))
+            cells.append(self._explained(found))
+        scores = np.concatenate(distances).reshape(len(data), -1).max(1)
+        maps = self._maps(np.concatenate(cells), data).max(1)
+        return Scores(scores, data.quiet(maps).astype(np.float16))
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
         """The maps of the anomalous classes, all on one scale."""
-        parts = [
-            self._explained(self._seen(part.images), data.image_size)
-            for part in data.chunks(AT_ONCE)
-        ]
-        return dict(zip(self.options.kinds, np.concatenate(parts).swapaxes(0, 1), strict=True))
+        cells = np.concatenate([self._explained(self._seen(part)) for part in _parts(data)])
+        maps = self._maps(cells, data).swapaxes(0, 1)
+        return dict(zip(self.options.kinds, maps, strict=True))
 
-    def _explained(self, feature_maps: "torch.Tensor", image_size: int) -> np.ndarray:
-        """Grad-CAM of the anomalous classes: float32 (N, C - 1, S, S).
+    def _maps(self, cells: np.ndarray, data: Data) -> np.ndarray:
+        """Cells of what the network saw as maps of images, float32 (N, C - 1, H, W)."""
+        kinds = (data.stitched(cells[:, kind]) for kind in range(cells.shape[1]))
+        smoothing = self.options.smoothing
+        return np.stack([smooth_maps(kind, data.geometry, smoothing) for kind in kinds], axis=1)
+
+    def _explained(self, feature_maps: "torch.Tensor") -> np.ndarray:
+        """Grad-CAM of the anomalous classes: float32 (N, C - 1, h, w).
 
         What every normal shows in its place, at the border above all, is taken off first.
         """
@@ -393,9 +401,7 @@ class MetricLearning(Detector):
             along = head.projections(found.mean((2, 3)))
             return along - along[:, :1]  # against normal
 
-        cells = grad_cam(feature_maps - self.typical, class_scores)[:, 1:].cpu().numpy()
-        maps = [smooth_maps(cell, image_size, self.options.smoothing) for cell in cells]
-        return np.stack(maps)
+        return grad_cam(feature_maps - self.typical, class_scores)[:, 1:].cpu().numpy()
 
     def state(self) -> dict[str, "torch.Tensor"]:
         """All weights, the frozen ones too, and what is remembered of the training normals."""
@@ -414,6 +420,12 @@ class MetricLearning(Detector):
 
 def _resized(image: np.ndarray, side: int, interpolation: int) -> np.ndarray:
     return cv2.resize(np.ascontiguousarray(image), (side, side), interpolation=interpolation)
+
+
+def _parts(data: Data) -> Iterator[np.ndarray]:
+    assert data.images is not None
+    for start in range(0, len(data.images), AT_ONCE):
+        yield data.images[start : start + AT_ONCE]
 
 
 def _embeddings(feature_map: "torch.Tensor") -> "torch.Tensor":

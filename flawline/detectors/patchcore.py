@@ -4,6 +4,8 @@ Roth, Pemula, Zepeda, Schoelkopf, Brox, Gehler: Towards Total Recall in Industri
 Detection, CVPR 2022. Section and equation numbers below are the paper's.
 """
 
+import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
@@ -11,26 +13,77 @@ from pydantic import Field, model_validator
 
 from flawline.detectors.base import (
     Data,
-    Detector,
     FeatureUse,
-    ObjectMaskUse,
+    MapDetector,
+    MapUse,
     Scores,
+    cells_of,
     resize_cells,
-    smooth_maps,
 )
 from flawline.detectors.training import Checkpoint, Training
 from flawline.devices import has_half_precision_units, readable_tensor, to_tensor
 from flawline.features.coreset import greedy_coreset, project
-from flawline.features.neighbours import nearest, nearest_by_candidates
+from flawline.features.neighbours import Apart, nearest, nearest_by_candidates
+from flawline.features.whitening import Whitening
 from flawline.seeding import derive
 
 if TYPE_CHECKING:
     import torch
 
 TYPICAL_PATCHES = 20_000  # enough for a mean; only ensembles need it
+MOST_PATCHES = 4_000_000  # that a memory is chosen from: bounds the job's memory
+WHOLE = 0.99  # share of a cell that must be photograph in a turned image to be learned
 
 
-class PatchCoreOptions(FeatureUse, ObjectMaskUse):
+@dataclass
+class Memory:
+    """What is remembered of one feature set.
+
+    Attributes
+    ----------
+    bank : float32 (M, C), as they are compared.
+    images, tiles : int64 (M,), the training image of each vector, and its tile for `tile_memory`.
+    scale : typical distance of a training patch, for ensembles.
+    """
+
+    cosine: bool
+    whitening: Whitening | None = None
+    bank: "torch.Tensor" = field(init=False)
+    images: "torch.Tensor" = field(init=False)
+    tiles: "torch.Tensor" = field(init=False)
+    scale: float = 1.0
+
+    def compared(self, patches: "torch.Tensor") -> "torch.Tensor":
+        """Features as they are compared: whitened and of length 1, where that is asked for."""
+        from torch.nn.functional import normalize
+
+        if self.whitening is not None:
+            patches = self.whitening(patches)
+        return normalize(patches.float(), dim=1) if self.cosine else patches
+
+    def state(self) -> dict[str, "torch.Tensor"]:
+        """As named tensors."""
+        import torch
+
+        found = {"bank": self.bank.half(), "images": self.images, "tiles": self.tiles}
+        found["scale"] = torch.tensor(self.scale, dtype=torch.float64)
+        return found | (self.whitening.state() if self.whitening else {})
+
+    @classmethod
+    def restore(cls, state: dict[str, "torch.Tensor"], number: int, cosine: bool) -> Self:
+        """From what `state` returned, under names that end in a number."""
+        own = {
+            name.removesuffix(f".{number}"): value
+            for name, value in state.items()
+            if name.endswith(f".{number}")
+        }
+        memory = cls(cosine, Whitening.restore(own) if "mean" in own else None)
+        memory.bank, memory.images, memory.tiles = own["bank"].float(), own["images"], own["tiles"]
+        memory.scale = float(own["scale"])
+        return memory
+
+
+class PatchCoreOptions(FeatureUse, MapUse):
     """Defaults are the paper's, but for the image score: docs/results.md has the measurement."""
 
     method: Literal["patchcore"] = "patchcore"
@@ -39,14 +92,29 @@ class PatchCoreOptions(FeatureUse, ObjectMaskUse):
         1.0, gt=0, le=1, description="Random part of the patches that it is chosen from; 1: of all."
     )
     projection: int = Field(128, ge=1, description="Dimensions in which the coreset is chosen.")
+    poses: str | None = Field(
+        None,
+        description="Set of poses that the memory knows the goods in as well; it stays as large as "
+        "it is without.",
+    )
+    tile_memory: bool = Field(
+        False,
+        description="Compare each tile with the same tile of the goods alone, as parts that always "
+        "lie alike allow.",
+    )
+    distance: Literal["euclidean", "cosine"] = Field(
+        "euclidean", description="`cosine` compares features of length 1."
+    )
+    whitening: float | None = Field(
+        None,
+        gt=0,
+        description="Features of the goods get mean 0 and covariance 1; so many times their mean "
+        "variance is added first, so that what hardly varies is not blown up. None: as they are.",
+    )
     neighbours: int = Field(9, ge=2, description="b of equation 7.")
     reweight: bool = Field(False, description="Apply equation 7 to the image score (paper).")
-    smoothing: float = Field(4.0, ge=0, description="Sigma of the map's Gaussian, pixels.")
     search: Literal["auto", "exact"] = Field(
         "auto", description="auto: neighbours found in bfloat16 where the device has units for it."
-    )
-    score_from: Literal["map", "patches"] = Field(
-        "map", description="Largest value of the smoothed map, or of the patch scores (paper)."
     )
 
     @model_validator(mode="after")
@@ -59,7 +127,7 @@ class PatchCoreOptions(FeatureUse, ObjectMaskUse):
         return self
 
 
-class PatchCore(Detector):
+class PatchCore(MapDetector):
     """Anomaly score of a patch = distance to the nearest patch in memory.
 
     With several feature sets there is a memory for each (the paper's ensemble, section 4.4). Their
@@ -70,99 +138,174 @@ class PatchCore(Detector):
     needs = frozenset({"features"})
     unit = "distance to the nearest remembered patch"
     options: PatchCoreOptions
-    banks: "list[torch.Tensor]"  # float32 (M, C) each
-    scales: list[float]
+    memories: list[Memory]
 
     def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
         """Memory banks: greedy coresets of all training patches (section 3.2)."""
-        self.banks, self.scales = [], []
-        rows = []
-        for number, features in enumerate(data.features):
-            _, height, width, channels = features.shape
-            patches = readable_tensor(features, self.device).reshape(-1, channels)
-            if self.options.object_mask == "memory":
-                inside = to_tensor(self.options.learned(data, (height, width)), self.device)
-                patches = patches[inside.reshape(-1)]
-            total = len(patches)
-            count = max(round(total * self.options.coreset_fraction), 1)
+        self.memories, rows = [], []
+        for number in range(len(data.features)):
             names = [] if number == 0 else [str(number)]
-            patches = self._sample(patches, count, names)
-            projection = derive(self.seed, "projection", *names)
-            projected = project(patches, self.options.projection, projection)
-            chosen = greedy_coreset(projected, count, derive(self.seed, "coreset", *names))
-            self.banks.append(patches[chosen].float())
-            self.scales.append(self._typical(patches) if len(data.features) > 1 else 1.0)
-            rows.append({"step": number + 1, "patches": total, "memory": count})
+            patches, images, tiles, goods = self._patches(data, number)
+            count = max(round(goods * self.options.coreset_fraction), 1)
+            memory = Memory(self.options.distance == "cosine")
+            if self.options.whitening is not None:
+                memory.whitening = Whitening.of(patches, self.options.whitening)
+            chosen = self._coreset(patches, tiles, count, memory, names)
+            memory.bank = memory.compared(patches[chosen]).float()
+            memory.images, memory.tiles = images[chosen], tiles[chosen]
+            if len(data.features) > 1:
+                memory.scale = self._typical(memory, patches)
+            self.memories.append(memory)
+            rows.append({"step": number + 1, "patches": len(patches), "memory": count})
         return Training(rows, "memory filled")
 
-    def _sample(self, patches: "torch.Tensor", count: int, names: list[str]) -> "torch.Tensor":
+    def _patches(
+        self, data: Data, number: int
+    ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]":
+        """Training patches of a feature set, with their image and tile, and how many are unposed.
+
+        Returns
+        -------
+        float16 (P, C), int64 (P,), int64 (P,), and the number of patches that the memory's size is
+        a part of.
+        """
         import torch
 
-        if self.options.coreset_from == 1:
-            return patches
-        order = torch.Generator().manual_seed(derive(self.seed, "coreset_from", *names))
-        kept = torch.randperm(len(patches), generator=order)
-        kept = kept[: max(round(len(patches) * self.options.coreset_from), count)]
-        return patches[kept.sort().values.to(self.device)]
+        features = data.features[number]
+        height, width, channels = features.shape[1:]
+        learned = self.options.learned(data, (height, width))
+        parts = [(features, learned)]
+        if data.posed is not None:
+            posed = data.posed.features[number]
+            parts.append((posed, cells_of(data.posed.counted, posed.shape[1:3], WHOLE)))
+        kept, places = [], []
+        for array, where in parts:
+            patches = readable_tensor(array, self.device).reshape(-1, channels)
+            piece = torch.arange(len(array), device=self.device) % len(features)
+            piece = piece.repeat_interleave(height * width)
+            if where is not None:
+                inside = to_tensor(where, self.device).reshape(-1)
+                patches, piece = patches[inside], piece[inside]
+            kept.append(patches)
+            places.append(piece)
+        patches, place = (one[0] if len(one) == 1 else torch.cat(one) for one in (kept, places))
+        goods, pieces = len(kept[0]), data.geometry.pieces
+        rows = self._sample(len(patches), goods, number)
+        if rows is not None:
+            patches, place = patches[rows], place[rows]
+        tiles = place % pieces if self.options.tile_memory else torch.zeros_like(place)
+        return patches, place // pieces, tiles, goods
 
-    def _typical(self, patches: "torch.Tensor") -> float:
+    def _sample(self, total: int, goods: int, number: int) -> "torch.Tensor | None":
+        """Rows of a random part of the patches, ascending; None for all."""
+        import torch
+
+        least = max(round(goods * self.options.coreset_fraction), 1)
+        wanted = min(max(round(total * self.options.coreset_from), least), max(MOST_PATCHES, least))
+        if wanted >= total:
+            return None
+        names = [] if number == 0 else [str(number)]
+        order = torch.Generator().manual_seed(derive(self.seed, "coreset_from", *names))
+        return torch.randperm(total, generator=order)[:wanted].sort().values.to(self.device)
+
+    def _coreset(
+        self,
+        patches: "torch.Tensor",
+        tiles: "torch.Tensor",
+        count: int,
+        memory: Memory,
+        names: list[str],
+    ) -> "torch.Tensor":
+        """Rows of the patches to remember: `count` of all, or their share of each tile's."""
+        import torch
+
+        seed = derive(self.seed, "projection", *names)
+        projected = project(patches, self.options.projection, seed, memory.compared)
+        places = tiles.unique()
+        chosen = []
+        for place in places.tolist():
+            rows = torch.arange(len(tiles), device=self.device)
+            if len(places) > 1:
+                rows = torch.nonzero(tiles == place)[:, 0]
+            some = min(max(round(count * len(rows) / len(tiles)), 1), len(rows))
+            seed = derive(self.seed, "coreset", *names)
+            chosen.append(rows[greedy_coreset(projected[rows], some, seed)])
+        return torch.cat(chosen)
+
+    def _typical(self, memory: Memory, patches: "torch.Tensor") -> float:
         import torch
 
         order = torch.Generator().manual_seed(derive(self.seed, "typical"))
         sample = torch.randperm(len(patches), generator=order)[:TYPICAL_PATCHES].to(self.device)
         # the second nearest: a patch that is itself in memory has the distance 0 to it
-        distances, _ = nearest(patches[sample].float(), self.banks[-1], 2)
+        distances, _ = nearest(memory.compared(patches[sample]), memory.bank, 2)
         return max(float(distances[:, -1].mean()), 1e-6)
 
-    def score(self, data: Data) -> Scores:
-        """Distances to memory (section 3.3), reweighted by the density around the match."""
+    def cells(self, data: Data) -> np.ndarray:
+        """Distances to memory (section 3.3)."""
+        grid = max((one.shape[1:3] for one in data.features), key=math.prod)
+        cells = np.zeros((len(data.features[0]), *grid), np.float32)
+        for features, memory in zip(data.features, self.memories, strict=True):
+            found = self._distances(features, memory, data)
+            cells += resize_cells(found, grid) / (memory.scale * len(self.memories))
+        return cells
+
+    def _distances(self, features: np.ndarray, memory: Memory, data: Data) -> np.ndarray:
         import torch
 
         half = self.options.search == "auto" and has_half_precision_units(self.device.type)
         search = nearest_by_candidates if half else nearest
-        count = len(data)
-        grid = data.features[0].shape[1:3]
-        cells = np.zeros((count, *grid), np.float32)
-        for features, bank, scale in zip(data.features, self.banks, self.scales, strict=True):
-            _, height, width, channels = features.shape
-            patches = to_tensor(features, self.device)
-            distances, matches = search(patches.reshape(-1, channels), bank)
-            found = distances.reshape(count, height, width).cpu().numpy()
-            cells += resize_cells(found, grid) / (scale * len(self.banks))
-        cells = self.options.known(cells, data)
-        maps = smooth_maps(cells, data.image_size, self.options.smoothing)
-        on_object = np.where(self.options.inside(data, grid), cells, -1)
-        peak, where = torch.from_numpy(on_object.reshape(count, -1)).to(self.device).max(1)
-        scores = peak
-        if self.options.score_from == "map":
-            on_object = np.where(self.options.inside(data, maps.shape[1:]), maps, -1)
-            scores = torch.from_numpy(on_object.max((1, 2)))
-        if self.options.reweight:
-            rows = torch.arange(count, device=self.device)
-            strange = patches.reshape(count, -1, channels)[rows, where].float()
-            weights = self._weights(strange, matches.reshape(count, -1)[rows, where], peak)
-            scores = scores * weights.to(scores.device)
-        return Scores(scores.cpu().numpy().astype(np.float32), maps.astype(np.float16))
+        count, height, width, channels = features.shape
+        pieces = data.geometry.pieces
+        own = None
+        if data.own is not None:
+            own = to_tensor(data.own, self.device).repeat_interleave(pieces * height * width)
+            own = own.reshape(count, -1)
+        patches = to_tensor(features, self.device).reshape(count, -1, channels)
+        found = torch.empty(count, height * width)
+        places = range(pieces if self.options.tile_memory else 1)
+        for place in places:
+            rows = slice(place, None, len(places))
+            known = memory.tiles == place if len(places) > 1 else slice(None)
+            apart = None if own is None else Apart(own[rows].reshape(-1), memory.images[known])
+            asked = memory.compared(patches[rows].reshape(-1, channels))
+            distances, _ = search(asked, memory.bank[known], apart=apart)
+            found[rows] = distances.reshape(-1, height * width).cpu()
+        return found.reshape(count, height, width).numpy()
 
-    def _weights(
-        self, strange: "torch.Tensor", matches: "torch.Tensor", distances: "torch.Tensor"
-    ) -> "torch.Tensor":
-        """Equation 7: low where the matched memory vector's neighbours are as near as itself."""
+    def judge(self, cells: np.ndarray, data: Data) -> Scores:
+        """Scores and maps; the scores reweighted by the density around the match, if asked for."""
         import torch
 
-        bank = self.banks[0]
-        _, around = nearest(bank[matches], bank, self.options.neighbours)
-        to_around = (bank[around] - strange[:, None]).norm(dim=2)
-        return 1 - torch.exp(distances - to_around.logsumexp(1))
+        found = super().judge(cells, data)
+        if not self.options.reweight:
+            return found
+        count, memory = len(cells), self.memories[0]
+        inside = self.options.inside(data, cells.shape[1:])
+        on_object = np.where(inside, self.options.known(cells, data), -1).reshape(count, -1)
+        rows = torch.arange(count, device=self.device)
+        where = torch.from_numpy(on_object.argmax(1)).to(self.device)
+        patches = to_tensor(data.features[0], self.device)
+        strange = memory.compared(patches.reshape(count, -1, patches.shape[3])[rows, where])
+        distances, matches = nearest(strange, memory.bank)
+        _, around = nearest(memory.bank[matches[:, 0]], memory.bank, self.options.neighbours)
+        to_around = (memory.bank[around] - strange.float()[:, None]).norm(dim=2)
+        # equation 7: low where the matched vector's neighbours are as near as itself
+        weights = 1 - torch.exp(distances[:, 0] - to_around.logsumexp(1))
+        return Scores(found.scores * weights.cpu().numpy(), found.anomaly_maps)
 
     def state(self) -> dict[str, "torch.Tensor"]:
-        """The memory banks, half precision as the features are, and their scales."""
-        import torch
-
-        banks = {f"bank.{number}": bank.half() for number, bank in enumerate(self.banks)}
-        return banks | {"scales": torch.tensor(self.scales, dtype=torch.float64)}
+        """The memories, half precision as the features are."""
+        return {
+            f"{name}.{number}": value
+            for number, memory in enumerate(self.memories)
+            for name, value in memory.state().items()
+        }
 
     def restore(self, state: dict[str, "torch.Tensor"]) -> None:
-        """Take the memory banks."""
-        self.scales = state["scales"].tolist()
-        self.banks = [state[f"bank.{number}"].float() for number in range(len(self.scales))]
+        """Take the memories."""
+        cosine = self.options.distance == "cosine"
+        self.memories = [
+            Memory.restore(state, number, cosine)
+            for number in range(len(self.options.feature_sets))
+        ]

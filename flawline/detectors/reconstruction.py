@@ -2,12 +2,13 @@
 anomalous. Each method has its own network and its own error."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from flawline.detectors.base import Data, Detector, ObjectMaskUse, Scores, smooth_maps
+from flawline.detectors.base import Data, MapDetector, MapUse
 from flawline.detectors.training import Budget, Checkpoint, Trainer, Training
 from flawline.devices import autocast, inference_precision, to_tensor
 from flawline.seeding import derive
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 AT_ONCE = 16  # images, where no gradient is needed; bounds memory
 
 
-class ReconstructionOptions(ObjectMaskUse, Budget):
+class ReconstructionOptions(MapUse, Budget):
     """Options of detectors that rebuild images."""
 
     network_size: Literal[32, 64, 128, 256, 512] = Field(
@@ -29,17 +30,10 @@ class ReconstructionOptions(ObjectMaskUse, Budget):
     epochs: int = Field(300, ge=1)
     batch_size: int = Field(70, ge=2, description="Images a step.")
     learning_rate: float = Field(1e-3, gt=0)
-    largest: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="Part of the map, its largest values, whose mean is the image score; 1 is the "
-        "mean over the whole image.",
-    )
-    smoothing: float = Field(4.0, ge=0, description="Sigma of the map's Gaussian, pixels.")
+    largest: float = Field(1.0, ge=0, le=1)
 
 
-class Reconstruction(Detector):
+class Reconstruction(MapDetector):
     """Learns to rebuild training images; scores by the error of what it rebuilds."""
 
     needs = frozenset({"images"})
@@ -65,10 +59,9 @@ class Reconstruction(Detector):
 
         clean = self._shrunk(data.images)
         given = clean if data.synthetic is None else self._shrunk(data.synthetic.images)
-        learned = None
-        if self.options.object_mask == "memory":
-            side = self.options.network_size
-            learned = to_tensor(self.options.learned(data, (side, side)), self.device)
+        side = self.options.network_size
+        inside = self.options.learned(data, (side, side))
+        learned = None if inside is None else to_tensor(inside, self.device)
         torch.manual_seed(derive(self.seed, "weights"))
         network = self.build().train()
         rate = self.options.learning_rate
@@ -128,33 +121,32 @@ class Reconstruction(Detector):
             parts.append(part)
         return torch.cat(parts).contiguous(memory_format=torch.channels_last)
 
-    def _rebuilt(self, data: Data) -> "tuple[torch.Tensor, torch.Tensor]":
+    def _rebuilt(self, images: np.ndarray) -> "tuple[torch.Tensor, torch.Tensor]":
         """What the network saw and what it made of it, float32 (N, 3, S, S) each."""
         import torch
 
-        target = _scaled(self._shrunk(data.images))
+        target = _scaled(self._shrunk(images))
         with torch.inference_mode():
             return target, self.network(target)
 
-    def score(self, data: Data) -> Scores:
-        """Mean of the largest errors for the image, the smoothed errors for the map."""
-        parts = [self.errors(*self._rebuilt(part)).cpu().numpy() for part in data.chunks(AT_ONCE)]
-        errors = self.options.known(np.concatenate(parts), data)
-        maps = smooth_maps(errors, data.image_size, self.options.smoothing)
-        scores = np.empty(len(data), np.float32)
-        for i, inside in enumerate(self.options.inside(data, maps.shape[1:])):
-            values = np.sort(maps[i][inside])
-            scores[i] = values[-max(round(self.options.largest * len(values)), 1) :].mean()
-        return Scores(scores, maps.astype(np.float16))
+    def _parts(self, data: Data) -> Iterator[np.ndarray]:
+        assert data.images is not None
+        for start in range(0, len(data.images), AT_ONCE):
+            yield data.images[start : start + AT_ONCE]
+
+    def cells(self, data: Data) -> np.ndarray:
+        """Errors of the rebuilt images."""
+        parts = [self.errors(*self._rebuilt(part)).cpu().numpy() for part in self._parts(data)]
+        return np.concatenate(parts)
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """The rebuilt images."""
+        """The rebuilt images, of the photographs' proportions."""
         parts = []
-        for part in data.chunks(AT_ONCE):
+        for part in self._parts(data):
             _, rebuilt = self._rebuilt(part)
             levels = ((rebuilt + 1) * 127.5).round().clamp(0, 255).byte()
             parts.append(levels.permute(0, 2, 3, 1).cpu().numpy())
-        return {"rebuilt": np.concatenate(parts)}
+        return {"rebuilt": data.whole(np.concatenate(parts))}
 
     def state(self) -> dict[str, "torch.Tensor"]:
         """Network weights."""

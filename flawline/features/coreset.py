@@ -1,6 +1,7 @@
 """Greedy k-centre coreset: the next vector is the one farthest from all that were chosen."""
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,12 @@ CHOSEN = -1.0  # below every distance: no row is chosen twice
 EXACT = 1 << 24  # up to here float32 holds every whole number
 
 
-def project(vectors: "torch.Tensor", dimensions: int, seed: int) -> "torch.Tensor":
+def project(
+    vectors: "torch.Tensor",
+    dimensions: int,
+    seed: int,
+    prepared: "Callable[[torch.Tensor], torch.Tensor] | None" = None,
+) -> "torch.Tensor":
     """Random projection that keeps distances (Johnson-Lindenstrauss), to whole numbers.
 
     Up to a factor, which is the largest that keeps squared distances below 2**24: float32 computes
@@ -27,6 +33,7 @@ def project(vectors: "torch.Tensor", dimensions: int, seed: int) -> "torch.Tenso
     ----------
     vectors : floating (N, C).
     dimensions : of the projection; C or more leaves out all but the rounding.
+    prepared : what is done to the vectors first, a part of them at a time.
 
     Returns
     -------
@@ -42,6 +49,7 @@ def project(vectors: "torch.Tensor", dimensions: int, seed: int) -> "torch.Tenso
         onto = torch.from_numpy(matrix)
     onto = onto.to(vectors.device)
     for chunk, place in zip(vectors.split(CHUNK), projected.split(CHUNK), strict=True):
+        chunk = chunk if prepared is None else prepared(chunk)
         torch.mm(chunk.float(), onto, out=place)
     projected -= projected.mean(0)
     largest = math.isqrt(EXACT // 4 // projected.shape[1])

@@ -1,5 +1,6 @@
 """From prepared images to one array of patch features per subset."""
 
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
+from flawline.data.geometry import MULTIPLE
 from flawline.devices import autocast, images_at_once, inference_precision, to_tensor
 from flawline.errors import FlawlineError
 from flawline.files import new_array, write_json
@@ -23,17 +25,29 @@ HALF_MAX = 65_504.0
 
 
 def patch_features(
-    network: "nn.Module", images: np.ndarray, *, pool: int, normalize: bool, precision: str
+    network: "nn.Module",
+    images: np.ndarray,
+    *,
+    pool: int,
+    normalize: bool,
+    precision: str,
+    scale: float = 1.0,
 ) -> torch.Tensor:
     """Concatenated feature maps of a batch of images.
 
     Every map is averaged over `pool` x `pool` positions, resized (bilinear) to the largest, and
     all are concatenated per position (PatchCore, section 3.1).
 
+    The average counts the zeros around the map, as the reference implementation's does. Features
+    at the border get shorter by it, and so do their distances, which would otherwise be the
+    largest of most good images: the network has padded with zeros there too, and few training
+    patches look alike. docs/results.md has what it is worth.
+
     Parameters
     ----------
-    network : maps float32 (N, 3, S, S) to {layer: (N, C_l, H_l, W_l)}.
-    images : uint8 (N, S, S, 3), RGB.
+    network : maps float32 (N, 3, H, W) to {layer: (N, C_l, H_l, W_l)}.
+    images : uint8 (N, H, W, 3), RGB.
+    scale : of the network's input, as a part of the images.
 
     Returns
     -------
@@ -45,6 +59,8 @@ def patch_features(
     if normalize:
         mean = torch.tensor(IMAGENET_MEAN, device=device)[:, None, None]
         pixels = (pixels - mean) / torch.tensor(IMAGENET_STD, device=device)[:, None, None]
+    if (size := input_size(images.shape[1:3], scale)) != images.shape[1:3]:
+        pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
     with torch.inference_mode(), autocast(device, precision):
         maps = [found.float() for found in network(pixels).values()]
         if any(found.ndim != 4 for found in maps):
@@ -52,10 +68,7 @@ def patch_features(
                 "features: every layer must give a map (N, C, H, W); found shapes "
                 f"{[tuple(found.shape) for found in maps]}. Choose convolutional layers."
             )
-        maps = [
-            functional.avg_pool2d(found, pool, 1, pool // 2, count_include_pad=False)
-            for found in maps
-        ]
+        maps = [functional.avg_pool2d(found, pool, 1, pool // 2) for found in maps]
         size = max((found.shape[2:] for found in maps), key=lambda shape: shape[0])
         maps = [
             found
@@ -65,6 +78,14 @@ def patch_features(
         ]
         stacked = torch.cat(maps, dim=1).permute(0, 2, 3, 1)
         return stacked.clamp_(-HALF_MAX, HALF_MAX).half()
+
+
+def input_size(shape: Sequence[int], scale: float) -> tuple[int, int]:
+    """Height and width of the network's input, multiples of 32 unless they are the images'."""
+    if scale == 1:
+        return shape[0], shape[1]
+    height, width = (max(round(side * scale / MULTIPLE), 1) * MULTIPLE for side in shape)
+    return height, width
 
 
 def extract(
@@ -80,12 +101,13 @@ def extract(
     batch_size: int,
     device: torch.device,
     images_hash: str,
+    scale: float = 1.0,
 ) -> None:
     """Write the features of all images to `path` (.npy) and what they are to `path` with .json.
 
     Parameters
     ----------
-    images : uint8 (N, S, S, 3), RGB; may be a memory map, it is read batch by batch.
+    images : uint8 (N, H, W, 3), RGB; may be a memory map, it is read batch by batch.
     path : float16 (N, H, W, C) is written here.
     """
     from flawline.features.backbones import build_backbone, weights_file
@@ -95,6 +117,7 @@ def extract(
     # filter responses of the bank span more orders of magnitude than bfloat16 resolves
     precision = "float32" if backbone == "gabor" else inference_precision(device.type, precision)
     settings: dict[str, Any] = {"pool": pool, "normalize": normalize, "precision": precision}
+    settings["scale"] = scale
     batch = images_at_once(device.type, batch_size)
     shape = patch_features(network, images[:1], **settings).shape[1:]
     with (
@@ -110,7 +133,7 @@ def extract(
         "weights": file.name if (file := weights_file(weights)) else weights,
         "weights_sha256": _weights_hash(network),
         "layers": layers,
-        "input_size": list(images.shape[1:3]),
+        "input_size": list(input_size(images.shape[1:3], scale)),
         "images_sha256": images_hash,
         "dtype": "float16",
         "shape": [len(images), *shape],

@@ -1,5 +1,6 @@
 """Nearest neighbours by matrix products, a part of the queries and of the bank at a time."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,8 +10,27 @@ TILE = 1024  # rows of both sides of one product, which stays in the processor's
 QUERIES, BANK = 4096, 2048  # the same in bfloat16; 100 MiB are enough for either
 
 
+OWN = -1e30  # similarity of a vector that must not be found; still less is none at all
+FAR = 1e30
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Which image each query and each bank vector is from: int64 (Q,) and (M,)."""
+
+    queries: "torch.Tensor"
+    bank: "torch.Tensor"
+
+    def same(self, query: int, count: int, row: int, rows: int = TILE) -> "torch.Tensor":
+        """Whether queries and bank vectors of one product share an image: bool."""
+        return self.queries[query : query + count, None] == self.bank[row : row + rows]
+
+
 def nearest(
-    queries: "torch.Tensor", bank: "torch.Tensor", count: int = 1
+    queries: "torch.Tensor",
+    bank: "torch.Tensor",
+    count: int = 1,
+    apart: "Apart | None" = None,
 ) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Euclidean distances to, and row numbers of, the `count` nearest bank vectors, nearest first.
 
@@ -18,6 +38,8 @@ def nearest(
     ----------
     queries : floating (Q, C).
     bank : float32 (M, C).
+    apart : where given, a bank vector of a query's own image is no neighbour of it, unless the
+        whole bank is of that image.
 
     Returns
     -------
@@ -30,7 +52,7 @@ def nearest(
     # one room for all products: fresh memory for each costs a sixth of the time
     room = bank.new_empty(min(len(queries), TILE) * min(len(bank), TILE))
     distances, rows = [], []
-    for part in queries.split(TILE):
+    for number, part in enumerate(queries.split(TILE)):
         asked = part.float()
         best = asked.new_full((len(asked), 0), torch.inf)
         found = best.long()
@@ -39,6 +61,8 @@ def nearest(
             similarity = room[: len(asked) * len(piece)].view(len(asked), len(piece))
             offsets = half_squares[start : start + TILE]
             torch.addmm(offsets, asked, piece.T, beta=-1, out=similarity)
+            if apart is not None:
+                similarity.masked_fill_(apart.same(number * TILE, len(asked), start), OWN)
             values, columns = _largest(similarity, count)
             best, order = _largest(torch.cat([best, values], 1), count)
             found = torch.cat([found, columns + start], 1).gather(1, order)
@@ -49,7 +73,7 @@ def nearest(
 
 
 def nearest_by_candidates(
-    queries: "torch.Tensor", bank: "torch.Tensor"
+    queries: "torch.Tensor", bank: "torch.Tensor", apart: "Apart | None" = None
 ) -> tuple["torch.Tensor", "torch.Tensor"]:
     """The nearest bank vector, looked for in bfloat16; its distance is computed in float32.
 
@@ -67,17 +91,26 @@ def nearest_by_candidates(
     centre = bank.mean(0)
     keys = _augmented(bank - centre)
     distances, rows = [], []
-    for part in queries.split(QUERIES):
+    for number, part in enumerate(queries.split(QUERIES)):
         asked = part.float()
         ones = asked.new_ones(len(asked), 2)
         products = torch.cat([asked - centre, ones], 1).bfloat16()
         best = asked.new_full((len(asked),), torch.inf)
         found = torch.zeros_like(best, dtype=torch.int64)
         for start in range(0, len(bank), BANK):
-            row = (products @ keys[start : start + BANK].T).max(1).indices + start
+            similarity = products @ keys[start : start + BANK].T
+            own = None
+            if apart is not None:
+                own = apart.same(number * QUERIES, len(asked), start, BANK)
+                similarity.masked_fill_(own, OWN)
+            row = similarity.max(1).indices + start
             distance = (asked - bank[row]).square_().sum(1)
+            if own is not None:
+                distance[own.all(1)] += FAR
             nearer = distance < best
             best[nearer], found[nearer] = distance[nearer], row[nearer]
+        if apart is not None:
+            best = (asked - bank[found]).square_().sum(1)
         distances.append(best.sqrt_()[:, None])
         rows.append(found[:, None])
     return torch.cat(distances), torch.cat(rows)

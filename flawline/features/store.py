@@ -42,11 +42,11 @@ def provide(
 
     Parameters
     ----------
-    images : .npy file, uint8 (N, S, S, 3), RGB.
+    images : .npy file, uint8 (N, H, W, 3), RGB.
     path : float16 (N, H, W, C).
     store : folder of the entries.
     gpus, threads : what the job may use.
-    options : backbone, weights, layers, pool, normalize, precision and batch_size, as in the
+    options : backbone, weights, layers, pool, normalize, precision, scale and batch_size, as in the
         configuration.
     """
     path, images_hash = Path(path), file_hash(images)

@@ -6,7 +6,8 @@ screw.onnx``
 
 import argparse
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,20 @@ import yaml
 from torch import nn
 from torch.nn import functional
 
-from flawline.detectors.base import Scores
+from flawline.detectors.base import HALF, Scores
 from flawline.detectors.featcae import FeatCAE
 from flawline.detectors.patchcore import PatchCore
 from flawline.detectors.reconstruction import Reconstruction
 from flawline.errors import FlawlineError
-from flawline.features.extraction import HALF_MAX, IMAGENET_MEAN, IMAGENET_STD
-from flawline.files import read_array, replacing
-from flawline.inspection.trained import Trained, load_trained, run_folder, settings_of
+from flawline.features.extraction import HALF_MAX, IMAGENET_MEAN, IMAGENET_STD, input_size
+from flawline.files import read_array, read_table, replacing
+from flawline.inspection.trained import (
+    Photograph,
+    Trained,
+    load_trained,
+    run_folder,
+    settings_of,
+)
 
 TOLERANCE = 2e-2
 """Largest difference from PyTorch: of scores, as a part of the largest score; of maps, as a part of
@@ -34,31 +41,70 @@ small drawn images that was seen to move a score by 0.9 %."""
 CHECKED = 8  # images
 OPSET = 20
 
-Cells = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-
 
 class Graph(nn.Module):
-    """uint8 (N, S, S, 3), RGB, to scores (N,), maps (N, S, S) and decisions (N,)."""
+    """uint8 (N, H, W, 3), RGB, to scores (N,), maps (N, H, W) and decisions (N,).
+
+    Where ignored regions or letterbox bars may not count, a second input, uint8 (N, H, W), says
+    what does.
+    """
+
+    down: torch.Tensor
+    across: torch.Tensor
+    share_down: torch.Tensor
+    share_across: torch.Tensor
 
     def __init__(self, trained: Trained) -> None:
         super().__init__()
-        self.parts = _part_of(trained)
+        self.part = _part_of(trained)
         self.threshold = float(trained.threshold["value"])
+        options: Any = trained.detector.options
+        self.largest, self.from_map = options.largest, options.score_from == "map"
+        shape = trained.image_shape
+        with torch.no_grad():
+            grid = tuple(self.part(torch.zeros(1, 3, *shape)).shape[1:])
+        finer = grid[0] > shape[0]
+        sigma = options.smoothing * (grid[0] / shape[0] if finer else 1)
+        for name, cells, size in zip(("down", "across"), grid, shape, strict=True):
+            self.register_buffer(name, _smoothing_matrix(cells, size, sigma, finer))
+            self.register_buffer(f"share_{name}", _area_matrix(size, cells))
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def forward(
+        self, images: torch.Tensor, counted: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Score prepared images."""
-        scores, maps = self.parts(images.permute(0, 3, 1, 2).float())
+        cells = self.part(images.permute(0, 3, 1, 2).float())
+        inside = None
+        if counted is not None:
+            counts = counted.float()
+            inside = self.share_down @ counts @ self.share_across.T > HALF
+            calmest = torch.where(inside, cells, torch.inf).amin((1, 2), keepdim=True)
+            cells = torch.where(inside, cells, calmest)
+            inside = counts > HALF if self.from_map else inside
+        maps = self.down @ cells @ self.across.T
+        scores = self._score(maps if self.from_map else cells, inside)
         return scores, maps, scores > self.threshold
+
+    def _score(self, values: torch.Tensor, inside: torch.Tensor | None) -> torch.Tensor:
+        flat = values.flatten(1)
+        if inside is None:
+            count = max(round(self.largest * flat.shape[1]), 1)
+            return (flat if count == flat.shape[1] else flat.topk(count).values).mean(1)
+        where = inside.flatten(1)
+        count = (self.largest * where.sum(1, keepdim=True)).round().clamp(min=1)
+        order = torch.where(where, flat, -torch.inf).sort(1, descending=True).values
+        first = torch.arange(flat.shape[1])[None] < count
+        return torch.where(first, order, 0).sum(1) / count[:, 0]
 
 
 def export(
-    trained: Trained, images: np.ndarray, path: Path | str, **about: str
+    trained: Trained, photographs: Sequence[Photograph], path: Path | str, **about: str
 ) -> tuple[float, float]:
     """Write the ONNX file, if it scores as PyTorch does.
 
     Parameters
     ----------
-    images : uint8 (N, S, S, 3), prepared images to compare on; N > 1.
+    photographs : prepared ones to compare on, two or more.
     path : the file; not written where a score or a map differs by more than `TOLERANCE`.
     about : further metadata, such as the category.
 
@@ -81,15 +127,18 @@ def export(
             f"ONNX export needs the package {error.name!r}: pip install '.[onnx]'"
         ) from error
     graph = Graph(trained).eval()
-    images = np.array(images[:CHECKED])
+    photographs = photographs[:CHECKED]
+    inputs = {"images": np.stack([one.image for one in photographs])}
+    if photographs[0].counted is not None:
+        inputs["counted"] = np.stack([np.asarray(one.counted) for one in photographs])
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with torch.no_grad():
         program = torch.onnx.export(
             graph,
-            (torch.from_numpy(images[:2]),),
-            input_names=["images"],
+            tuple(torch.from_numpy(array[:2]) for array in inputs.values()),
+            input_names=list(inputs),
             output_names=["scores", "anomaly_maps", "defective"],
-            dynamic_shapes={"images": {0: torch.export.Dim("N")}},
+            dynamic_shapes={name: {0: torch.export.Dim("N")} for name in inputs},
             opset_version=OPSET,
             verbose=False,
         )
@@ -101,18 +150,20 @@ def export(
         onnx.checker.check_model(model)
         onnx.save(model, partial)
         session = onnxruntime.InferenceSession(partial, providers=["CPUExecutionProvider"])
-        scores, maps, _ = session.run(None, {"images": images})
-        return _refuse_difference(trained, trained.score(images), Scores(scores, maps))
+        scores, maps, _ = session.run(None, inputs)
+        return _refuse_difference(trained, trained.score(photographs), Scores(scores, maps))
 
 
 def metadata(trained: Trained, **about: str) -> dict[str, str]:
     """What the file says of itself."""
     prepare = trained.settings["prepare"]
+    height, width = trained.image_shape
     return about | {
         "flawline_version": version("flawline"),
         "method": trained.settings["detector"]["method"],
         "threshold": repr(float(trained.threshold["value"])),
-        "image_size": str(prepare["size"]),
+        "image_height": str(height),
+        "image_width": str(width),
         "resize": prepare["resize"],
     }
 
@@ -147,6 +198,10 @@ def _part_of(trained: Trained) -> nn.Module:
             f"{method}: cannot be exported to ONNX; patchcore, featcae, autoencoder and "
             "ssim_autoencoder can"
         )
+    if trained.geometry.tiling is not None:
+        raise FlawlineError(
+            f"{method}: cannot be exported to ONNX with `prepare.tiles`; train a detector without"
+        )
     for option, wanted in (("object_mask", "none"), ("reweight", False)):
         if getattr(detector.options, option, wanted) != wanted:
             raise FlawlineError(
@@ -155,20 +210,32 @@ def _part_of(trained: Trained) -> nn.Module:
     return part(trained)
 
 
-def _smoothing_matrix(cells: int, size: int, sigma: float) -> torch.Tensor:
-    """`smooth_maps` of columns as a matrix, float32 (size, cells): M @ map @ M.T."""
+def _smoothing_matrix(cells: int, size: int, sigma: float, finer: bool = False) -> torch.Tensor:
+    """`smooth_maps` of columns as a matrix, float32 (size, cells).
+
+    Parameters
+    ----------
+    sigma : pixels of the result or, if cells are `finer` than it, of the cells.
+    """
     columns: np.ndarray = np.eye(cells, dtype=np.float32)
-    columns = cv2.resize(columns, (cells, size), interpolation=cv2.INTER_LINEAR)
+    if not finer:
+        columns = cv2.resize(columns, (cells, size), interpolation=cv2.INTER_LINEAR)
     if sigma:
         side = round(sigma * 8 + 1) | 1  # as OpenCV chooses it for floats
         kernel = cv2.getGaussianKernel(side, sigma, cv2.CV_32F)
         one = np.ones((1, 1), np.float32)
         columns = cv2.sepFilter2D(columns, -1, one, kernel, borderType=cv2.BORDER_REFLECT)
+    if finer:
+        columns = cv2.resize(columns, (cells, size), interpolation=cv2.INTER_AREA)
     return torch.from_numpy(np.ascontiguousarray(columns))
 
 
-def _around(maps: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    return matrix @ maps @ matrix.T
+def _area_matrix(size: int, cells: int) -> torch.Tensor:
+    """`cells_of` of columns as a matrix, float32 (cells, size)."""
+    columns = cv2.resize(
+        np.eye(size, dtype=np.float32), (size, cells), interpolation=cv2.INTER_AREA
+    )
+    return torch.from_numpy(np.ascontiguousarray(columns))
 
 
 class _Features(nn.Module):
@@ -180,79 +247,85 @@ class _Features(nn.Module):
     def __init__(self, trained: Trained) -> None:
         super().__init__()
         self.networks = nn.ModuleList([network for network, _ in trained.networks])
-        self.settings = [(about["pool"], about["normalize"]) for _, about in trained.networks]
+        self.settings = [
+            (about["pool"], about["normalize"], input_size(trained.image_shape, about["scale"]))
+            for _, about in trained.networks
+        ]
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None])
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None])
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         found = []
-        for network, (pool, normalize) in zip(self.networks, self.settings, strict=True):
+        for network, (pool, normalize, size) in zip(self.networks, self.settings, strict=True):
             pixels = images / 255
             if normalize:
                 pixels = (pixels - self.mean) / self.std
+            if pixels.shape[2:] != size:
+                pixels = _shrink(pixels, *_shrinking(pixels.shape[2:], size))
             maps = [
-                functional.avg_pool2d(one, pool, 1, pool // 2, count_include_pad=False)
-                if pool > 1
-                else one
+                functional.avg_pool2d(one, pool, 1, pool // 2) if pool > 1 else one
                 for one in network(pixels).values()
             ]
-            size = max((one.shape[2:] for one in maps), key=lambda shape: shape[0])
+            grid = max((one.shape[2:] for one in maps), key=lambda shape: shape[0])
             maps = [
-                one if one.shape[2:] == size else functional.interpolate(one, size, mode="bilinear")
+                one if one.shape[2:] == grid else functional.interpolate(one, grid, mode="bilinear")
                 for one in maps
             ]
             found.append(torch.cat(maps, 1).clamp(-HALF_MAX, HALF_MAX).half().float())
         return found
 
-    def grids(self, size: int) -> list[tuple[int, ...]]:
-        """Channels, height and width of each set."""
-        with torch.no_grad():
-            return [tuple(one.shape[1:]) for one in self(torch.zeros(1, 3, size, size))]
+
+def _shrinking(shape: Sequence[int], size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """`interpolate` with antialiasing as two matrices, of rows and of columns."""
+    eyes = (torch.eye(length)[None, None] for length in shape)
+    down, across = (
+        functional.interpolate(eye, (after, eye.shape[3]), mode="bilinear", antialias=True)[0, 0]
+        for eye, after in zip(eyes, size, strict=True)
+    )
+    return down, across
+
+
+def _shrink(images: torch.Tensor, down: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
+    return down @ images @ across.T
 
 
 class _PatchCore(nn.Module):
-    matrix: torch.Tensor
+    """Images float32 (N, 3, H, W) to cells float32 (N, h, w)."""
 
     def __init__(self, trained: Trained) -> None:
         super().__init__()
         detector: Any = trained.detector
         self.features = _Features(trained)
-        self.banks = nn.ParameterList([nn.Parameter(bank, False) for bank in detector.banks])
-        self.scales = [scale * len(detector.banks) for scale in detector.scales]
-        self.from_map = detector.options.score_from == "map"
-        grids = [grid[1:] for grid in self.features.grids(trained.image_size)]
-        for number, grid in enumerate(grids):
-            # grids are squares: their images are
-            matrix = torch.eye(grid[0])
-            if grid != grids[0]:
-                matrix = _smoothing_matrix(grid[0], grids[0][0], 0)
-            self.register_buffer(f"matrix_{number}", matrix)
-        smoothing = detector.options.smoothing
-        self.register_buffer(
-            "matrix", _smoothing_matrix(grids[0][0], trained.image_size, smoothing)
-        )
+        self.memories = detector.memories
+        banks = [memory.bank for memory in self.memories]
+        self.banks = nn.ParameterList([nn.Parameter(bank, False) for bank in banks])
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         parts = []
-        for number, features in enumerate(self.features(images)):
-            bank = self.banks[number]
+        for features, bank, memory in zip(
+            self.features(images), self.banks, self.memories, strict=True
+        ):
             _, channels, height, width = features.shape
-            patches = features.permute(0, 2, 3, 1).reshape(-1, channels)
+            patches = memory.compared(features.permute(0, 2, 3, 1).reshape(-1, channels))
             nearest = (patches @ bank.T - bank.square().sum(1) / 2).amax(1)
             squared = patches.square().sum(1) - 2 * nearest
             distances = squared.clamp(min=0).sqrt().reshape(-1, height, width)
-            parts.append(
-                _around(distances, getattr(self, f"matrix_{number}")) / self.scales[number]
-            )
-        cells = sum(parts[1:], parts[0])
-        maps = _around(cells, self.matrix)
-        return (maps if self.from_map else cells).amax((1, 2)), maps
+            parts.append(distances / (memory.scale * len(self.memories)))
+        grid = max((part.shape[1:] for part in parts), key=math.prod)
+        parts = [
+            part
+            if part.shape[1:] == grid
+            else functional.interpolate(part[:, None], grid, mode="bilinear")[:, 0]
+            for part in parts
+        ]
+        return sum(parts[1:], parts[0])
 
 
 class _FeatCAE(nn.Module):
+    """Images float32 (N, 3, H, W) to cells float32 (N, h, w)."""
+
     mean: torch.Tensor
     std: torch.Tensor
-    matrix: torch.Tensor
 
     def __init__(self, trained: Trained) -> None:
         super().__init__()
@@ -261,15 +334,10 @@ class _FeatCAE(nn.Module):
         self.network = detector.network
         self.register_buffer("mean", detector.mean)
         self.register_buffer("std", detector.std)
-        side = self.features.grids(trained.image_size)[0][1]
-        self.edge = min(detector.options.border, (side - 1) // 2)
-        self.count = min(detector.options.largest, (side - 2 * self.edge) ** 2)
-        smoothing = detector.options.smoothing
-        self.register_buffer("matrix", _smoothing_matrix(side, trained.image_size, smoothing))
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         sets = self.features(images)
-        grid = sets[0].shape[2:]
+        grid = max((one.shape[2:] for one in sets), key=math.prod)
         sets = [
             one
             if one.shape[2:] == grid
@@ -279,58 +347,49 @@ class _FeatCAE(nn.Module):
         joined = torch.cat(sets, 1).permute(0, 2, 3, 1)
         target = (joined.reshape(-1, joined.shape[3]) - self.mean) / self.std
         errors = (self.network(target) - target).square().mean(1)
-        cells = errors.reshape(-1, grid[0], grid[1])
-        edge = self.edge
-        inner = cells[:, edge : grid[0] - edge, edge : grid[1] - edge]
-        largest = inner.flatten(1).topk(self.count).values.mean(1)
-        padded = functional.pad(inner[:, None], (edge, edge, edge, edge), mode="replicate")[:, 0]
-        return largest, _around(padded, self.matrix)
+        return errors.reshape(-1, grid[0], grid[1])
 
 
 class _Reconstruction(nn.Module):
-    shrinking: torch.Tensor
-    matrix: torch.Tensor
+    """Images float32 (N, 3, H, W) to cells float32 (N, S, S)."""
+
+    down: torch.Tensor
+    across: torch.Tensor
 
     def __init__(self, trained: Trained) -> None:
         super().__init__()
         detector: Any = trained.detector
-        options, size = detector.options, trained.image_size
+        side = detector.options.network_size
         self.network, self.errors = detector.network, detector.errors
-        side = options.network_size
-        shrinking = torch.eye(size)[None, None]
-        if side != size:
-            shrinking = functional.interpolate(
-                shrinking, (side, size), mode="bilinear", antialias=True
-            )
-        self.same = side == size
-        self.register_buffer("shrinking", shrinking[0, 0])
-        self.count = max(round(options.largest * size * size), 1)
-        self.whole = self.count == size * size
-        self.register_buffer("matrix", _smoothing_matrix(side, size, options.smoothing))
+        self.same = trained.image_shape == (side, side)
+        down, across = _shrinking(trained.image_shape, (side, side))
+        self.register_buffer("down", down)
+        self.register_buffer("across", across)
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         if not self.same:
-            images = _around(images, self.shrinking).round().clamp(0, 255)
+            images = _shrink(images, self.down, self.across).round().clamp(0, 255)
         target = images / 127.5 - 1
-        maps = _around(self.errors(target, self.network(target)), self.matrix)
-        flat = maps.flatten(1)
-        return (flat if self.whole else flat.topk(self.count).values).mean(1), maps
+        return self.errors(target, self.network(target))
 
 
-def checked_images(run: Path) -> np.ndarray:
-    """Prepared goods of a trained detector: those of its calibration or, without any, its training.
-
-    Returns
-    -------
-    uint8 (N, S, S, 3).
-    """
+def checked_photographs(run: Path) -> list[Photograph]:
+    """Prepared goods of a trained detector: of its calibration or, without any, its training."""
     for subset in ("calibration", "train"):
-        path = run.parents[2] / subset / "images.npy"
-        if path.is_file():
-            return read_array(path)[:CHECKED]
+        folder = run.parents[2] / subset
+        if (folder / "images.npy").is_file():
+            images = read_array(folder / "images.npy")[:CHECKED]
+            sizes = read_table(folder / "sizes.csv")[["height", "width"]].to_numpy()[:CHECKED]
+            counted: Sequence[np.ndarray | None] = [None] * len(images)
+            if (folder / "counted.npy").is_file():
+                counted = list(read_array(folder / "counted.npy")[:CHECKED])
+            return [
+                Photograph(image, (int(size[0]), int(size[1])), None, counts)
+                for image, size, counts in zip(images, sizes, counted, strict=True)
+            ]
     raise FlawlineError(
         f"{run.parents[2]}: no prepared images (calibration/images.npy or train/images.npy) to "
-        "check the export on; run the line again"
+        "check the export on; run the pipeline again"
     )
 
 
@@ -357,7 +416,7 @@ def main(arguments: list[str] | None = None) -> None:
         settings = settings_of(config, names["category"], names["detector"])
         trained = load_trained(run, settings, torch.device("cpu"), boxes=False)
         names["dataset"] = config.dataset.name
-        score, pixel = export(trained, checked_images(run), given.file, **names)
+        score, pixel = export(trained, checked_photographs(run), given.file, **names)
     except (FlawlineError, OSError) as error:
         parser.exit(1, f"{error}\n")
     print(

@@ -1,12 +1,16 @@
 """A trained detector with all that stands before and behind it: from photographs to decisions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flawline.data.geometry import Geometry, Shape
+from flawline.data.prepare import prepared
+from flawline.data.regions import Counting, Regions
 from flawline.detectors.base import Data, Detector, Scores
 from flawline.detectors.boxes import map_limit
 from flawline.detectors.registry import METHODS
@@ -14,6 +18,7 @@ from flawline.detectors.scoring import HALF_MAX
 from flawline.devices import images_at_once
 from flawline.errors import FlawlineError
 from flawline.files import read_array, read_json, read_table
+from flawline.provenance import file_hash
 from flawline.synthesis.object_masks import ObjectMaskOptions, ObjectModel, mask_of
 
 if TYPE_CHECKING:
@@ -32,6 +37,29 @@ FILES = (
 
 
 @dataclass(frozen=True)
+class Photograph:
+    """A photograph as a detector takes it.
+
+    Attributes
+    ----------
+    image : uint8 (H, W, 3), RGB, prepared.
+    original : height and width of the photograph.
+    tiles : uint8 (T, h, w, 3), where the category is tiled.
+    counted : uint8 (H, W), 1 = counts; None where all of it does.
+    """
+
+    image: np.ndarray
+    original: Shape
+    tiles: np.ndarray | None = None
+    counted: np.ndarray | None = None
+
+    @property
+    def seen(self) -> np.ndarray:
+        """What networks see of it: uint8 (T, h, w, 3)."""
+        return self.image[None] if self.tiles is None else self.tiles
+
+
+@dataclass(frozen=True)
 class Trained:
     """A detector and what it needs to judge a photograph.
 
@@ -43,6 +71,7 @@ class Trained:
     scale : ends of the maps' colours, the same for all inspections: the median pixel of calibration
         goods, and twice as far above it as most goods reach.
     limit : pixels of a map above it are boxed.
+    geometry : as the detector was trained.
     networks : each feature set's network and its settings.
     """
 
@@ -52,26 +81,57 @@ class Trained:
     calibration: np.ndarray
     scale: tuple[float, float]
     limit: float
+    geometry: Geometry
     networks: "tuple[tuple[nn.Module, Mapping[str, Any]], ...]" = ()
     object_model: ObjectModel | None = None
 
     @property
-    def image_size(self) -> int:
-        """Side of the prepared images, pixels."""
-        return self.settings["prepare"]["size"]
+    def image_shape(self) -> Shape:
+        """Height and width of the prepared images, pixels."""
+        return self.geometry.shape
 
-    def score(self, images: np.ndarray) -> Scores:
-        """Anomaly scores and maps, just as the line makes them.
+    @cached_property
+    def _counting(self) -> Counting:
+        return self._counting_of(self.geometry.shape)
+
+    @cached_property
+    def _tiled(self) -> Counting | None:
+        tiling = self.geometry.tiling
+        return None if tiling is None else self._counting_of(tiling.canvas)
+
+    def _counting_of(self, shape: Shape) -> Counting:
+        settings = self.settings
+        return Counting.of_options(settings["regions"], shape, settings["prepare"]["resize"])
+
+    def prepare(self, image: np.ndarray) -> "Photograph":
+        """Make a decoded photograph what the detector takes.
 
         Parameters
         ----------
-        images : uint8 (N, S, S, 3), RGB, prepared.
+        image : uint8 (h, w, 3), RGB, of any size.
+        """
+        original = (image.shape[0], image.shape[1])
+        tiling = self.geometry.tiling
+        return Photograph(
+            prepared(image, self._counting),
+            original,
+            tiling.cut(prepared(image, self._tiled)) if tiling and self._tiled else None,
+            self._counting.of(original) if self._restricted else None,
+        )
+
+    @property
+    def _restricted(self) -> bool:
+        regions = self._counting.regions
+        return self.settings["prepare"]["resize"] == "letterbox" or bool(regions)
+
+    def score(self, photographs: "Sequence[Photograph]") -> Scores:
+        """Anomaly scores and maps, just as the pipeline makes them.
 
         Returns
         -------
-        scores rounded to the nine digits of a table; maps float16 (N, S, S).
+        scores rounded to the nine digits of a table; maps float16 (N, H, W).
         """
-        found = self.detector.score(self._data(images))
+        found = self.detector.score(self._data(photographs))
         maps = np.clip(found.anomaly_maps, -HALF_MAX, HALF_MAX)
         if not np.isfinite(found.scores).all() or np.isnan(maps).any():
             raise FlawlineError(
@@ -95,21 +155,28 @@ class Trained:
         higher = n - np.searchsorted(self.calibration, scores, side="left")
         return (1 + higher) / (n + 1)
 
-    def _data(self, images: np.ndarray) -> Data:
+    def _data(self, photographs: "Sequence[Photograph]") -> Data:
         wanted = self.detector.inputs(self.detector.options, training=False)
-        masks = None
+        seen = np.concatenate([one.seen for one in photographs])
+        masks, counted = None, None
+        if self._restricted:
+            counted = np.stack([self._counting.of(one.original) for one in photographs])
         if self.object_model is not None:
             options = ObjectMaskOptions.model_validate(self.settings["object_masks"])
-            masks = np.stack([mask_of(image, self.object_model, options) for image in images])
-        features = tuple(self._features(images, *one) for one in self.networks)
-        return Data(self.image_size, images if "images" in wanted else None, features, masks)
+            found = [
+                mask_of(one.image, self.object_model, options, one.counted) for one in photographs
+            ]
+            masks = np.stack(found)
+        features = tuple(self._features(seen, *one) for one in self.networks)
+        images = seen if "images" in wanted else None
+        return Data(self.geometry, images, features, masks, counted)
 
     def _features(
         self, images: np.ndarray, network: "nn.Module", about: Mapping[str, Any]
     ) -> np.ndarray:
         from flawline.features.extraction import patch_features
 
-        settings = {key: about[key] for key in ("pool", "normalize", "precision")}
+        settings = {key: about[key] for key in ("pool", "normalize", "precision", "scale")}
         size = images_at_once(self.detector.device.type, about["batch_size"])
         parts = [
             patch_features(network, images[start : start + size], **settings).cpu().numpy()
@@ -135,8 +202,8 @@ def settings_of(config: "Config", category: str, detector: str) -> dict[str, Any
 
     Returns
     -------
-    max_megapixels, prepare, detector, features (a list), object_masks (None if not used),
-    threshold, boxes.
+    max_megapixels, prepare, regions, poses, detector, features (a list), object_masks,
+    threshold, boxes; None where not used.
     """
     from flawline.config import params as plain
 
@@ -147,12 +214,21 @@ def settings_of(config: "Config", category: str, detector: str) -> dict[str, Any
     return {
         "max_megapixels": own.data.max_megapixels,
         "prepare": plain(own.prepare),
+        "regions": _regions(own.regions),
+        "poses": plain(own.poses[poses]) if (poses := getattr(options, "poses", None)) else None,
         "detector": plain(options),
         "features": [plain(own.features[name]) for name in sets],
         "object_masks": plain(own.object_masks) if "object_masks" in wanted else None,
         "threshold": plain(own.threshold),
         "boxes": plain(own.boxes),
     }
+
+
+def _regions(regions: Regions) -> dict[str, Any]:
+    from flawline.config import params as plain
+
+    file = regions.mask_file
+    return plain(regions, mask_sha256=None if file is None else file_hash(file))
 
 
 def load_trained(
@@ -184,6 +260,7 @@ def load_trained(
         if settings["object_masks"] is not None:
             folder = run.parents[2] / "object_masks"
             model = ObjectModel.load(folder / "background.npy", folder / "model.json")
+        geometry = Geometry.from_json(about["provenance"]["inputs"]["geometry"])
         recorded = about["provenance"]["inputs"]["features"]
         networks = tuple(
             _network(run, given, was, device)
@@ -197,7 +274,9 @@ def load_trained(
             "to make it anew."
         ) from error
     detector = METHODS[settings["detector"]["method"]].load(run / "model", device)
-    return Trained(detector, settings, threshold, calibration, scale, limit, networks, model)
+    return Trained(
+        detector, settings, threshold, calibration, scale, limit, geometry, networks, model
+    )
 
 
 def _map_scale(run: Path, boxes: Mapping[str, Any]) -> tuple[tuple[float, float], float]:
@@ -243,13 +322,15 @@ def _refuse_others(
 ) -> None:
     """Compare what the detector was trained with to `settings`."""
     inputs = about.get("provenance", {}).get("inputs", {})
-    if not {"prepare", "features"} <= inputs.keys():
+    if not {"prepare", "features", "geometry"} <= inputs.keys():
         raise FlawlineError(
             f"{run}/model/model.json: does not say how images were prepared for this detector; it "
             "was trained by an older version. Run the line to train it anew."
         )
     pairs = [
         ("prepare", inputs["prepare"], settings["prepare"]),
+        ("regions", inputs["regions"], settings["regions"]),
+        ("poses", inputs["poses"] or {}, settings["poses"] or {}),
         ("object_masks", inputs["object_masks"] or {}, settings["object_masks"] or {}),
         ("detector", about["options"], settings["detector"]),
         (
@@ -283,7 +364,7 @@ def _comparable(
     """Recorded and configured settings of a feature set, without what cannot change a feature."""
     from flawline.features.backbones import weights_file
 
-    keys = ["backbone", "layers", "pool", "normalize"]
+    keys = ["backbone", "layers", "pool", "normalize", "scale"]
     if given["precision"] != "auto" and given["backbone"] != "gabor":
         keys.append("precision")
     if weights_file(given["weights"]) is None:  # a file is told by its content

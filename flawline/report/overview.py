@@ -208,6 +208,11 @@ def _duplicates(run: Run) -> str | None:
     return f"{count} pair{'s' if count > 1 else ''}" if count else None
 
 
+def _at_the_border(run: Run) -> str | None:
+    found = run.part("checks").get("border") or {}
+    return f"{found['count']} of {found['n']} images" if found.get("gather") else None
+
+
 def _small_calibration(run: Run) -> str | None:
     n = run.count("calibration")
     return f"{n} images" if n < SMALL_CALIBRATION else None
@@ -230,6 +235,12 @@ KINDS: tuple[tuple[str, str, Callable[[Run], str | None]], ...] = (
         "Their scores have drifted, so the threshold may reject more or fewer parts than expected. "
         "Look for changes of light, camera or material.",
         _drifted,
+    ),
+    (
+        "Good parts score highest at the image's border",
+        "The border decides these scores, not the part. Leave some room around the part, or mark "
+        "what reaches into the image there as an ignored region.",
+        _at_the_border,
     ),
     (
         "Nothing to evaluate",

@@ -161,8 +161,8 @@ def test_a_strip_of_any_shape_becomes_a_square(examples: int) -> None:
     def holds(long: int, short: int, upright: bool, mode: str) -> None:
         shape = (long, short) if upright else (short, long)
         image = np.full((*shape, 3), 7, np.uint8)
-        assert resize_image(image, 64, mode).shape == (64, 64, 3)
-        assert resize_mask(image[..., 0] > 0, 64, mode).shape == (64, 64)
+        assert resize_image(image, (64, 64), mode).shape == (64, 64, 3)
+        assert resize_mask(image[..., 0] > 0, (64, 64), mode).shape == (64, 64)
 
     modes = st.sampled_from(["stretch", "letterbox", "center_crop"])
     try_all(examples, holds, st.integers(1, 300_000), st.integers(1, 3), st.booleans(), modes)

@@ -14,6 +14,7 @@ from fuzzing import cases, damages, try_all, watched
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from flawline.data.geometry import Geometry
 from flawline.detectors.base import Data, Detector
 from flawline.detectors.registry import METHODS
 from flawline.errors import FlawlineError
@@ -41,7 +42,7 @@ class Runs:
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     chance = np.random.default_rng(0)
     data = Data(
-        32,
+        Geometry((32, 32)),
         chance.integers(0, 256, (6, 32, 32, 3), np.uint8),
         (chance.random((6, 4, 4, 5)).astype(np.float16),),
     )
