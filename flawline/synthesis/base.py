@@ -14,7 +14,7 @@ from pydantic import AfterValidator
 from flawline.options import Options
 
 SIZE_OF_LENGTHS = 224
-"""Lengths in options are pixels of an image with this side; they grow with the image."""
+"""Lengths in options are pixels of a square image with this side; they grow with the image."""
 
 Range = tuple[float, float]
 
@@ -25,9 +25,9 @@ class Sources:
 
     Attributes
     ----------
-    images : uint8 (N, S, S, 3), RGB
+    images : uint8 (N, H, W, 3), RGB
         Training goods; may be a memory map.
-    object_masks : uint8 (N, S, S), 0 or 1
+    object_masks : uint8 (N, H, W), 0 or 1
     """
 
     images: np.ndarray
@@ -40,7 +40,7 @@ class Drawn:
 
     Attributes
     ----------
-    image : uint8 (S, S, 3), RGB
+    image : uint8 (H, W, 3), RGB
     parameters : what was drawn by lot
     """
 
@@ -67,9 +67,9 @@ class Recipe(Options, ABC):
 
         Parameters
         ----------
-        image : uint8 (S, S, 3), RGB
+        image : uint8 (H, W, 3), RGB
             Is left as it is.
-        object_mask : uint8 (S, S), 0 or 1
+        object_mask : uint8 (H, W), 0 or 1
             Where the object lies; the whole image if it is empty.
         sources : the training images
         row : the row of `image` among them
@@ -91,9 +91,14 @@ def within(low: float, high: float) -> AfterValidator:
     return AfterValidator(check)
 
 
-def scaled(length: float, size: int) -> float:
-    """A length of the options in pixels of an image with side `size`."""
-    return length * size / SIZE_OF_LENGTHS
+def side_of(shape: Sequence[int]) -> float:
+    """The side of the square that has as many pixels as an image of `shape`, (H, W, ...)."""
+    return math.sqrt(shape[0] * shape[1])
+
+
+def scaled(length: float, shape: Sequence[int]) -> float:
+    """A length of the options in pixels of an image of `shape`, (H, W, ...)."""
+    return length * side_of(shape) / SIZE_OF_LENGTHS
 
 
 def uniform(rng: np.random.Generator, bounds: Range) -> float:
@@ -116,13 +121,13 @@ def likely_colour(rng: np.random.Generator) -> np.ndarray:
 
 
 def object_or_whole(object_mask: np.ndarray) -> np.ndarray:
-    """The object mask, uint8 (S, S), 0 or 1; all ones if it is empty."""
+    """The object mask, uint8 (H, W), 0 or 1; all ones if it is empty."""
     mask = np.asarray(object_mask, np.uint8)
     return mask if mask.any() else np.ones_like(mask)
 
 
 def dilated(mask: np.ndarray, radius: float) -> np.ndarray:
-    """A mask grown by `radius` pixels of its own image, uint8 (S, S), 0 or 1."""
+    """A mask grown by `radius` pixels of its own image, uint8 (H, W), 0 or 1."""
     reach = round(radius)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     return cv2.dilate(mask, disc)
@@ -139,12 +144,12 @@ def changed_mask(before: np.ndarray, after: np.ndarray, threshold: int = 8) -> n
 
     Parameters
     ----------
-    before, after : uint8 (S, S, 3)
+    before, after : uint8 (H, W, 3)
     threshold : smaller differences, in the channel that differs most, do not count
 
     Returns
     -------
-    uint8 (S, S), 0 or 1
+    uint8 (H, W), 0 or 1
         Gaps of a pixel or two are closed and specks under four pixels removed.
     """
     mask = (cv2.absdiff(before, after).max(axis=2) > threshold).astype(np.uint8)
@@ -157,7 +162,7 @@ def changed_mask(before: np.ndarray, after: np.ndarray, threshold: int = 8) -> n
 
 def blend(image: np.ndarray, layer: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Lay `layer` (0..255, broadcast to the image) over a uint8 image, opaque where `alpha`,
-    float (S, S), is 1."""
+    float (H, W), is 1."""
     under = image.astype(np.float32)
     over = under + alpha[..., None].astype(np.float32) * (layer - under)
     return np.clip(np.rint(over), 0, 255).astype(np.uint8)
@@ -204,42 +209,47 @@ def stroke(
     return coverage
 
 
-def smooth_noise(rng: np.random.Generator, size: int, cells: float, octaves: int = 3) -> np.ndarray:
-    """Clouds, float32 (size, size), about 0..1, the coarsest with `cells` lumps to a side.
+def smooth_noise(
+    rng: np.random.Generator, shape: tuple[int, int], cells: float, octaves: int = 3
+) -> np.ndarray:
+    """Clouds, float32 `shape`, about 0..1, the coarsest with `cells` lumps to a side of a square.
 
     Random grids, each twice as fine and half as strong as the last, as in Perlin's noise.
     """
-    total, most = np.zeros((size, size), np.float32), 0.0
+    total, most = np.zeros(shape, np.float32), 0.0
     for octave in range(octaves):
-        side = min(math.ceil(cells * 2**octave) + 2, size)
-        grid = rng.random((side, side), np.float32)
-        total += 0.5**octave * cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
+        lumps = cells * 2**octave
+        sides = [min(math.ceil(lumps * (n / side_of(shape))) + 2, n) for n in shape]
+        grid = rng.random(sides, np.float32)
+        total += 0.5**octave * cv2.resize(grid, shape[::-1], interpolation=cv2.INTER_CUBIC)
         most += 0.5**octave
     return total / most
 
 
-def foreign_texture(sources: Sources, row: int, side: int, rng: np.random.Generator) -> np.ndarray:
+def foreign_texture(
+    sources: Sources, row: int, shape: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
     """A turned, zoomed and recoloured piece of another training image.
 
     Parameters
     ----------
     sources : the training images
     row : the row to avoid; it serves if there is no other
-    side : side of the piece in pixels
+    shape : height and width of the piece in pixels
 
     Returns
     -------
-    float32 (side, side, 3), 0..255
+    float32 (*shape, 3), 0..255
     """
     rows = len(sources.images)
     other = (row + int(rng.integers(1, max(rows, 2)))) % rows
     x, y = random_point(object_or_whole(sources.object_masks[other]), rng)
     warp = cv2.getRotationMatrix2D((x, y), rng.uniform(-180, 180), rng.uniform(0.7, 1.5))
-    warp[:, 2] += np.array([side / 2 - x, side / 2 - y])
+    warp[:, 2] += np.array([shape[1] / 2 - x, shape[0] / 2 - y])
     piece = cv2.warpAffine(
         np.ascontiguousarray(sources.images[other]),
         warp,
-        (side, side),
+        shape[::-1],
         borderMode=cv2.BORDER_REFLECT_101,
     )
     tint = log_uniform(rng, (0.4, 1.5)) * rng.uniform(0.85, 1.15, 3)

@@ -10,13 +10,14 @@ import cv2
 import numpy as np
 
 from flawline.files import replacing
+from flawline.pictures import panel_shape, resized
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
 COLUMNS = ("good image", "object mask", "synthetic", "outlined", "changed mask")
-SIDES = (192, 160, 128, 96, 64, 48, 32)  # of a panel: the largest that keeps to the file size
+SIDES = (192, 160, 128, 96, 64, 48, 32)  # of a square panel: the largest that keeps the file small
 LARGEST_FILE = 500_000
 GAP, TITLE = 4, 18
 PAPER, INK, OUTLINE = (255, 255, 255), (40, 40, 40), (255, 0, 200)
@@ -24,7 +25,7 @@ PAPER, INK, OUTLINE = (255, 255, 255), (40, 40, 40), (255, 0, 200)
 
 @dataclass(frozen=True)
 class Example:
-    """One row of the sheet: a title, uint8 images (S, S, 3) and uint8 masks (S, S), 0 or 1."""
+    """One row of the sheet: a title, uint8 images (H, W, 3) and uint8 masks (H, W), 0 or 1."""
 
     title: str
     image: np.ndarray
@@ -47,9 +48,9 @@ def draw_sheet(
     Parameters
     ----------
     path : .png or .jpg file
-    images, object_masks : uint8 (N, S, S, 3) and (N, S, S)
+    images, object_masks : uint8 (N, H, W, 3) and (N, H, W)
         The training goods.
-    synthetic, masks : uint8 (M, S, S, 3) and (M, S, S)
+    synthetic, masks : uint8 (M, H, W, 3) and (M, H, W)
         What `synthesize` wrote.
     index_table : what `synthesize` returned
     """
@@ -86,34 +87,47 @@ def contact_sheet(path: Path | str, rows: Sequence[Example]) -> None:
 
 
 def _sheet(rows: Sequence[Example], side: int) -> "Image.Image":
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image
 
-    font = ImageFont.load_default(11)
-    width = GAP + len(COLUMNS) * (side + GAP)
-    height = TITLE + len(rows) * (TITLE + side + GAP)
-    sheet = Image.new("RGB", (width, height), PAPER)
-    ink = ImageDraw.Draw(sheet)
-    for i, column in enumerate(COLUMNS):
-        ink.text((GAP + i * (side + GAP), 3), column, INK, font)
-    for k, row in enumerate(rows):
-        top = TITLE + k * (TITLE + side + GAP)
-        ink.text((GAP, top + 3), row.title, INK, font)
-        for i, panel in enumerate(_panels(row, side)):
-            sheet.paste(Image.fromarray(panel), (GAP + i * (side + GAP), top + TITLE))
+    shape = panel_shape(rows[0].image.shape if rows else (1, 1), side)
+    across = max(round(side / shape[1]), 1)  # a sheet of tall panels would be too long
+    examples = [_example(row, shape) for row in rows]
+    width, height = examples[0].size if examples else (GAP, 0)
+    sheet = Image.new("RGB", (across * width, TITLE + -(-len(rows) // across) * height), PAPER)
+    for block in range(min(across, len(rows))):
+        for i, column in enumerate(COLUMNS):
+            _write(sheet, (block * width + GAP + i * (round(shape[1]) + GAP), 3), column)
+    for k, example in enumerate(examples):
+        sheet.paste(example, (k % across * width, TITLE + k // across * height))
     return sheet
 
 
-def _panels(row: Example, side: int) -> list[np.ndarray]:
-    def resized(pixels: np.ndarray) -> np.ndarray:
-        method = cv2.INTER_AREA if len(pixels) > side else cv2.INTER_NEAREST
-        return cv2.resize(np.ascontiguousarray(pixels), (side, side), interpolation=method)
+def _example(row: Example, shape: tuple[float, float]) -> "Image.Image":
+    """The title of an example over its panels."""
+    from PIL import Image
 
+    panels = _panels(row, shape)
+    height, width = panels[0].shape[:2]
+    drawn = Image.new("RGB", (GAP + len(panels) * (width + GAP), TITLE + height + GAP), PAPER)
+    _write(drawn, (GAP, 3), row.title)
+    for i, panel in enumerate(panels):
+        drawn.paste(Image.fromarray(panel), (GAP + i * (width + GAP), TITLE))
+    return drawn
+
+
+def _write(picture: "Image.Image", place: tuple[int, int], words: str) -> None:
+    from PIL import ImageDraw, ImageFont
+
+    ImageDraw.Draw(picture).text(place, words, INK, ImageFont.load_default(11))
+
+
+def _panels(row: Example, shape: tuple[float, float]) -> list[np.ndarray]:
     def as_image(mask: np.ndarray) -> np.ndarray:
-        return np.repeat(resized(255 * np.asarray(mask))[..., None], 3, axis=2)
+        return np.repeat(resized(255 * np.asarray(mask), shape)[..., None], 3, axis=2)
 
-    synthetic, mask = resized(row.synthetic), as_image(row.mask)
+    synthetic, mask = resized(row.synthetic, shape), as_image(row.mask)
     outlines, _ = cv2.findContours(
         (mask[..., 0] > 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
     )
     outlined = cv2.drawContours(synthetic.copy(), outlines, -1, OUTLINE, 1)
-    return [resized(row.image), as_image(row.object_mask), synthetic, outlined, mask]
+    return [resized(row.image, shape), as_image(row.object_mask), synthetic, outlined, mask]

@@ -109,25 +109,25 @@ class CutPaste(Recipe):
         row: int,
         rng: np.random.Generator,
     ) -> Drawn:
-        size = len(image)
-        whole = np.ones((size, size), np.uint8)
+        shape = image.shape[:2]
+        whole = np.ones(shape, np.uint8)
         ground = object_or_whole(object_mask) if self.place == "object" else whole
         # a defect is part of the surface and ends with it; a foreign object lies on top
         if self.objects == "defect_like":
-            allowed = dilated(ground, scaled(self.dilate, size))
+            allowed = dilated(ground, scaled(self.dilate, shape))
         else:
             allowed = whole
         parameters: dict[str, float | int | str] = {}
         for number in range(self.count):
             x, y = random_point(ground, rng)
             length = log_uniform(rng, self.size)
-            side = max(round(scaled(length, size)), 2)
+            side = max(round(scaled(length, shape)), 2)
             cutout = self._cutout(image, x, y, side, sources, row, rng)
             angle = uniform(rng, self.angle)
             flipped = bool(rng.integers(2)) and self.flip
             opacity, edge = uniform(rng, self.opacity), uniform(rng, self.edge)
             layer, alpha = _placed(
-                cutout, size, (x, y), side, angle, flipped, scaled(edge, size), opacity
+                cutout, shape, (x, y), side, angle, flipped, scaled(edge, shape), opacity
             )
             layer, alpha = layer * allowed[..., None], alpha * allowed
             if self.blending == "poisson":
@@ -199,7 +199,7 @@ def _read_cutout(path: Path) -> Cutout:
 
 
 def _stain(side: int, sources: Sources, row: int, rng: np.random.Generator) -> Cutout:
-    colour = foreign_texture(sources, row, side, rng)
+    colour = foreign_texture(sources, row, (side, side), rng)
     return Cutout(colour, _inside(_irregular(side, rng), side), "stain")
 
 
@@ -242,7 +242,7 @@ def _irregular(side: int, rng: np.random.Generator) -> np.ndarray:
     offset = (np.arange(side, dtype=np.float32) + 0.5) / side * 2 - 1
     oblong = rng.uniform(1, 2)
     radius = np.hypot(offset[None], oblong * offset[:, None])
-    rough = smooth_noise(rng, side, rng.uniform(2, 4)) - 0.5
+    rough = smooth_noise(rng, (side, side), rng.uniform(2, 4)) - 0.5
     # the noise must not carry the blob over the border of its cut-out
     return np.minimum(0.75 - radius + rough, 1.5 * (1 - radius))
 
@@ -289,7 +289,7 @@ def _random_object(side: int, rng: np.random.Generator) -> Cutout:
 
 def _placed(
     cutout: Cutout,
-    size: int,
+    shape: tuple[int, int],
     centre: tuple[int, int],
     side: int,
     angle: float,
@@ -301,9 +301,9 @@ def _placed(
 
     Returns
     -------
-    layer : float32 (size, size, 3)
+    layer : float32 (*shape, 3)
         Colour times alpha, so that nothing from outside the cut-out bleeds in.
-    alpha : float32 (size, size), 0..1
+    alpha : float32 `shape`, 0..1
     """
     stacked = np.dstack([cutout.colour * cutout.alpha[..., None], cutout.alpha])
     height, width = cutout.alpha.shape
@@ -317,8 +317,8 @@ def _placed(
     middle = ((width - 1) / 2, (height - 1) / 2)
     warp = cv2.getRotationMatrix2D(middle, angle, 1)
     warp[:, 2] += np.subtract(centre, middle)
-    placed = cv2.warpAffine(np.ascontiguousarray(stacked), warp, (size, size))
-    fade = np.full((size, size), opacity, np.float32)
+    placed = cv2.warpAffine(np.ascontiguousarray(stacked), warp, shape[::-1])
+    fade = np.full(shape, opacity, np.float32)
     if edge > 0:
         # relative to its peak: thin lines keep their strength
         soft = cv2.GaussianBlur(placed[..., 3], (0, 0), edge)

@@ -53,9 +53,9 @@ class Distortion(Recipe):
         row: int,
         rng: np.random.Generator,
     ) -> Drawn:
-        size = len(image)
+        shape = image.shape[:2]
         mask = object_or_whole(object_mask)
-        sides = [scaled(uniform(rng, self.size), size) for _ in range(2)]
+        sides = [scaled(uniform(rng, self.size), shape) for _ in range(2)]
         x, y, width, height = _place(mask, sides[0], sides[1], self.overlap, rng)
         angle = uniform(rng, self.angle)
         shift_x, shift_y = uniform(rng, self.shift), uniform(rng, self.shift)
@@ -67,8 +67,8 @@ class Distortion(Recipe):
         turned = cv2.warpAffine(
             image[there], warp, (width, height), borderMode=cv2.BORDER_REPLICATE
         )
-        alpha = _soft_rectangle(width, height, scaled(edge, size))
-        alpha *= dilated(mask, scaled(self.dilate, size))[there]
+        alpha = _soft_rectangle(width, height, scaled(edge, shape))
+        alpha *= dilated(mask, scaled(self.dilate, shape))[there]
         result = image.copy()
         result[there] = blend(image[there], turned, alpha)
         return Drawn(
@@ -91,15 +91,15 @@ def _place(
 ) -> tuple[int, int, int, int]:
     """x, y, width and height of a rectangle inside the image, around a pixel of the object and
     with at least `overlap` of its area on the object."""
-    size = len(mask)
+    rows, columns = mask.shape
     while True:
-        w, h = (min(max(round(side), 1), size) for side in (width, height))
+        w, h = min(max(round(width), 1), columns), min(max(round(height), 1), rows)
         share = cv2.boxFilter(
             mask, cv2.CV_32F, (w, h), anchor=(w // 2, h // 2), borderType=cv2.BORDER_CONSTANT
         )
         # only rectangles that lie in the image as a whole
         inside = np.zeros_like(mask)
-        inside[h // 2 : size - h + h // 2 + 1, w // 2 : size - w + w // 2 + 1] = 1
+        inside[h // 2 : rows - h + h // 2 + 1, w // 2 : columns - w + w // 2 + 1] = 1
         centres = mask & inside & (share >= overlap - 1e-6)
         if centres.any():  # at the latest those of a single pixel
             x, y = random_point(centres, rng)

@@ -17,6 +17,7 @@ from flawline.synthesis.base import (
     object_or_whole,
     random_point,
     scaled,
+    side_of,
     smooth_noise,
     stroke,
     uniform,
@@ -58,7 +59,7 @@ class Line(Recipe):
         row: int,
         rng: np.random.Generator,
     ) -> Drawn:
-        size = len(image)
+        shape = image.shape[:2]
         mask = object_or_whole(object_mask)
         kind, colour = str(rng.choice(self.kinds)), str(rng.choice(self.colours))
         x, y = random_point(mask, rng)
@@ -68,13 +69,15 @@ class Line(Recipe):
         opacity = uniform(rng, self.opacity)
 
         bend = 0.0 if kind == "straight" else rng.uniform(-0.5, 0.5)
-        points = np.array([x, y]) + _arc(scaled(length, size), math.radians(angle), bend)
-        widths = scaled(width, size) * _pressure(rng)
+        points = np.array([x, y]) + _arc(scaled(length, shape), math.radians(angle), bend)
+        widths = scaled(width, shape) * _pressure(rng)
         inked = _gaps(rng) if kind == "broken" else np.ones(POINTS - 1, bool)
-        coverage = stroke((size, size), points, widths, inked)
+        coverage = stroke(shape, points, widths, inked)
         # no tool presses evenly on a rough surface
-        coverage *= 1 - rng.uniform(0, 0.8) * smooth_noise(rng, size, size / 6, octaves=1)
-        coverage *= dilated(mask, scaled(self.dilate, size))
+        coverage *= 1 - rng.uniform(0, 0.8) * smooth_noise(
+            rng, shape, side_of(shape) / 6, octaves=1
+        )
+        coverage *= dilated(mask, scaled(self.dilate, shape))
         return Drawn(
             blend(image, _ink(colour, image, rng), opacity * coverage),
             {
@@ -118,7 +121,7 @@ def _gaps(rng: np.random.Generator) -> np.ndarray:
 
 
 def _ink(colour: str, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The line's colour, 0..255: (3,), or (S, S, 3) where the surface shines through."""
+    """The line's colour, 0..255: (3,), or (H, W, 3) where the surface shines through."""
     if colour == "random":
         return rng.uniform(0, 255, 3)
     if colour == "grey":

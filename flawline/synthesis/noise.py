@@ -19,6 +19,7 @@ from flawline.synthesis.base import (
     object_or_whole,
     random_point,
     scaled,
+    side_of,
     smooth_noise,
     uniform,
     within,
@@ -56,7 +57,7 @@ class Noise(Recipe):
         row: int,
         rng: np.random.Generator,
     ) -> Drawn:
-        size = len(image)
+        shape = image.shape[:2]
         mask = object_or_whole(object_mask)
         fill = str(rng.choice(self.fills))
         cover, cells = log_uniform(rng, self.cover), uniform(rng, self.cells)
@@ -71,36 +72,36 @@ class Noise(Recipe):
 
         blobs = _blobs(mask, cover, cells, rng)
         if edge > 0:
-            blobs = cv2.GaussianBlur(blobs, (0, 0), scaled(edge, size) / 2)
+            blobs = cv2.GaussianBlur(blobs, (0, 0), scaled(edge, shape) / 2)
         layer: np.ndarray
         if fill == "foreign":
-            layer = foreign_texture(sources, row, size, rng)
+            layer = foreign_texture(sources, row, shape, rng)
         elif fill == "drawn":
-            layer = _drawn_texture(size, rng)
+            layer = _drawn_texture(shape, rng)
         else:
             parameters["sigma"] = sigma = uniform(rng, self.sigma)
-            layer = image + sigma * rng.standard_normal((size, size, 3), np.float32)
+            layer = image + sigma * rng.standard_normal(image.shape, np.float32)
         return Drawn(blend(image, layer, opacity * mask * blobs), parameters)
 
 
 def _blobs(mask: np.ndarray, cover: float, cells: float, rng: np.random.Generator) -> np.ndarray:
-    """Float32 (S, S), 0 or 1: the peaks of the clouds near one place, on `cover` of the object."""
-    size = len(mask)
+    """Float32 (H, W), 0 or 1: the peaks of the clouds near one place, on `cover` of the object."""
+    height, width = mask.shape
     x, y = random_point(mask, rng)
-    down, across = np.ogrid[:size, :size]
+    down, across = np.ogrid[:height, :width]
     # defects come in groups: clouds thin out with the distance from one place
-    distance = np.hypot(across - x, down - y) / size
-    clouds = smooth_noise(rng, size, cells) - distance
+    distance = np.hypot(across - x, down - y) / side_of(mask.shape)
+    clouds = smooth_noise(rng, (height, width), cells) - distance
     levels = clouds[mask > 0]
     peaks = max(round(cover * levels.size), 4)
     lowest = np.partition(levels, -min(peaks, levels.size))[-min(peaks, levels.size)]
     return ((clouds >= lowest) * mask).astype(np.float32)
 
 
-def _drawn_texture(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Float32 (S, S, 3), 0..255: stripes, a weave or clouds of two colours."""
-    down, across = np.mgrid[:size, :size].astype(np.float32)
-    angle, period = rng.uniform(0, math.pi), scaled(rng.uniform(3, 20), size)
+def _drawn_texture(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Float32 (H, W, 3), 0..255: stripes, a weave or clouds of two colours."""
+    down, across = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    angle, period = rng.uniform(0, math.pi), scaled(rng.uniform(3, 20), shape)
     along = (math.cos(angle) * across + math.sin(angle) * down) * (2 * math.pi / period)
     beside = (math.cos(angle) * down - math.sin(angle) * across) * (2 * math.pi / period)
     kind = rng.integers(3)
@@ -109,6 +110,6 @@ def _drawn_texture(size: int, rng: np.random.Generator) -> np.ndarray:
     elif kind == 1:
         weight = 0.5 + 0.5 * np.sin(along) * np.sin(beside)
     else:
-        weight = smooth_noise(rng, size, size / period)
+        weight = smooth_noise(rng, shape, side_of(shape) / period)
     first, second = likely_colour(rng), likely_colour(rng)
     return first + weight[..., None] * (second - first)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from flawline.files import new_array, read_array, read_json, write_array, write_json
 from flawline.options import Options
+from flawline.synthesis.base import side_of
 
 Method = Literal["mean_difference", "border_color", "whole"]
 
@@ -28,7 +29,7 @@ STRONG = 1.4
 SAMPLE = 200  # training images that statistics are taken from
 ROUNDS = 3
 RARELY_SEEN = 0.15  # part of the images; the background is not known where it is seen less
-BORDER = 0.04  # width of the border, as a part of the image's side
+BORDER = 0.04  # width of the border, as a part of the side of a square image
 
 
 class ObjectMaskOptions(Options):
@@ -52,7 +53,7 @@ class ObjectModel:
     ----------
     method : chosen method.
     reason : why `auto` chose it; "configured" otherwise.
-    background : float32 (S, S, 3), expected image without object; zeros where not needed.
+    background : float32 (H, W, 3), expected image without object; zeros where not needed.
     thresholds : differences from the background below which a pixel is surely not object, and
         above which it surely is.
     measured : the ratios behind the choice.
@@ -76,60 +77,91 @@ class ObjectModel:
         return cls(background=np.array(read_array(background)), **read_json(about))
 
 
-def fit(images: np.ndarray, options: ObjectMaskOptions) -> ObjectModel:
+def fit(
+    images: np.ndarray, options: ObjectMaskOptions, counted: np.ndarray | None = None
+) -> ObjectModel:
     """Learn the background from good training images.
 
     Parameters
     ----------
-    images : uint8 (N, S, S, 3), RGB.
+    images : uint8 (N, H, W, 3), RGB.
+    counted : uint8 (H, W) or (N, H, W), 1 where pixels count; everywhere, if None.
     """
-    sample = images[np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int)]
+    rows = np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int)
+    sample, counting = images[rows], _counting(counted, images.shape[:3])[rows]
     smooth = np.stack([_smooth(image, options) for image in sample])
-    measured = _measure(smooth)
+    measured = _measure(smooth, counting)
     method, reason = _choose(measured) if options.method == "auto" else (options.method, "")
     for candidate in dict.fromkeys((method, "border_color", "whole")):
-        model = _fit(candidate, smooth, measured, reason or "configured")
+        model = _fit(candidate, smooth, counting, measured, reason or "configured")
         if options.method != "auto" or candidate == "whole":
             return model
-        covered = float(np.mean([mask_of(image, model, options).mean() for image in sample[::8]]))
+        shares = [
+            mask_of(image, model, options, own).sum() / max(own.sum(), 1)
+            for image, own in zip(sample[::8], counting[::8], strict=True)
+        ]
+        covered = float(np.mean(shares))
         if 0.01 < covered < 0.95:
             return model
         reason = f"{candidate} covered {covered:.0%} of the image, which is no object"
     raise AssertionError("whole always fits")
 
 
-def mask_of(image: np.ndarray, model: ObjectModel, options: ObjectMaskOptions) -> np.ndarray:
-    """The object's mask, uint8 (S, S), 0 or 1, of one image, uint8 (S, S, 3).
+def mask_of(
+    image: np.ndarray,
+    model: ObjectModel,
+    options: ObjectMaskOptions,
+    counted: np.ndarray | None = None,
+) -> np.ndarray:
+    """The object's mask, uint8 (H, W), 0 or 1, of one image, uint8 (H, W, 3).
 
     What differs strongly from the background is object, what hardly differs is not; between the
     two, a watershed puts the outline on the strongest edge, which leaves soft shadows outside.
+    Pixels that do not count, those where `counted`, uint8 (H, W), is 0, are never object.
     """
-    size = len(image)
+    shape = image.shape[:2]
+    counts = _counting(counted, shape) > 0
     if model.method == "whole":
-        return np.ones((size, size), np.uint8)
+        return counts.astype(np.uint8)
     smooth = _smooth(image, options)
-    different = _difference(smooth, _background_of(smooth, model))
+    different = np.where(counts, _difference(smooth, _background_of(smooth, counts, model)), 0)
     low, high = model.thresholds
     strong = (different > high).astype(np.uint8)
-    surely = cv2.morphologyEx(strong, cv2.MORPH_OPEN, _disc(options.opening, size))
+    surely = cv2.morphologyEx(strong, cv2.MORPH_OPEN, _disc(options.opening, shape))
     faint = (different > low).astype(np.uint8)
-    perhaps = cv2.morphologyEx(faint, cv2.MORPH_CLOSE, _disc(options.closing, size))
+    perhaps = cv2.morphologyEx(faint, cv2.MORPH_CLOSE, _disc(options.closing, shape))
     markers = np.where(surely > 0, 2, np.where(perhaps > 0, 0, 1)).astype(np.int32)
     relief = np.clip(smooth, 0, 255).astype(np.uint8)
     labels = cv2.watershed(relief, markers)
     # pixels on the outline itself, and all at the image's border, have no label
     found = (labels == 2) | ((labels == -1) & (different > high))
-    closed = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_CLOSE, _disc(options.closing, size))
-    return _without_small(closed.astype(np.uint8))
+    closing = _disc(options.closing, shape)
+    closed = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_CLOSE, closing)
+    return _without_small(closed.astype(np.uint8)) * counts
 
 
 def mask_all(
-    images: np.ndarray, path: Path | str, model: ObjectModel, options: ObjectMaskOptions
+    images: np.ndarray,
+    path: Path | str,
+    model: ObjectModel,
+    options: ObjectMaskOptions,
+    counted: np.ndarray | None = None,
 ) -> None:
-    """Write the masks of all images, uint8 (N, S, S), to the .npy file `path`."""
+    """Write the masks of all images, uint8 (N, H, W), to the .npy file `path`.
+
+    Parameters
+    ----------
+    counted : uint8 (H, W) or (N, H, W), 1 where pixels count; everywhere, if None.
+    """
+    counting = _counting(counted, images.shape[:3])
     with new_array(path, images.shape[:3], np.uint8) as masks:
         for row in tqdm(range(len(images)), desc="object masks", unit="image", disable=None):
-            masks[row] = mask_of(images[row], model, options)
+            masks[row] = mask_of(images[row], model, options, counting[row])
+
+
+def _counting(counted: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """Where pixels count, uint8 `shape`."""
+    return np.broadcast_to(np.uint8(1) if counted is None else counted, shape)
 
 
 def _choose(measured: dict[str, float]) -> tuple[Method, str]:
@@ -141,13 +173,13 @@ def _choose(measured: dict[str, float]) -> tuple[Method, str]:
     return "border_color", f"parts are aligned ({pose:.2f} <= {VARYING_POSE}) on a plain border"
 
 
-def _measure(smooth: np.ndarray) -> dict[str, float]:
+def _measure(smooth: np.ndarray, counting: np.ndarray) -> dict[str, float]:
     """How varied the border is, and how much the middle varies over images (both unitless)."""
     grey = smooth.mean(3)
-    border = _border(grey.shape[1])
-    within = np.median([image.std() for image in grey])
-    rim = np.median([(image - _plane(image, border))[border].std() for image in grey])
-    over_images = np.sqrt(np.mean(grey.var(axis=0)))
+    pairs = list(zip(grey, map(_border, counting), strict=True))
+    within = np.median([one[own > 0].std() for one, own in zip(grey, counting, strict=True)])
+    rim = np.median([(image - _plane(image, border))[border].std() for image, border in pairs])
+    over_images = np.sqrt(np.mean(grey.var(axis=0)[_always(counting)]))
     return {
         "border_ratio": float(rim / max(within, 1e-6)),
         "pose_ratio": float(over_images / max(within, 1e-6)),
@@ -155,52 +187,63 @@ def _measure(smooth: np.ndarray) -> dict[str, float]:
 
 
 def _fit(
-    method: Method, smooth: np.ndarray, measured: dict[str, float], reason: str
+    method: Method,
+    smooth: np.ndarray,
+    counting: np.ndarray,
+    measured: dict[str, float],
+    reason: str,
 ) -> ObjectModel:
-    background = _empty_scene(smooth) if method == "mean_difference" else np.zeros_like(smooth[0])
+    hidden = method == "mean_difference"
+    background = _empty_scene(smooth, counting) if hidden else np.zeros_like(smooth[0])
     model = ObjectModel(method, reason, background, (0.0, 0.0), measured)
     if method == "whole":
         return model
-    differences = [_difference(image, _background_of(image, model)) for image in smooth]
-    return replace(model, thresholds=_thresholds(differences))
+    differences = [
+        _difference(image, _background_of(image, own > 0, model))
+        for image, own in zip(smooth, counting, strict=True)
+    ]
+    return replace(model, thresholds=_thresholds(differences, counting))
 
 
-def _empty_scene(smooth: np.ndarray) -> np.ndarray:
+def _empty_scene(smooth: np.ndarray, counting: np.ndarray) -> np.ndarray:
     """The mean of the training images without the object.
 
     The object is first told from the light that the border shows; its pixels are left out of the
     mean, which shows it better, and so on. What is hidden in all images is filled from around.
     """
-    border = _border(smooth.shape[1])
+    border = _border(_always(counting))
     plane = [_plane(smooth[..., channel].mean(axis=0), border) for channel in range(3)]
     background = np.dstack(plane).astype(np.float32)
     for _ in range(ROUNDS):
-        differences = [_difference(image, _aligned_light(image, background)) for image in smooth]
-        low, _ = _thresholds(differences)
-        free = np.stack([found <= low for found in differences]).astype(np.float32)
+        differences = [
+            _difference(image, _aligned_light(image, own, background))
+            for image, own in zip(smooth, counting, strict=True)
+        ]
+        low, _ = _thresholds(differences, counting)
+        free = (np.stack([found <= low for found in differences]) * counting).astype(np.float32)
         seen = free.sum(axis=0)
         mean = np.einsum("nhw,nhwc->hwc", free, smooth) / np.maximum(seen, 1)[..., None]
         background = _fill(mean, seen < max(2, RARELY_SEEN * len(smooth)))
     return background
 
 
-def _background_of(smooth: np.ndarray, model: ObjectModel) -> np.ndarray:
+def _background_of(smooth: np.ndarray, counts: np.ndarray, model: ObjectModel) -> np.ndarray:
     if model.method == "mean_difference":
-        return _aligned_light(smooth, model.background)
-    border = _border(len(smooth))
+        return _aligned_light(smooth, counts, model.background)
+    border = _border(counts)
     return np.dstack([_plane(smooth[..., channel], border) for channel in range(3)])
 
 
-def _aligned_light(image: np.ndarray, background: np.ndarray) -> np.ndarray:
+def _aligned_light(image: np.ndarray, counts: np.ndarray, background: np.ndarray) -> np.ndarray:
     """The background as bright as this image's border is."""
-    border = _border(len(image))
-    return background + np.median((image - background)[border], axis=0)
+    return background + np.median((image - background)[_border(counts)], axis=0)
 
 
 def _plane(values: np.ndarray, border: np.ndarray) -> np.ndarray:
     """Light that falls off evenly over the image, fitted to the border without its outliers."""
-    size = len(values)
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
+    height, width = values.shape
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    y, x = y / height - 0.5, x / width - 0.5
     terms = np.stack([np.ones_like(x), x, y], axis=-1)
     rows, wanted = terms[border], values[border]
     keep = np.ones(len(wanted), bool)
@@ -211,10 +254,20 @@ def _plane(values: np.ndarray, border: np.ndarray) -> np.ndarray:
     return terms @ solution
 
 
-def _border(size: int) -> np.ndarray:
-    width = max(round(BORDER * size), 2)
-    border = np.ones((size, size), bool)
-    border[width:-width, width:-width] = False
+def _always(counting: np.ndarray) -> np.ndarray:
+    """Bool (H, W): what counts in all images, or else in any, (N, H, W)."""
+    always = np.asarray(counting.all(axis=0))
+    return always if always.any() else np.asarray(counting.any(axis=0))
+
+
+def _border(counts: np.ndarray) -> np.ndarray:
+    """Bool (H, W): what counts at the border of the box around all that counts, (H, W)."""
+    border = counts > 0
+    if not border.any():
+        border = np.ones_like(border)
+    x, y, width, height = cv2.boundingRect(border.astype(np.uint8))
+    rim = max(round(BORDER * side_of(counts.shape)), 2)
+    border[y + rim : y + height - rim, x + rim : x + width - rim] = False
     return border
 
 
@@ -231,13 +284,14 @@ def _difference(image: np.ndarray, background: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(image - background).sum(axis=2))
 
 
-def _thresholds(differences: list[np.ndarray]) -> tuple[float, float]:
+def _thresholds(differences: list[np.ndarray], counting: np.ndarray) -> tuple[float, float]:
     """Surely background below the first, surely object above the second.
 
     Otsu's method twice: between logarithms it tells noise from all else, shadows included; between
     the plain values it tells strong from faint.
     """
-    values = np.concatenate([found.ravel()[::7] for found in differences])
+    pairs = zip(differences, counting, strict=True)
+    values = np.concatenate([found[own > 0][::7] for found, own in pairs])
     low = float(np.expm1(_otsu(np.log1p(values))))
     return low, max(STRONG * _otsu(values), low)
 
@@ -251,12 +305,12 @@ def _otsu(values: np.ndarray) -> float:
 
 def _smooth(image: np.ndarray, options: ObjectMaskOptions) -> np.ndarray:
     values = image.astype(np.float32)
-    sigma = options.smoothing * len(image) / 256
+    sigma = options.smoothing * side_of(image.shape) / 256
     return cv2.GaussianBlur(values, (0, 0), sigma) if sigma > 0.2 else values
 
 
-def _disc(diameter: int, size: int) -> np.ndarray:
-    side = 2 * int(diameter * size / 512) + 1  # odd, as an even one would shift the mask
+def _disc(diameter: int, shape: tuple[int, ...]) -> np.ndarray:
+    side = 2 * int(diameter * side_of(shape) / 512) + 1  # odd, as an even one would shift the mask
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
 
 

@@ -14,7 +14,7 @@ from flawline.errors import FlawlineError
 from flawline.files import new_array
 from flawline.options import Options
 from flawline.seeding import derive, generator
-from flawline.synthesis.base import Drawn, Recipe, Sources, changed_mask
+from flawline.synthesis.base import Drawn, Recipe, Sources, changed_mask, object_or_whole
 from flawline.synthesis.cut_paste import CutPaste
 from flawline.synthesis.distortion import Distortion
 from flawline.synthesis.line import Line
@@ -59,20 +59,22 @@ def synthesize(
     images_path: Path | str,
     masks_path: Path | str,
     workers: int,
+    counted: np.ndarray | None = None,
 ) -> "pd.DataFrame":
     """Make a set of synthetic anomalies; image i comes from training image i modulo N.
 
     Parameters
     ----------
-    images : uint8 (N, S, S, 3), RGB
+    images : uint8 (N, H, W, 3), RGB
         Training goods; may be a memory map.
-    object_masks : uint8 (N, S, S), 0 or 1
+    object_masks : uint8 (N, H, W), 0 or 1
         Where the object lies; an empty one counts as the whole image.
     options : which recipes, and how many images M
     seed, category, name : of the set; image i depends on them and on i alone
-    images_path : .npy file for uint8 (M, S, S, 3)
-    masks_path : .npy file for uint8 (M, S, S), 1 where the image changed
+    images_path : .npy file for uint8 (M, H, W, 3)
+    masks_path : .npy file for uint8 (M, H, W), 1 where the image changed
     workers : threads
+    counted : uint8 (N, H, W), 1 where an image may change; everywhere, if None
 
     Returns
     -------
@@ -88,13 +90,13 @@ def synthesize(
     """
     import pandas as pd
 
-    rows, size = options.images or len(images), images.shape[1]
+    rows = options.images or len(images)
     sources = Sources(images, object_masks)
     # one thread of the pool is one image: OpenCV's own threads would only compete
     cv2.setNumThreads(1)
     with (
-        new_array(images_path, (rows, size, size, 3), np.uint8) as made,
-        new_array(masks_path, (rows, size, size), np.uint8) as masks,
+        new_array(images_path, (rows, *images.shape[1:]), np.uint8) as made,
+        new_array(masks_path, (rows, *images.shape[1:3]), np.uint8) as masks,
         ThreadPoolExecutor(workers) as pool,
     ):
 
@@ -103,7 +105,8 @@ def synthesize(
             source = i % len(images)
             try:
                 rng = generator(seed, *names)
-                made[i], masks[i], about = draw_one(sources, source, options, rng)
+                own = None if counted is None else counted[source]
+                made[i], masks[i], about = draw_one(sources, source, options, rng, own)
             except InvisibleError as error:
                 raise FlawlineError(
                     f"{category}: synthetic set {name!r}, image {i} (from training image "
@@ -122,7 +125,11 @@ class InvisibleError(FlawlineError):
 
 
 def draw_one(
-    sources: Sources, row: int, options: SyntheticSet, rng: np.random.Generator
+    sources: Sources,
+    row: int,
+    options: SyntheticSet,
+    rng: np.random.Generator,
+    counted: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Draw on one training image, again and again until the change can be seen.
 
@@ -132,10 +139,11 @@ def draw_one(
     row : of the image to draw on
     options : which recipes
     rng : makes all choices
+    counted : uint8 (H, W), 1 where the image may change; everywhere, if None
 
     Returns
     -------
-    uint8 (S, S, 3), RGB; uint8 (S, S), 1 where it changed; what was drawn: kind, draws, box,
+    uint8 (H, W, 3), RGB; uint8 (H, W), 1 where it changed; what was drawn: kind, draws, box,
     changed, parameters, as in `synthesize`.
 
     Raises
@@ -144,6 +152,9 @@ def draw_one(
         If a recipe's anomalies stay invisible.
     """
     before = np.array(sources.images[row])
+    if counted is None:
+        counted = np.ones(before.shape[:2], np.uint8)
+    ground = object_or_whole(sources.object_masks[row]) * counted
     recipes = options.recipes
     if options.combine == "one_of":
         recipes = [recipes[rng.integers(len(recipes))]]
@@ -151,15 +162,13 @@ def draw_one(
     for draws in range(1, TRIES + 1):
         after, parameters = before, []
         for recipe in recipes:
-            drawn = _as_seen(
-                recipe.draw(after, sources.object_masks[row], sources, row, rng), before
-            )
+            drawn = _as_seen(recipe.draw(after, ground, sources, row, rng), before, counted)
             if changed_mask(after, drawn.image).sum() < least:
                 break
             after = drawn.image
             parameters.append({"recipe": recipe.recipe} | drawn.parameters)
         else:
-            mask = changed_mask(before, after)
+            mask = changed_mask(before, after) * counted  # its closed gaps may lie outside
             if mask.sum() >= least:
                 about = {"kind": "+".join(recipe.recipe for recipe in recipes), "draws": draws}
                 return after, mask, about | _box(mask) | {"parameters": _json(parameters)}
@@ -169,12 +178,12 @@ def draw_one(
     )
 
 
-def _as_seen(drawn: Drawn, before: np.ndarray) -> Drawn:
-    """A grey camera sees coloured defects in grey."""
+def _as_seen(drawn: Drawn, before: np.ndarray, counted: np.ndarray) -> Drawn:
+    """A grey camera sees coloured defects in grey; what does not count is as it was."""
+    image = drawn.image
     if (before == before[..., :1]).all():
-        grey = cv2.cvtColor(drawn.image, cv2.COLOR_RGB2GRAY)
-        return Drawn(np.repeat(grey[..., None], 3, axis=2), drawn.parameters)
-    return drawn
+        image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    return Drawn(np.where(counted[..., None] > 0, image, before), drawn.parameters)
 
 
 def _box(mask: np.ndarray) -> dict[str, int]:
