@@ -251,6 +251,50 @@ def test_the_risk_is_the_cost_per_part_at_the_lines_own_defect_rate() -> None:
     assert risk == pytest.approx([0.9, 0.1 * 10 / 2 + 0.9 / 3, 1.0])
 
 
+def test_pixels_that_do_not_count_are_neither_normal_nor_defective() -> None:
+    rng = np.random.default_rng(0)
+    maps, masks = rng.random((6, 9, 21)).astype(np.float16), np.zeros((6, 9, 21), np.uint8)
+    masks[:3, 2:5, 3:12] = masks[:3, 7, 0:3] = 1
+    counts = np.ones_like(masks)
+    counts[:, :, :5] = 0
+    within = total(count_pixels(*one) for one in zip(maps, masks, counts, strict=True))
+    cropped = counted(maps[..., 5:], masks[..., 5:])
+    assert within is not None
+    for found, expected in zip(vars(within).values(), vars(cropped).values(), strict=True):
+        assert np.array_equal(found, expected)
+
+
+def test_a_region_that_an_ignored_one_cuts_is_one_region() -> None:
+    mask, counts = np.ones((3, 9), np.uint8), np.ones((3, 9), np.uint8)
+    counts[:, 4] = 0
+    found = count_pixels(np.zeros((3, 9), np.float16), mask, counts)
+    assert (found.regions, found.defective.sum()) == (1, 24)
+    assert found.overlap.sum() == pytest.approx(1)
+
+
+def test_a_defect_that_does_not_count_at_all_is_measured_on_images_alone() -> None:
+    masks = np.zeros((4, 4, 12), np.uint8)
+    masks[2, 0, 0] = masks[3, 0, 6] = 1
+    counts = np.ones_like(masks)
+    counts[:, :, :3] = 0
+    maps = np.zeros(masks.shape, np.float16)
+    maps[3, 0, 6] = maps[2, 0, 0] = 1
+    types, scores = ["good", "good", "crack", "stain"], [1, 2, 3, 4.0]
+    found = evaluated(types, scores, 2.5, maps, masks, counted=counts)
+    assert found["counts"] == {
+        "test_good": 2,
+        "test_defective": 2,
+        "masked": 1,
+        "defects_not_counted": 1,
+    }
+    assert (found["pixel"]["regions"], found["pixel"]["auroc"]) == (1, 1.0)
+    assert found["by_defect_type"]["crack"]["pixel"] is None
+    assert found["by_defect_type"]["crack"]["recall"] == 1
+    plain = evaluated(types, scores, 2.5, maps, masks)
+    assert found["image"] == plain["image"]
+    assert "defects_not_counted" not in plain["counts"]
+
+
 def labels_of(types: list[str], with_masks: bool = True) -> pd.DataFrame:
     defective = [int(kind != "good") for kind in types]
     masked = [label if with_masks else 0 for label in defective]
@@ -264,6 +308,7 @@ def evaluated(
     maps: np.ndarray,
     masks: np.ndarray,
     with_masks: bool = True,
+    counted: np.ndarray | None = None,
 ) -> dict:
     costs = {"miss": 10.0, "false_alarm": 1.0, "defect_rate": 0.05}
     found = evaluate(
@@ -272,6 +317,7 @@ def evaluated(
         threshold,
         maps,
         masks,
+        counted=counted,
         costs=costs,
         resamples=100,
     )

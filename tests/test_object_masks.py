@@ -117,6 +117,61 @@ def test_an_empty_scene_has_no_object(bolts: np.ndarray) -> None:
     assert not mask_of(empty, model, AUTO).any()
 
 
+def oblong(shape: tuple[int, int], count: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """Dark discs anywhere on a light table, in images that are no squares, and their masks."""
+    rng = np.random.default_rng(3)
+    images = np.clip(rng.normal(200, 2, (count, *shape, 3)), 0, 255).astype(np.uint8)
+    truth = np.zeros((count, *shape), np.uint8)
+    for image, mask in zip(images, truth, strict=True):
+        y, x = (int(rng.integers(16, length - 16)) for length in shape)
+        cv2.circle(mask, (x, y), 14, 1, -1)
+        image[mask > 0] = 60
+    return images, truth.astype(bool)
+
+
+@pytest.mark.parametrize("method", ["mean_difference", "border_color"])
+@pytest.mark.parametrize("shape", [(180, 60), (60, 180)])
+def test_tall_and_wide_images_are_masked(shape: tuple[int, int], method: str) -> None:
+    images, truth = oblong(shape)
+    model = fit(images, ObjectMaskOptions.model_validate({"method": method}))
+    masks = np.stack([mask_of(image, model, AUTO) for image in images]).astype(bool)
+    assert overlap(masks, truth).min() > 0.9
+
+
+class TestPixelsThatDoNotCount:
+    images, truth = oblong((60, 180))
+    counted = np.ones((60, 180), np.uint8)
+    counted[:, :30] = counted[20:30, 100:140] = 0
+
+    @pytest.mark.parametrize("method", ["mean_difference", "border_color", "auto"])
+    def test_are_never_object_and_change_no_other_pixel(self, method: str) -> None:
+        options = ObjectMaskOptions.model_validate({"method": method})
+        seen, odd = self.counted > 0, self.images.copy()
+        odd[:, ~seen] = np.random.default_rng(0).integers(0, 256, (20, (~seen).sum(), 3))
+        model = fit(odd, options, self.counted)
+        assert model.method != "whole"
+        masks = np.stack([mask_of(one, model, options, self.counted) for one in odd]).astype(bool)
+        assert not masks[:, ~seen].any()
+        inside = self.truth & seen
+        whole = inside.sum((1, 2)) == self.truth.sum((1, 2))  # the others are cut off
+        assert whole.sum() > 5
+        assert overlap(masks[whole], inside[whole]).min() > 0.85
+        assert overlap(masks, inside).mean() > 0.85
+
+    def test_may_be_others_in_every_image(self, tmp_path: Path) -> None:
+        each = np.stack([np.roll(self.counted, 3 * row, axis=1) for row in range(20)])
+        model = fit(self.images, AUTO, each)
+        mask_all(self.images, tmp_path / "masks.npy", model, AUTO, each)
+        masks = read_array(tmp_path / "masks.npy")
+        assert not masks[each == 0].any()
+        assert np.array_equal(masks[7], mask_of(self.images[7], model, AUTO, each[7]))
+
+    def test_are_not_part_of_the_whole(self) -> None:
+        options = ObjectMaskOptions(method="whole")
+        model = fit(self.images, options, self.counted)
+        assert np.array_equal(mask_of(self.images[0], model, options, self.counted), self.counted)
+
+
 class TestTheImageScoreOnTheObject:
     masks = np.zeros((2, 32, 32), np.uint8)
     masks[0, 8:16, 8:16] = 1

@@ -29,6 +29,7 @@ from flawline.report.cases import (
     absolute_scale,
     choose,
     open_cases,
+    panels,
     picture_rows,
     read_cases,
     write_cases,
@@ -79,17 +80,18 @@ def write(tmp_path: Path) -> Any:
     return written
 
 
-def case(seed: int = 0, size: int = 64, **changes: Any) -> Case:
+def case(seed: int = 0, height: int = 64, width: int | None = None, **changes: Any) -> Case:
     rng = np.random.default_rng(seed)
-    mask = np.zeros((size, size), np.uint8)
-    mask[size // 4 : size // 2, size // 4 : size // 2] = 255
+    width = width or height
+    mask = np.zeros((height, width), np.uint8)
+    mask[height // 4 : height // 2, width // 4 : width // 2] = 255
     content = {
         "row": seed,
         "name": "scratch/1.png",
         "kind": "miss",
         "defect_type": "scratch",
         "score": 0.4,
-        "image": rng.integers(0, 255, (size, size, 3)).astype(np.uint8),
+        "image": rng.integers(0, 255, (height, width, 3)).astype(np.uint8),
         "ground_truth": mask,
         "anomaly_map": rng.random((16, 16)),
         "boxes": np.array([[4, 4, 20, 20]]),
@@ -222,6 +224,14 @@ class TestThePage:
         text = write(with_threshold(certified=False, promise="It cannot be certified."))
         assert "<b>Not certified.</b>" in text
         assert "It cannot be certified." in text
+
+    def test_says_the_size_of_pictures_and_that_some_pixels_do_not_count(self, write: Any) -> None:
+        run = fake_run(cases=[picture()], counts={"defects_not_counted": 2})
+        text = write(Run(run.metrics, run.scores, (), dict(run.cases) | {"hatched": True}))
+        assert 'width="200" height="64"' in text
+        assert "Hatched: not counted." in text
+        assert "The defects of 2 test images lie wholly where pixels are not counted" in text
+        assert "ot counted" not in re.sub("<script>.*", "", write(fake_run(cases=[picture()])))
 
     def test_drawings_lose_whatever_is_not_a_drawing(self, write: Any) -> None:
         svg = (
@@ -534,6 +544,11 @@ class TestTheCasesShown:
         assert [one.name for one in found] == ["good/1.png", "dent/2.png"]
         assert found[0].ground_truth is not None
         assert found[1].ground_truth is None
+        assert found[0].counted is None
+        counted = np.arange(2, dtype=np.uint8)[:, None, None] * np.ones((8, 8), np.uint8)
+        again = open_cases([(1, "b")], table, *arrays, np.zeros((2, 4, 4)), counted=counted)
+        assert again[0].counted is not None
+        assert again[0].counted.all()
 
     def test_are_files_that_read_back(self, tmp_path: Path) -> None:
         cases = [case(seed, 256) for seed in range(3)]
@@ -542,6 +557,29 @@ class TestTheCasesShown:
         assert [one["name"] for one in found["cases"]] == ["scratch/1.png"] * 3
         assert found["scale"] == [0.0, 1.0]
         assert all(one["content"][:4] == b"RIFF" for one in found["cases"])
+
+    @pytest.mark.parametrize("shape", [(416, 160), (160, 416), (60, 80), (30, 400)])
+    def test_keep_the_shape_of_the_photograph(self, tmp_path: Path, shape: tuple[int, int]) -> None:
+        assert {panel.shape for panel in panels(case(0, *shape), (0.0, 1.0))} == {(*shape, 3)}
+        write_cases(tmp_path / "cases", [case(0, *shape)], (0.0, 1.0))
+        width, height = page.picture_size(read_cases(tmp_path / "cases")["cases"][0]["content"])
+        assert (width - 8) / 3 / height == pytest.approx(shape[1] / shape[0], rel=0.02)
+        assert width * height <= 3.2 * 256**2
+        assert max((width - 8) / 3, height) <= min(max(shape), 512)
+
+    def test_show_what_does_not_count(self, tmp_path: Path) -> None:
+        counted = np.ones((64, 96), np.uint8)
+        counted[:, 60:] = 0
+        plain, marked = (
+            panels(case(0, 64, 96, boxes=None, counted=one), (0.0, 1.0)) for one in (None, counted)
+        )
+        differs = (plain[0] != marked[0]).any(axis=2)
+        assert differs[:, 61:].mean() > 0.9
+        assert not differs[:, :58].any()
+        assert np.array_equal(plain[2], marked[2])
+        for some, cases in [(False, [case()]), (True, [case(), case(0, 64, 96, counted=counted)])]:
+            write_cases(tmp_path / "cases", cases, (0.0, 1.0))
+            assert read_cases(tmp_path / "cases")["hatched"] is some
 
     def test_share_a_scale_that_is_not_flat(self) -> None:
         flat = np.zeros((2, 4, 4), np.float16)
@@ -557,6 +595,12 @@ class TestTheCasesShown:
         rows = picture_rows(cases, pictures, (0.0, 1.0))
         assert [len(row) for _, row in rows] == [4, 4]
         assert all(one.ndim == 3 and one.dtype == np.uint8 for _, row in rows for one in row)
+
+    def test_show_what_a_square_network_sees_in_the_shape_of_the_photograph(self) -> None:
+        pictures = {"rebuilt": np.zeros((1, 60, 60, 3), np.uint8), "dent": np.ones((1, 6, 6))}
+        [(_, row)] = picture_rows([case(0, 90, 40)], pictures, (0.0, 1.0))
+        ratios = [one.shape[0] / one.shape[1] for one in row]
+        assert ratios == pytest.approx([90 / 40] * 4, rel=0.05)
 
 
 class TestCharts:
@@ -662,6 +706,16 @@ class TestFigureFiles:
         cases = [case(seed, 256) for seed in range(8)]
         figures.save(figures.gallery(cases, (0.0, 1.0)), tmp_path / "a.jpg")
         assert (tmp_path / "a.jpg").stat().st_size < 400_000
+
+    @pytest.mark.parametrize("shape", [(416, 160), (160, 416), (100, 1000)])
+    def test_galleries_of_any_shape_fit_a_page(self, shape: tuple[int, int]) -> None:
+        drawn = figures.gallery([case(seed, *shape) for seed in range(8)], (0.0, 1.0))
+        width, height = drawn.get_size_inches()
+        assert max(width, height) < 13
+        for axes in drawn.axes[:-1]:
+            box = axes.get_position()
+            seen = box.height * height / (box.width * width)
+            assert seen == pytest.approx(shape[0] / shape[1], rel=0.01)
 
     def test_galleries_accept_no_cases_missing_masks_odd_names_and_a_flat_scale(
         self, tmp_path: Path

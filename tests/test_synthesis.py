@@ -26,17 +26,18 @@ each_recipe = pytest.mark.parametrize(
 )
 
 
-def bars(size: int = 64, rows: int = 3) -> Sources:
+def bars(height: int = 64, width: int = 64, rows: int = 3) -> Sources:
     """Patterned bars that lie in different ways on a plain background, and their masks."""
     rng = np.random.default_rng(7)
-    images = np.full((rows, size, size, 3), (200, 205, 210), np.uint8)
-    masks = np.zeros((rows, size, size), np.uint8)
+    images = np.full((rows, height, width, 3), (200, 205, 210), np.uint8)
+    masks = np.zeros((rows, height, width), np.uint8)
+    middle, thick = np.array([width / 2, height / 2]), max(min(height, width) // 5, 3)
     for image, mask, turn in zip(images, masks, np.linspace(0.2, 1.4, rows), strict=True):
-        offset = 0.38 * size * np.array([np.cos(turn), np.sin(turn)])
-        ends = [(size / 2 + sign * offset).astype(int).tolist() for sign in (-1, 1)]
-        cv2.line(mask, *ends, 1, max(size // 5, 3))
+        offset = 0.76 * middle * np.array([np.cos(turn), np.sin(turn)])
+        ends = [(middle + sign * offset).astype(int).tolist() for sign in (-1, 1)]
+        cv2.line(mask, *ends, 1, thick)
         grid = rng.integers(40, 190, (9, 9, 3)).astype(np.uint8)
-        pattern = cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
+        pattern = cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
         image[mask > 0] = pattern[mask > 0]
     return Sources(images, masks)
 
@@ -70,6 +71,7 @@ def make(
     seed: int = 0,
     name: str = "mixed",
     workers: int = 1,
+    counted: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
     table = synthesize(
         goods.images,
@@ -81,6 +83,7 @@ def make(
         images_path=folder / "images.npy",
         masks_path=folder / "masks.npy",
         workers=workers,
+        counted=counted,
     )
     return np.load(folder / "images.npy"), np.load(folder / "masks.npy"), table
 
@@ -169,11 +172,28 @@ class TestASyntheticSet:
         made, *_ = make(tmp_path, count=10, goods=grey)
         assert (made == made[..., :1]).all()
 
-    @pytest.mark.parametrize("size", [32, 512])
-    def test_may_have_any_size(self, tmp_path: Path, size: int) -> None:
-        _, masks, table = make(tmp_path, count=8, goods=bars(size))
-        assert masks.shape == (8, size, size)
-        assert table["changed"].min() >= max(4, round(0.0002 * size**2))
+    @pytest.mark.parametrize("shape", [(32, 32), (512, 512), (120, 40), (40, 120)])
+    def test_may_have_any_shape(self, tmp_path: Path, shape: tuple[int, int]) -> None:
+        made, masks, table = make(tmp_path, count=12, goods=bars(*shape))
+        assert made.shape == (12, *shape, 3)
+        assert masks.shape == (12, *shape)
+        assert table["changed"].min() >= max(4, round(0.0002 * shape[0] * shape[1]))
+
+    def test_changes_and_marks_only_what_counts(self, tmp_path: Path) -> None:
+        counted = np.ones_like(BARS.object_masks)
+        counted[:, :, :20] = counted[1, 30:40] = 0
+        reaching = [
+            Line(dilate=64),
+            Distortion(dilate=64),
+            CutPaste(objects="random_objects", place="anywhere", size=(60, 100)),
+            Noise(edge=(20, 32)),
+        ]
+        for goods in (BARS, Sources(BARS.images, 0 * BARS.object_masks)):
+            made, masks, table = make(tmp_path, reaching, 24, goods=goods, counted=counted)
+            outside = counted[table["source"]] == 0
+            assert not masks[outside].any()
+            assert np.array_equal(made[outside], BARS.images[table["source"]][outside])
+            assert table["changed"].min() >= 4
 
     @pytest.mark.parametrize(
         ("given", "told"),
@@ -231,7 +251,7 @@ class TestEveryRecipe:
         "recipe", [Line(), Distortion(), CutPaste(), CutPaste(blending="poisson"), Noise()]
     )
     def test_changes_the_object_and_hardly_anything_else(self, recipe: Recipe) -> None:
-        reach = dilated(MASK, scaled(2, len(MASK))) > 0
+        reach = dilated(MASK, scaled(2, MASK.shape)) > 0
         afters = [draw(recipe, seed)[0] for seed in range(60)]
         assert not any(changed(IMAGE, after)[~reach].any() for after in afters)
         # closing its gaps may carry the mask over an edge by a pixel
@@ -249,6 +269,24 @@ class TestEveryRecipe:
         }
         assert beyond[0] == 0
         assert beyond[20] > 50
+
+    @pytest.mark.parametrize("shape", [(150, 50), (50, 150)])
+    @each_recipe
+    def test_draws_defects_as_large_as_on_a_square_of_the_same_area(
+        self, recipe: Recipe, shape: tuple[int, int]
+    ) -> None:
+        side = round(scaled(224, shape))
+        rng = np.random.default_rng(0)
+        areas = []
+        for size in (shape, (side, side)):
+            noisy = rng.integers(0, 256, (2, *size, 3), dtype=np.uint8)
+            sources = Sources(noisy, np.ones((2, *size), np.uint8))
+            afters = (
+                draw(recipe, seed, noisy[0], sources.object_masks[0], sources)[0]
+                for seed in range(60)
+            )
+            areas.append(np.mean([changed(noisy[0], after).sum() for after in afters]))
+        assert areas[0] == pytest.approx(areas[1], rel=0.35)
 
     @pytest.mark.parametrize(
         ("less", "more"),
@@ -516,6 +554,18 @@ class TestAContactSheet:
                 side = (sheet.width - 4) / 5 - 4
                 heights.append((sheet.height - 18) / (side + 4 + 18))
         assert heights == [1, 2, 6]
+
+    @pytest.mark.parametrize("shape", [(90, 30), (30, 90), (48, 64)])
+    def test_keeps_the_shape_of_images(self, tmp_path: Path, shape: tuple[int, int]) -> None:
+        goods = bars(*shape)
+        made, masks, table = make(tmp_path, count=8, goods=goods)
+        draw_sheet(tmp_path / "a.png", *vars(goods).values(), made, masks, table, 8)
+        example = contact_sheet.Example("", made[0], masks[0], made[0], masks[0])
+        size = contact_sheet.panel_shape(shape, 192)
+        for panel in contact_sheet._panels(example, size):
+            assert panel.shape[0] / panel.shape[1] == pytest.approx(shape[0] / shape[1], rel=0.02)
+        with Image.open(tmp_path / "a.png") as sheet:
+            assert max(sheet.size) < 2000
 
     def test_spreads_its_rows_over_the_kinds(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -219,7 +219,7 @@ def near_duplicates(images: Mapping[str, np.ndarray]) -> "pd.DataFrame":
 
     Parameters
     ----------
-    images : uint8 (N, S, S, 3), RGB, per subset.
+    images : uint8 (N, H, W, 3), RGB, per subset.
 
     Returns
     -------

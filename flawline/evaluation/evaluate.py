@@ -66,6 +66,7 @@ def evaluate(
     anomaly_maps: np.ndarray,
     masks: np.ndarray,
     *,
+    counted: np.ndarray | None = None,
     costs: dict[str, float],
     resamples: int = 1000,
     confidence: float = 0.95,
@@ -79,8 +80,10 @@ def evaluate(
     labels : one row per test image; columns label (1 = defective), defect_type, has_mask.
     scores : float (N,), in the same order.
     threshold : images scoring above it are called defective.
-    anomaly_maps : float16 (N, S, S).
-    masks : uint8 (N, S, S).
+    anomaly_maps : float16 (N, H, W).
+    masks : uint8 (N, H, W).
+    counted : uint8 (N, H, W), 0 = neither normal nor defective; all pixels count, if None. Images
+        whose defects do not count at all have no pixel figures.
     costs : miss, false_alarm and defect_rate of the risk curve.
     resamples, confidence : of the bootstrap intervals.
     seed, category : what the resamples derive from.
@@ -92,8 +95,12 @@ def evaluate(
     truth = labels["label"].to_numpy()
     types = np.where(truth == 1, labels["defect_type"].astype(str), "good")
     rows = np.flatnonzero((truth == 0) | (labels["has_mask"].to_numpy() == 1))
-    counts = _counts_by_type(types, rows, anomaly_maps, masks)
-    images = _binned(counts, rows, anomaly_maps, masks) if truth[rows].any() else {}
+    hidden = np.zeros(0, int)
+    if counted is not None:
+        hidden = np.array([row for row in rows if _hides(counted[row], masks[row])], int)
+        rows = np.setdiff1d(rows, hidden)
+    counts = _counts_by_type(types, rows, anomaly_maps, masks, counted)
+    images = _binned(counts, rows, anomaly_maps, masks, counted) if truth[rows].any() else {}
     test = _TestSubset(
         truth,
         types,
@@ -116,7 +123,8 @@ def evaluate(
             "test_good": int((truth == 0).sum()),
             "test_defective": int(truth.sum()),
             "masked": int(truth[rows].sum()),
-        },
+        }
+        | ({"defects_not_counted": len(hidden)} if len(hidden) else {}),
         "bootstrap": {"resamples": resamples, "confidence": confidence},
         "by_defect_type": {
             str(kind): _one_type(test, kind) for kind in sorted(set(types[truth == 1]))
@@ -192,25 +200,44 @@ def _one_type(test: _TestSubset, kind: str) -> dict[str, Any]:
     }
 
 
+def _hides(counted: np.ndarray, mask: np.ndarray) -> bool:
+    """Whether there is a defect and none of its pixels counts."""
+    return bool(mask.any() and not mask[counted != 0].any())
+
+
 def _counts_by_type(
-    types: np.ndarray, rows: np.ndarray, anomaly_maps: np.ndarray, masks: np.ndarray
+    types: np.ndarray,
+    rows: np.ndarray,
+    anomaly_maps: np.ndarray,
+    masks: np.ndarray,
+    counted: np.ndarray | None,
 ) -> dict[str, PixelCounts]:
     counts: dict[str, PixelCounts] = {}
     for row in rows:
-        kind, found = str(types[row]), count_pixels(anomaly_maps[row], masks[row])
+        own = None if counted is None else counted[row]
+        kind, found = str(types[row]), count_pixels(anomaly_maps[row], masks[row], own)
         counts[kind] = counts[kind] + found if kind in counts else found
     return counts
 
 
 def _binned(
-    counts: dict[str, PixelCounts], rows: np.ndarray, anomaly_maps: np.ndarray, masks: np.ndarray
+    counts: dict[str, PixelCounts],
+    rows: np.ndarray,
+    anomaly_maps: np.ndarray,
+    masks: np.ndarray,
+    counted: np.ndarray | None,
 ) -> dict[int, PixelCounts]:
     # counting twice takes less than keeping 65,536 counts of every image
     whole = total(counts.values())
     if whole is None:
         return {}
     edges = bin_edges(whole, counts["good"].normal if "good" in counts else None)
-    return {row: count_pixels(anomaly_maps[row], masks[row]).binned(edges) for row in rows.tolist()}
+    return {
+        row: count_pixels(
+            anomaly_maps[row], masks[row], None if counted is None else counted[row]
+        ).binned(edges)
+        for row in rows.tolist()
+    }
 
 
 def _risk(

@@ -63,29 +63,35 @@ class PixelCounts:
         )
 
 
-def count_pixels(anomaly_map: np.ndarray, mask: np.ndarray) -> PixelCounts:
+def count_pixels(
+    anomaly_map: np.ndarray, mask: np.ndarray, counted: np.ndarray | None = None
+) -> PixelCounts:
     """Count the pixels of one map by value.
 
     Parameters
     ----------
     anomaly_map : float16 (H, W), no NaN.
     mask : (H, W), not zero = defective. Regions are 8-connected.
+    counted : (H, W), zero = neither normal nor defective; all pixels count, if None. A region is
+        what is left of it, also where that is in pieces.
     """
     import cv2
 
-    order = _rank(anomaly_map)
-    normal = np.bincount(order.ravel(), minlength=VALUES)
-    if not mask.any():
+    order, marked = _rank(anomaly_map), np.asarray(mask) != 0
+    counts = np.ones(marked.shape, bool) if counted is None else np.asarray(counted) != 0
+    normal = np.bincount(order[counts], minlength=VALUES)
+    left = marked & counts
+    if not left.any():
         nothing = np.zeros(VALUES)
         return PixelCounts(normal, np.zeros_like(normal), nothing, nothing, 0, 0)
-    marked = np.asarray(mask) != 0
-    found, labels = cv2.connectedComponents(marked.astype(np.uint8), connectivity=8)
-    inside, region = order[marked], labels[marked]
+    _, labels = cv2.connectedComponents(marked.astype(np.uint8), connectivity=8)
+    inside, region = order[left], labels[left]
     areas = np.bincount(region)
     defective = np.bincount(inside, minlength=VALUES)
     overlap = np.bincount(inside, 1 / areas[region], minlength=VALUES)
     recall = defective / len(inside)
-    return PixelCounts(normal - defective, defective, overlap, recall, found - 1, 1)
+    regions = int(np.count_nonzero(areas))
+    return PixelCounts(normal - defective, defective, overlap, recall, regions, 1)
 
 
 def total(counts: Iterable[PixelCounts]) -> PixelCounts | None:

@@ -13,21 +13,22 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from flawline.data.images import decode_image, frame_count, reason, resize_image, to_original
+from flawline.data.images import decode_image, frame_count, reason, to_original
 from flawline.data.index import IGNORED, shown
 from flawline.detectors.base import CHUNK_IMAGES
 from flawline.detectors.boxes import find_boxes
 from flawline.errors import FlawlineError
 from flawline.files import replacing, write_table
+from flawline.pictures import any_uncounted
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flawline.inspection.trained import Trained
+    from flawline.inspection.trained import Photograph, Trained
 
 DEFECTIVE, GOOD, UNREADABLE = "defective", "good", "unreadable"
 ARRIVED = "arrived during the inspection; the next one takes it"
-LARGEST_PANEL = 512  # pixels of a side of an overlay
+LARGEST_PANEL = 512  # pixels of a side: each half of a square overlay
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Verdict:
     decision : defective, good or unreadable.
     boxes : x0, y0, x1, y1 of each region that stands out, in pixels of the file's image.
     overlay : file name of the picture that shows them; empty for unreadable files.
+    hatched : whether parts of it are, as they do not count.
     reason : why it is unreadable.
     """
 
@@ -50,12 +52,7 @@ class Verdict:
     boxes: list[list[int]] = field(default_factory=list)
     overlay: str = ""
     reason: str = ""
-
-
-@dataclass(frozen=True)
-class _Photograph:
-    image: np.ndarray  # uint8 (S, S, 3), prepared
-    shape: tuple[int, int]  # height and width of the original
+    hatched: bool = False
 
 
 def inspect_folder(
@@ -93,7 +90,7 @@ def inspect_folder(
         for start in range(0, len(paths), CHUNK_IMAGES):
             part = paths[start : start + CHUNK_IMAGES]
             read = list(pool.map(lambda path: _read(path, trained), part))
-            judged = _judge([one for one in read if isinstance(one, _Photograph)], trained)
+            judged = _judge([one for one in read if not isinstance(one, str)], trained)
             for number, (path, one) in enumerate(zip(part, read, strict=True), start=start + 1):
                 name = shown(path, folder)
                 if isinstance(one, str):
@@ -101,11 +98,20 @@ def inspect_folder(
                     continue
                 score, decision, p_value, boxes, anomaly_map = next(judged)
                 overlay = f"{number:06d}.jpg"
-                _draw(overlays / overlay, one.image, anomaly_map, boxes, trained)
-                original = to_original(
-                    boxes, trained.image_size, one.shape, trained.settings["prepare"]["resize"]
+                _draw(overlays / overlay, one, anomaly_map, boxes, trained)
+                mode = trained.settings["prepare"]["resize"]
+                original = to_original(boxes, trained.image_shape, one.original, mode).tolist()
+                verdicts.append(
+                    Verdict(
+                        name,
+                        decision,
+                        score,
+                        p_value,
+                        original,
+                        overlay,
+                        hatched=any_uncounted(one.counted),
+                    )
                 )
-                verdicts.append(Verdict(name, decision, score, p_value, original.tolist(), overlay))
             bar.update(len(part))
     known = set(paths)
     for path in files_below(folder):
@@ -167,16 +173,16 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _read(path: Path, trained: "Trained") -> "_Photograph | str":
+def _read(path: Path, trained: "Trained") -> "Photograph | str":
     """The prepared photograph, or why there is none."""
-    settings = trained.settings
+    most = trained.settings["max_megapixels"]
     try:
         before = path.stat()
         if not before.st_size and path.is_file():
             return "empty: zero bytes"
-        if (frames := frame_count(path, settings["max_megapixels"])) > 1:
+        if (frames := frame_count(path, most)) > 1:
             return f"{frames} frames, expected one image"
-        image = decode_image(path, settings["max_megapixels"])
+        image = decode_image(path, most)
         after = path.stat()
     except FlawlineError as error:
         return str(error).removeprefix(f"{path}: ")
@@ -184,18 +190,16 @@ def _read(path: Path, trained: "Trained") -> "_Photograph | str":
         return reason(error)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         return "changed while it was read; the next inspection takes it"
-    prepare = settings["prepare"]
-    height, width = image.shape[:2]
-    return _Photograph(resize_image(image, prepare["size"], prepare["resize"]), (height, width))
+    return trained.prepare(image)
 
 
 def _judge(
-    photographs: list[_Photograph], trained: "Trained"
+    photographs: "list[Photograph]", trained: "Trained"
 ) -> Iterator[tuple[float, str, float, np.ndarray, np.ndarray]]:
     """Score, decision, p-value, boxes in prepared pixels and map of each."""
     if not photographs:
         return
-    found = trained.score(np.stack([one.image for one in photographs]))
+    found = trained.score(photographs)
     defective, p_values = trained.defective(found.scores), trained.p_values(found.scores)
     for row, anomaly_map in enumerate(found.anomaly_maps):
         boxes = find_boxes(anomaly_map, trained.limit, trained.settings["boxes"]["min_area"])
@@ -204,16 +208,18 @@ def _judge(
 
 
 def _draw(
-    path: Path, image: np.ndarray, anomaly_map: np.ndarray, boxes: np.ndarray, trained: "Trained"
+    path: Path,
+    photograph: "Photograph",
+    anomaly_map: np.ndarray,
+    boxes: np.ndarray,
+    trained: "Trained",
 ) -> None:
     """The image with its boxes beside its map, whose colours mean the same in all inspections."""
-    from flawline.report.cases import Case, panels
+    from flawline.report.cases import Case, panels, side_by_side
 
-    case = Case(0, "", "", "", 0.0, image, None, anomaly_map, boxes)
+    image, counted = photograph.image, photograph.counted
+    case = Case(0, "", "", "", 0.0, image, None, anomaly_map, boxes, counted)
     boxed, _, coloured = panels(case, trained.scale)
-    strip = np.hstack([boxed, coloured])
-    if len(image) > LARGEST_PANEL:
-        size = (2 * LARGEST_PANEL, LARGEST_PANEL)
-        strip = cv2.resize(strip, size, interpolation=cv2.INTER_AREA)
+    strip = side_by_side([boxed, coloured], LARGEST_PANEL)
     with replacing(path) as partial:
         Image.fromarray(strip).save(partial, "JPEG", quality=85)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from flawline.files import replacing
 from flawline.inspection.folder import DEFECTIVE, GOOD, UNREADABLE, Verdict
 from flawline.report.cases import format_score
-from flawline.report.page import TEMPLATES
+from flawline.report.page import TEMPLATES, column_width, picture_size
 
 if TYPE_CHECKING:
     from flawline.inspection.trained import Trained
@@ -60,6 +60,11 @@ class Inspection:
                 "are now."
             )
         return ""
+
+    @property
+    def hatched(self) -> bool:
+        """Whether parts of any image are, as they do not count."""
+        return any(verdict.hatched for verdict in self.verdicts)
 
     @property
     def readable(self) -> list[Verdict]:
@@ -118,15 +123,23 @@ def _environment(inspection: Inspection) -> Environment:
     script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
-    def picture(verdict: Verdict) -> str:
-        content = (inspection.overlays / verdict.overlay).read_bytes()
+    def content(verdict: Verdict) -> bytes:
+        return (inspection.overlays / verdict.overlay).read_bytes()
+
+    def embedded(content: bytes) -> str:
         return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
 
     environment.globals |= {
         "script": Markup(script),
         "script_hash": f"sha256-{digest}",
         "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        "column_width": column_width,
     }
-    filters: dict[str, Any] = {"score": format_score, "picture": picture}
+    filters: dict[str, Any] = {
+        "score": format_score,
+        "content": content,
+        "embedded": embedded,
+        "size": picture_size,
+    }
     environment.filters |= filters
     return environment

@@ -1,6 +1,7 @@
 """The test images that are worth looking at, and the panels that show each of them."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from flawline.files import read_json, replacing, write_json
+from flawline.pictures import any_uncounted, hatched, panel_shape, resized
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 COLUMNS = ("image with boxes found", "ground truth outlined", "anomaly map")
 OUTLINE, BOX, RIM = (255, 221, 0), (86, 180, 233), (0, 0, 0)
 CORNERS = ["x0", "y0", "x1", "y1"]
-LARGEST_PANEL = 256  # pixels of a side: a panel of the page's gallery
+LARGEST_PANEL = 256  # pixels of a side: a square panel of the page's gallery
 GAP = 4
 QUALITY = 80
 
@@ -33,10 +35,11 @@ class Case:
     kind : why it is shown, one of those of `choose`.
     defect_type : `good` for a good part.
     score : float.
-    image : uint8 (S, S, 3), RGB.
-    ground_truth : uint8 (S, S), defect where it is not zero; None where there is no mask.
+    image : uint8 (H, W, 3), RGB.
+    ground_truth : uint8 (H, W), defect where it is not zero; None where there is no mask.
     anomaly_map : float (h, w), higher is more anomalous.
     boxes : (n, 4), x0, y0, x1, y1 of each, drawn on the image.
+    counted : uint8 (H, W), 1 where pixels count; None where all do.
     """
 
     row: int
@@ -48,6 +51,7 @@ class Case:
     ground_truth: np.ndarray | None
     anomaly_map: np.ndarray
     boxes: np.ndarray | None = None
+    counted: np.ndarray | None = None
 
     @property
     def title(self) -> str:
@@ -108,6 +112,7 @@ def open_cases(
     masks: np.ndarray,
     anomaly_maps: np.ndarray,
     boxes: "pd.DataFrame | None" = None,
+    counted: np.ndarray | None = None,
 ) -> list[Case]:
     """The chosen test images as cases.
 
@@ -115,10 +120,11 @@ def open_cases(
     ----------
     chosen : row numbers and reasons, from `choose`.
     predictions : columns image_id, label, defect_type, has_mask, score; one row per test image.
-    images : uint8 (N, S, S, 3).
-    masks : uint8 (N, S, S).
+    images : uint8 (N, H, W, 3).
+    masks : uint8 (N, H, W).
     anomaly_maps : float (N, h, w).
     boxes : columns row, x0, y0, x1, y1; None for none.
+    counted : uint8 (N, H, W), 1 where pixels count; None where all do.
     """
     cases = []
     for row, kind in chosen:
@@ -134,6 +140,7 @@ def open_cases(
                 masks[row] if about["has_mask"] or not about["label"] else None,
                 anomaly_maps[row].astype(np.float32),
                 None if boxes is None else boxes.loc[boxes["row"] == row, CORNERS].to_numpy(),
+                None if counted is None else counted[row],
             )
         )
     return cases
@@ -157,12 +164,18 @@ def absolute_scale(calibration: np.ndarray, test: np.ndarray) -> tuple[float, fl
 
 
 def panels(case: Case, scale: tuple[float, float]) -> list[np.ndarray]:
-    """The three pictures of `COLUMNS`, each uint8 (S, S, 3)."""
+    """The three pictures of `COLUMNS`, each uint8 (H, W, 3)."""
+    image = hatched(case.image, case.counted)
     return [
-        _boxed(case.image, case.boxes),
-        _outlined(case.image, case.ground_truth),
-        coloured(case.anomaly_map, scale, len(case.image)),
+        _boxed(image, case.boxes),
+        _outlined(image, case.ground_truth),
+        coloured(case.anomaly_map, scale, image.shape),
     ]
+
+
+def some_hatched(cases: Iterable[Case]) -> bool:
+    """Whether any of the cases has pixels that do not count."""
+    return any(any_uncounted(case.counted) for case in cases)
 
 
 def picture_rows(
@@ -172,33 +185,49 @@ def picture_rows(
 
     Parameters
     ----------
-    pictures : what `Detector.pictures` made of the cases; all maps have one scale.
+    pictures : what `Detector.pictures` made of the cases; all maps have one scale. They get the
+        ratio of the photographs, which a network may have seen otherwise.
     """
     maps = [array for array in pictures.values() if array.ndim == 3]
     low = min((float(array.min()) for array in maps), default=0.0)
     high = max((float(array.max()) for array in maps), default=1.0)
     ends = low, high if high > low else low + 1.0
     shown = [
-        list(array) if array.ndim == 4 else [coloured(one, ends, len(one)) for one in array]
+        list(array) if array.ndim == 4 else [coloured(one, ends, one.shape) for one in array]
         for array in pictures.values()
     ]
     return [
         (
             case.title,
             [
-                case.image,
-                *(pictures_of_one[number] for pictures_of_one in shown),
-                coloured(case.anomaly_map, scale, len(case.image)),
+                hatched(case.image, case.counted),
+                *(_as_tall(pictures_of_one[number], case.image) for pictures_of_one in shown),
+                coloured(case.anomaly_map, scale, case.image.shape),
             ],
         )
         for number, case in enumerate(cases)
     ]
 
 
-def coloured(values: np.ndarray, scale: tuple[float, float], side: int) -> np.ndarray:
-    """A map in colours, dark for `scale[0]` and bright for `scale[1]`: uint8 (side, side, 3)."""
+def _as_tall(picture: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """The picture at its own size in the ratio of the image."""
+    return resized(picture, panel_shape(image.shape, math.sqrt(math.prod(picture.shape[:2]))))
+
+
+def coloured(values: np.ndarray, scale: tuple[float, float], shape: Sequence[int]) -> np.ndarray:
+    """A map in colours, dark for `scale[0]` and bright for `scale[1]`.
+
+    Parameters
+    ----------
+    values : float (h, w).
+    shape : height and width of the picture.
+
+    Returns
+    -------
+    uint8 (H, W, 3).
+    """
     low, high = scale
-    values = cv2.resize(np.asarray(values, np.float32), (side, side))
+    values = cv2.resize(np.asarray(values, np.float32), (shape[1], shape[0]))
     levels = np.clip((values - low) / (high - low) * 255, 0, 255).astype(np.uint8)
     return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
 
@@ -217,19 +246,29 @@ def write_cases(
         old.unlink()
     written = []
     for number, case in enumerate(cases, start=1):
-        side = min(len(case.image), LARGEST_PANEL)
-        strip = np.zeros((side, 3 * side + 2 * GAP, 3), np.uint8)
-        for column, panel in enumerate(panels(case, scale)):
-            left = column * (side + GAP)
-            strip[:, left : left + side] = cv2.resize(
-                panel, (side, side), interpolation=cv2.INTER_AREA
-            )
+        strip = side_by_side(panels(case, scale), LARGEST_PANEL, GAP)
         file = f"{number:02d}.webp"
         with replacing(folder / file) as partial:
             Image.fromarray(strip).save(partial, "WEBP", quality=QUALITY, method=6)
         keys = ("row", "name", "kind", "defect_type", "score")
         written.append({"file": file} | {key: getattr(case, key) for key in keys})
-    write_json(folder / "cases.json", {"cases": written, "scale": list(scale)} | about)
+    write_json(
+        folder / "cases.json",
+        {"cases": written, "scale": list(scale), "hatched": some_hatched(cases)} | about,
+    )
+
+
+def side_by_side(pictures: Sequence[np.ndarray], largest: int, gap: int = 0) -> np.ndarray:
+    """Pictures of one shape, uint8 (H, W, 3), in a strip with black gaps.
+
+    Parameters
+    ----------
+    largest : pixels; each picture shrinks to the size of a square with this side.
+    """
+    shape = pictures[0].shape
+    small = [resized(one, min(panel_shape(shape, largest), shape[:2])) for one in pictures]
+    between = np.zeros((len(small[0]), gap, 3), np.uint8)
+    return np.hstack([part for one in small for part in (between, one)][1:])
 
 
 def read_cases(folder: Path | str) -> Mapping[str, Any]:
@@ -254,7 +293,7 @@ def _ordered(wanted: np.ndarray, key: np.ndarray) -> list[int]:
 
 def _boxed(image: np.ndarray, boxes: np.ndarray | None) -> np.ndarray:
     drawn = np.ascontiguousarray(image).copy()
-    thin = max(1, round(len(image) / 128))
+    thin = _thin(image)
     for colour, width in ((RIM, 2 * thin), (BOX, thin)):  # a dark rim, as outlines have
         for x0, y0, x1, y1 in [] if boxes is None else boxes.astype(int).tolist():
             cv2.rectangle(drawn, (x0, y0), (x1 - 1, y1 - 1), colour, width)
@@ -267,15 +306,20 @@ def _outlined(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         return _labelled((drawn * 0.35).astype(np.uint8), "no mask")
     binary = (np.asarray(mask) > 0).astype(np.uint8)
     contours, _ = cv2.findContours(binary, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    thin = max(1, round(len(image) / 128))
+    thin = _thin(image)
     # The dark rim keeps the outline visible on surfaces of its own colour.
     cv2.drawContours(drawn, contours, -1, RIM, 3 * thin)
     cv2.drawContours(drawn, contours, -1, OUTLINE, thin)
     return drawn
 
 
+def _thin(image: np.ndarray) -> int:
+    """Width of a line that can be seen, pixels."""
+    return max(1, round(math.sqrt(image.shape[0] * image.shape[1]) / 128))
+
+
 def _labelled(image: np.ndarray, words: str) -> np.ndarray:
-    size = len(image) / 256
+    size = min(image.shape[:2]) / 256
     thick = max(1, round(size))
     (width, height), _ = cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, 0.7 * size, thick)
     corner = (image.shape[1] - width) // 2, (image.shape[0] + height) // 2

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from flawline.files import replacing
-from flawline.report.cases import COLUMNS, Case, format_score, panels
+from flawline.pictures import panel_shape
+from flawline.report.cases import COLUMNS, Case, format_score, panels, some_hatched
 from flawline.report.charts import GROUPS, Curve, bar_counts, bar_edges, scatter
 
 INK = "#1f2629"
@@ -42,8 +43,9 @@ SVG: dict[str, Any] = {"metadata": {"Date": None, "Creator": None}, "transparent
 
 # A sheet is a JPEG, which cannot be transparent: a dark plate suits photographs on any page.
 PLATE, PLATE_TEXT = "#1c2024", "#e6e8ea"
-PANEL, GAP, HEAD, TITLE, BAR = 1.5, 0.06, 0.3, 0.36, 0.68  # inches
-TITLE_LENGTH = 62
+PANEL, GAP, HEAD, TITLE, BAR = 1.5, 0.06, 0.3, 0.36, 0.68  # inches; PANEL of a square
+NARROWEST = 4.8  # inches that the words below the head need
+LETTERS = 13.1  # of a title, to an inch
 DOTS_PER_INCH = 128
 
 
@@ -231,7 +233,7 @@ def accuracy_cost(charts: Sequence[tuple[str, Sequence[tuple[str, float, float]]
 def gallery(cases: Sequence[Case], scale: tuple[float, float]) -> Figure:
     """Cases as image, ground truth outlined over the image, and anomaly map, two across."""
     rows = [(case.title, panels(case, scale)) for case in cases]
-    return sheet(rows, COLUMNS, scale, across=2)
+    return sheet(rows, COLUMNS, scale, across=2, hatched=some_hatched(cases))
 
 
 def sheet(
@@ -239,35 +241,41 @@ def sheet(
     columns: Sequence[str],
     scale: tuple[float, float],
     across: int = 1,
+    hatched: bool = False,
 ) -> Figure:
     """Titled rows of pictures on a dark plate, and the colour scale of their anomaly maps.
 
     Parameters
     ----------
-    rows : title and pictures, each uint8 (S, S, 3); an empty list gives a sheet that says so.
+    rows : title and pictures, each uint8 (H, W, 3), H to W as in all others; an empty list gives a
+        sheet that says so.
     columns : what the pictures of every row are.
     scale : anomaly values at the two ends of the colour scale.
-    across : how many rows stand side by side.
+    across : how many rows of square pictures stand side by side: fewer of wide, more of tall ones.
+    hatched : whether some pixels are, as they do not count.
     """
-    across = min(len(rows), across) or 1
-    down, wide = -(-len(rows) // across) or 1, len(columns) * (PANEL + GAP) + GAP
-    width, height = across * wide + GAP, HEAD + down * (PANEL + TITLE) + BAR
+    tall, broad = panel_shape(rows[0][1][0].shape if rows else (1, 1), PANEL)
+    across = min(len(rows), max(round(across * PANEL / broad), 1)) or 1
+    down, wide = -(-len(rows) // across) or 1, len(columns) * (broad + GAP) + GAP
+    width = max(across * wide + GAP, NARROWEST)
+    height = HEAD + down * (tall + TITLE) + BAR
     with matplotlib.style.context(["default", {"font.size": 8.5, "text.color": PLATE_TEXT}]):
         figure = Figure(figsize=(width, height), facecolor=PLATE)
         if not rows:
             figure.text(0.5, 0.5, "no test images to show", ha="center", va="center")
         for number, (title, pictures) in enumerate(rows):
             left = GAP + number % across * wide
-            top = height - HEAD - number // across * (PANEL + TITLE)
+            top = height - HEAD - number // across * (tall + TITLE)
             y = (top - TITLE / 2) / height
-            figure.text(left / width, y, _shortened(title), va="center", parse_math=False)
+            short = _shortened(title, wide)
+            figure.text(left / width, y, short, va="center", parse_math=False)
             for column, picture in enumerate(pictures):
-                x, y = (left + column * (PANEL + GAP)) / width, (top - TITLE - PANEL) / height
-                axes = figure.add_axes((x, y, PANEL / width, PANEL / height))
+                x, y = (left + column * (broad + GAP)) / width, (top - TITLE - tall) / height
+                axes = figure.add_axes((x, y, broad / width, tall / height))
                 axes.imshow(picture)
                 axes.set_axis_off()
         if rows:
-            _legend(figure, columns, Normalize(*scale))
+            _legend(figure, columns, Normalize(*scale), hatched)
     return figure
 
 
@@ -320,22 +328,22 @@ def _words_only(words: str) -> Figure:
     return figure
 
 
-def _shortened(title: str) -> str:
-    title = " ".join(title.split())
-    if len(title) <= TITLE_LENGTH:
+def _shortened(title: str, width: float) -> str:
+    title, most = " ".join(title.split()), round(LETTERS * width)
+    if len(title) <= most:
         return title
-    half = (TITLE_LENGTH - 1) // 2
+    half = (most - 1) // 2
     return f"{title[:half]}…{title[-half:]}"
 
 
-def _legend(figure: Figure, columns: Sequence[str], scale: Normalize) -> None:
+def _legend(figure: Figure, columns: Sequence[str], scale: Normalize, hatched: bool) -> None:
     width, height = figure.get_size_inches()
     length = min(3 * PANEL, width - 2 * GAP)
     axes = figure.add_axes((GAP / width, 0.30 / height, length / width, 0.13 / height))
     bar = figure.colorbar(ScalarMappable(scale, "inferno"), cax=axes, orientation="horizontal")
     bar.outline.set_visible(False)
     axes.tick_params(colors=PLATE_TEXT, length=3, labelsize=8)
-    words = "anomaly map: one scale for all images"
+    words = "anomaly map: one scale for all images" + ("; hatched: not counted" if hatched else "")
     figure.text(GAP / width, 0.53 / height, words, va="center", fontsize=8)
     words = f"From left to right: {', '.join(columns)}"
     y = 1 - HEAD / 2 / height

@@ -56,6 +56,7 @@ LARGEST_PAGE = 18e6
 TEMPLATES = Path(__file__).parent / "templates"
 DRAWING_TAGS = frozenset({"clipPath", "defs", "g", "path", "rect", "svg", "text", "tspan", "use"})
 SHEET_WIDTH, SHEET_QUALITY = 1000, 70
+NARROWEST, WIDEST = 13, 60  # rem: a column of a gallery
 COSTS = (
     ("train_seconds", "training, seconds"),
     ("score_seconds", "scoring the test images, seconds"),
@@ -406,6 +407,7 @@ def _environment(page: Page) -> Environment:
         "leaderboard_csv": leaderboard_csv,
         "cost_csv": cost_csv,
         "case_alt": case_alt,
+        "column_width": column_width,
         "confidence": page.confidence,
     }
     environment.filters |= {
@@ -415,6 +417,7 @@ def _environment(page: Page) -> Environment:
         "amount": format_amount,
         "flat": _flat,
         "embedded": _embedded,
+        "size": picture_size,
         "drawing": _drawing,
         "download": lambda text: f"data:text/csv;charset=utf-8,{quote(text)}",
     }
@@ -431,6 +434,23 @@ def format_amount(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip("0").rstrip(".")
+
+
+def picture_size(content: bytes) -> tuple[int, int]:
+    """Width and height of a picture in a file's bytes, pixels."""
+    with Image.open(io.BytesIO(content)) as opened:
+        return opened.size
+
+
+def column_width(size: tuple[int, int], height: float) -> str:
+    """How wide the columns of a gallery are, as CSS, so that its pictures get the height.
+
+    Parameters
+    ----------
+    size : width and height of a picture.
+    height : rem; pictures of tall parts get more, those of wide ones less where the page ends.
+    """
+    return f"{min(max(height * size[0] / size[1], NARROWEST), WIDEST):.1f}rem"
 
 
 def case_alt(run: Run, case: Mapping[str, Any]) -> str:
