@@ -74,7 +74,7 @@ class Folder(Options):
 
 
 class Demo(Options):
-    """Three drawn categories that come with flawline."""
+    """Four drawn categories that come with flawline."""
 
     kind: Literal["demo"] = "demo"
     name: Name = "demo"

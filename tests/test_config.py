@@ -200,7 +200,7 @@ WRONG = [
     ("categories", {"bolt": 1}, ["`all` or a list", "found {'bolt': 1}"]),
     ("categories", [1], ["`all` or a list", "found [1]"]),
     ("categories", ["bolt", "bolt"], ["twice"]),
-    ("categories", ["bolt", "scerw"], ["'scerw'", "bolt, tablet, weave"]),
+    ("categories", ["bolt", "scerw"], ["'scerw'", "bolt, tablet, weave, mesh"]),
     ("report.cases", 51, ["at most 50", "found 51"]),
     ("overrides", None, ["keys", "found nothing"]),
     ("overrides.bolt", None, ["keys", "found nothing"]),
@@ -403,7 +403,7 @@ class TestOverrides:
     @pytest.mark.parametrize(
         ("category", "changes", "words"),
         [
-            ("scerw", {}, ["overrides: 'scerw'", "bolt, tablet, weave"]),
+            ("scerw", {}, ["overrides: 'scerw'", "bolt, tablet, weave, mesh"]),
             ("bolt", {"seeds": [1]}, ["overrides.bolt: 'seeds' cannot differ", "prepare"]),
             ("bolt", {"prepar": {}}, ["overrides.bolt: unknown key 'prepar'; did you mean"]),
             ("bolt", {"prepare": {"size": 1}}, ["overrides.bolt.prepare.size:", "found 1"]),

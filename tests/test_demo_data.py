@@ -113,9 +113,21 @@ def test_an_object_covers_a_steady_part_of_the_image(category, low, high):
         assert low < sample.object_mask.mean() < high
 
 
-def test_a_texture_has_no_background():
-    for kind in ("good", *demo.CATEGORIES["weave"]):
-        assert demo.draw("weave", "test", kind, 0, size=SIZE).object_mask.all()
+@pytest.mark.parametrize("category", ["weave", "mesh"])
+def test_a_texture_has_no_background(category):
+    for kind in ("good", *demo.CATEGORIES[category]):
+        assert demo.draw(category, "test", kind, 0, size=SIZE).object_mask.all()
+
+
+def test_a_mesh_has_defects_at_its_border_and_in_its_corners():
+    masks = [
+        demo.draw("mesh", "test", "contamination", i, size=SIZE).defect_mask for i in range(24)
+    ]
+    sides = [[edge.any() for edge in (m[0], m[-1], m[:, 0], m[:, -1])] for m in masks]
+    assert np.all(np.any(sides, axis=0))
+    touched = np.sum(sides, axis=1)
+    assert 6 <= np.sum(touched > 0) <= 18
+    assert np.any(touched == 2)
 
 
 def test_bolts_lie_in_any_direction_and_tablets_in_one_place():
@@ -128,25 +140,31 @@ def test_bolts_lie_in_any_direction_and_tablets_in_one_place():
     assert np.ptp(centres, axis=0).max() < 0.05 * SIZE
 
 
-@pytest.mark.parametrize("size", [64, 100, 512])
+@pytest.mark.parametrize("size", [64, 100, 256])
 @pytest.mark.parametrize("category", demo.CATEGORIES)
 def test_any_size_shows_the_same_part(category, size):
+    shape = (size, size)
+    if category == "mesh":
+        shape = {64: (40, 104), 100: (62, 162), 256: (160, 416)}[size]
     kind = demo.CATEGORIES[category][1]
     small = demo.draw(category, "test", kind, 0, size=128).image
     sample = demo.draw(category, "test", kind, 0, size=size)
-    assert sample.image.shape == (size, size, 3)
+    assert sample.image.shape == (*shape, 3)
     assert sample.image.dtype == np.uint8
-    assert sample.defect_mask.shape == sample.object_mask.shape == (size, size)
+    assert sample.defect_mask.shape == sample.object_mask.shape == shape
     thumbnails = [
-        cv2.resize(im, (16, 16), interpolation=cv2.INTER_AREA) for im in (small, sample.image)
+        cv2.resize(im, (16, 16), interpolation=cv2.INTER_AREA).ravel()
+        for im in (small, sample.image)
     ]
-    assert np.abs(thumbnails[0].astype(int) - thumbnails[1]).mean() < 8
+    assert np.corrcoef(thumbnails)[0, 1] > 0.9
+    duller = 15 if category == "mesh" else 8  # the finest wires have no highlights
+    assert np.abs(thumbnails[0].astype(int) - thumbnails[1]).mean() < duller
 
 
 @pytest.mark.parametrize(
     ("arguments", "allowed"),
     [
-        (("nut", "train", "good"), "bolt, tablet, weave"),
+        (("nut", "train", "good"), "bolt, tablet, weave, mesh"),
         (("bolt", "train", "hole"), "good, scratch"),
         (("bolt", "validation", "good"), "train, test"),
     ],
@@ -157,6 +175,6 @@ def test_an_unknown_name_is_an_error_that_lists_the_known_ones(arguments, allowe
 
 
 def test_an_unknown_category_writes_nothing(tmp_path):
-    with pytest.raises(FlawlineError, match="bolt, tablet, weave"):
+    with pytest.raises(FlawlineError, match="bolt, tablet, weave, mesh"):
         demo.write_category(tmp_path / "data/nut", "nut")
     assert not any(tmp_path.iterdir())

@@ -32,7 +32,7 @@ MVTEC_AD_LICENCE = (
     "MVTec AD (Bergmann, Fauser, Sattlegger, Steger; MVTec Software GmbH) is licensed "
     "CC BY-NC-SA 4.0: no commercial use."
 )
-DEMO_CATEGORIES = ("bolt", "tablet", "weave")
+DEMO_CATEGORIES = ("bolt", "tablet", "weave", "mesh")
 
 
 def categories_in(folder: Path) -> list[str]:

@@ -1,16 +1,17 @@
-"""The embedded demo dataset: three kinds of product, drawn rather than photographed, in the folder
+"""The embedded demo dataset: four kinds of product, drawn rather than photographed, in the folder
 layout of MVTec AD.
 
 Every part is modelled as a `Surface` (relief, colour, gloss, outline) and seen through a `Camera`
 (light, lens, sensor). A defect changes the model, never the photograph; both models go through the
-same camera, and the ground truth is where the two photographs differ. Coordinates run from -1 to 1
-over the image, x to the right and y down, so that a part looks alike at every image size.
+same camera, and the ground truth is where the two photographs differ. Coordinates start in the
+middle, x to the right and y down, and give the image the area 4 (a square reaches from -1 to 1), so
+that a part looks alike at every image size.
 """
 
 import hashlib
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -25,7 +26,7 @@ from flawline.errors import FlawlineError
 SUPERSAMPLING = 2
 VISIBLE = 0.03  # difference in brightness (of 1) that the sensor's grain does not hide
 
-Field = np.ndarray  # float32 (C, C), the canvas: C = SUPERSAMPLING * image size
+Field = np.ndarray  # float32 (R, C), the canvas: SUPERSAMPLING times the image's (H, W)
 Point = tuple[float, float]
 
 
@@ -35,10 +36,10 @@ class Sample:
 
     Attributes
     ----------
-    image : uint8 (S, S, 3), RGB
-    defect_mask : bool (S, S)
+    image : uint8 (H, W, 3), RGB
+    defect_mask : bool (H, W)
         Where the image differs from the same part without its defect; all False for a good part.
-    object_mask : bool (S, S)
+    object_mask : bool (H, W)
         The part as it lies in this image, defect included; all True for a texture.
     """
 
@@ -49,7 +50,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Surface:
-    """What the camera looks at: `height` in units of the coordinates, `colour` float32 (3, C, C)
+    """What the camera looks at: `height` in units of the coordinates, `colour` float32 (3, R, C)
     in 0..1, `cover` 1 on the part and 0 on the `table`."""
 
     height: Field
@@ -85,6 +86,11 @@ class Pose:
         return points @ np.array([[cos, sin], [-sin, cos]]) + np.array(self.shift)
 
 
+def side_of(field: Field) -> float:
+    """Side in pixels of the square that has the area of this canvas or image: two units long."""
+    return math.sqrt(field.shape[0] * field.shape[1])
+
+
 def f32(values: Any) -> np.ndarray:
     return np.asarray(values, np.float32)
 
@@ -114,10 +120,21 @@ def tint(colour: np.ndarray, ink: Sequence[float], amount: Field) -> np.ndarray:
     return tinted
 
 
+def coordinates(height: int, width: int) -> tuple[Field, Field]:
+    """x and y of every pixel of the canvas of an image of `height` x `width` pixels."""
+    unit = SUPERSAMPLING * math.sqrt(height * width) / 2
+    across, down = (
+        (np.arange(length, dtype=np.float32) + 0.5) * (1 / unit) - length / unit / 2
+        for length in (SUPERSAMPLING * width, SUPERSAMPLING * height)
+    )
+    x, y = np.meshgrid(across, down)
+    return x, y
+
+
 def inside(*distances: Field) -> Field:
     """Coverage of a shape given distances from its edges, positive inside: one pixel of ramp."""
     distance = reduce(np.minimum, distances)
-    return np.clip(distance * (len(distance) / 2) + 0.5, 0, 1)
+    return np.clip(distance * (side_of(distance) / 2) + 0.5, 0, 1)
 
 
 def sign(rng: np.random.Generator) -> float:
@@ -148,17 +165,20 @@ def blob(
     return smoothstep(1 + edge, 1 - edge, distance)
 
 
-def distance_to(lines: Sequence[np.ndarray], side: int) -> Field:
-    """Distance of each canvas pixel from polylines [n x 2], both in image coordinates."""
-    canvas = np.full((side, side), 255, np.uint8)
-    pixels = [np.round(((line + 1) / 2 * side - 0.5) * 16).astype(np.int32) for line in lines]
+def distance_to(lines: Sequence[np.ndarray], shape: tuple[int, ...]) -> Field:
+    """Distance of each pixel of a canvas from polylines [n x 2], both in image coordinates."""
+    canvas = np.full(shape, 255, np.uint8)
+    side = side_of(canvas)
+    middle = np.array(shape[::-1]) / side
+    pixels = [np.round(((line + middle) / 2 * side - 0.5) * 16).astype(np.int32) for line in lines]
     cv2.polylines(canvas, pixels, isClosed=False, color=0, shift=4)
     return f32(cv2.distanceTransform(canvas, cv2.DIST_L2, 5) * (2 / side))
 
 
-def stroke(lines: Sequence[np.ndarray], side: int, width: float) -> Field:
+def stroke(lines: Sequence[np.ndarray], shape: tuple[int, ...], width: float) -> Field:
     """Polylines drawn with a soft pen of half-width `width`, but not finer than the canvas."""
-    return np.exp(-((distance_to(lines, side) / max(width, 1.6 / side)) ** 2))
+    distance = distance_to(lines, shape)
+    return np.exp(-((distance / max(width, 1.6 / side_of(distance))) ** 2))
 
 
 def wander(
@@ -173,15 +193,15 @@ def wander(
 
 def soft(field: Field, radius: float) -> Field:
     """Gaussian blur by `radius` in image coordinates, at a quarter of the resolution for speed."""
-    side = field.shape[0]
-    small = cv2.resize(field, (side // 4, side // 4), interpolation=cv2.INTER_AREA)
-    small = cv2.GaussianBlur(small, (0, 0), max(radius * side / 8, 0.3))
-    return f32(cv2.resize(small, (side, side), interpolation=cv2.INTER_LINEAR))
+    height, width = field.shape
+    small = cv2.resize(field, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), max(radius * side_of(field) / 8, 0.3))
+    return f32(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
 @dataclass(frozen=True)
 class Camera:
-    """The light and the sensor of one exposure. `grain` is float32 (S, S, 3)."""
+    """The light and the sensor of one exposure. `grain` is float32 (H, W, 3)."""
 
     light: np.ndarray
     exposure: np.ndarray
@@ -189,17 +209,17 @@ class Camera:
     grain: np.ndarray
 
     @classmethod
-    def expose(cls, rng: np.random.Generator, size: int) -> "Camera":
+    def expose(cls, rng: np.random.Generator, height: int, width: int) -> "Camera":
         light = np.array([-0.4, -0.45, 0.8]) + rng.normal(0, 0.015, 3)
         exposure = rng.normal(1, 0.01) * rng.normal(1, 0.004, 3)
         falloff = (rng.normal(-0.05, 0.006), rng.normal(-0.05, 0.006))
         # A sensor's colour filter makes neighbours alike, hence the blur.
-        grain = cv2.GaussianBlur(rng.standard_normal((size, size, 3), np.float32), (0, 0), 0.5)
+        grain = cv2.GaussianBlur(rng.standard_normal((height, width, 3), np.float32), (0, 0), 0.5)
         return cls(f32(light / np.linalg.norm(light)), f32(exposure), falloff, 0.014 * f32(grain))
 
     def photograph(self, surface: Surface) -> np.ndarray:
-        """Photograph a surface: float32 (S, S, 3), RGB, 0..1."""
-        size, side = self.grain.shape[0], surface.cover.shape[0]
+        """Photograph a surface: float32 (H, W, 3), RGB, 0..1."""
+        size, side = side_of(self.grain), side_of(surface.cover)
         height = f32(surface.height)
         across = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=side / 16)
         down = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=side / 16)
@@ -220,20 +240,20 @@ class Camera:
             image += self._table(surface) * (1 - surface.cover)
 
         image = cv2.merge(list(image))
-        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(image, self.grain.shape[1::-1], interpolation=cv2.INTER_AREA)
         image = cv2.GaussianBlur(image, (0, 0), max(0.6 * size / 256, 0.3))
-        ramp = np.linspace(-1, 1, size, dtype=np.float32)
-        image *= (1 + ramp * self.falloff[0] + ramp[:, None] * self.falloff[1])[..., None]
+        rows, columns = (np.linspace(-1, 1, n, dtype=np.float32) for n in image.shape[:2])
+        image *= (1 + columns * self.falloff[0] + rows[:, None] * self.falloff[1])[..., None]
         image *= self.exposure
         # Photon noise grows with the root of the light.
         return np.clip(image + self.grain * np.sqrt(np.maximum(image, 0.05)), 0, 1)
 
     def _table(self, surface: Surface) -> np.ndarray:
-        side = surface.cover.shape[0]
+        height, width = surface.cover.shape
         shadow = np.zeros_like(surface.cover)
         for reach, blur, depth in ((0.015, 0.012, 0.35), (0.06, 0.06, 0.3)):
-            dx, dy = -self.light[:2] * reach * side
-            moved = cv2.warpAffine(surface.cover, f32([[1, 0, dx], [0, 1, dy]]), (side, side))
+            dx, dy = -self.light[:2] * reach * side_of(shadow)
+            moved = cv2.warpAffine(surface.cover, f32([[1, 0, dx], [0, 1, dy]]), (width, height))
             shadow = np.maximum(shadow, depth * soft(moved, blur))
         return rgb(surface.table) * (1 - shadow)
 
@@ -307,7 +327,7 @@ class Bolt:
     def scratch(self, rng: np.random.Generator, severity: float) -> Surface:
         start = (rng.uniform(HEAD_TOP + 0.05, 0.4), rng.uniform(-0.06, 0.06))
         line = wander(rng, start, rng.uniform(0, 2 * math.pi), 0.2 + 0.35 * severity, 0.2)
-        mark = stroke([self.pose.to_image(line)], len(self.x), 0.01 + 0.008 * severity)
+        mark = stroke([self.pose.to_image(line)], self.x.shape, 0.01 + 0.008 * severity)
         opacity = 0.6 + 0.4 * severity
         return self.surface().painted(mark, (1.0, 0.98, 0.95), opacity, -0.008 * severity)
 
@@ -376,7 +396,7 @@ class Tablet:
             for line in lines
         ]
         pen = rng.normal(0.022, 0.001)
-        printed = smoothstep(pen + 0.006, pen - 0.006, distance_to(lines, len(x)))
+        printed = smoothstep(pen + 0.006, pen - 0.006, distance_to(lines, x.shape))
         return cls(
             pose,
             *pose.to_part(x, y),
@@ -408,7 +428,7 @@ class Tablet:
         main = wander(rng, start, inwards, 0.15 + 0.55 * severity, 1.5)
         branch = wander(rng, main[12], inwards + 0.8 * sign(rng), 0.3 * severity, 1.5)
         lines = [self.pose.to_image(line) for line in (main, branch)]
-        gap = stroke(lines, len(self.x), 0.003 + 0.006 * severity)
+        gap = stroke(lines, self.x.shape, 0.003 + 0.006 * severity)
         depth = 0.001 + 0.005 * severity
         return self.surface().painted(gap, (0.35, 0.28, 0.2), 0.1 + 0.6 * severity, -depth)
 
@@ -517,7 +537,7 @@ class Weave:
     def foreign_fibre(self, rng: np.random.Generator, severity: float) -> Surface:
         heading = rng.uniform(0, 2 * math.pi)
         line = wander(rng, anywhere(rng, 0.7), heading, 0.2 + 0.6 * severity, 1.5)
-        fibre = stroke([line], len(self.x), 0.008 + 0.009 * severity)
+        fibre = stroke([line], self.x.shape, 0.008 + 0.009 * severity)
         dye = [(0.12, 0.1, 0.1), (0.62, 0.2, 0.18), (0.95, 0.93, 0.9)][rng.integers(3)]
         return self.surface().painted(fibre, dye, 0.6 + 0.4 * severity, raised=0.02)
 
@@ -546,12 +566,142 @@ def yarn(
     return np.where(there, height, np.float32(-0.6)), tone
 
 
-PARTS: dict[str, Any] = {"bolt": Bolt, "tablet": Tablet, "weave": Weave}
+SPACING = 0.12
+WIRE, CRIMP, BELT_BELOW = 0.15, 0.13, 0.5  # radius, half a wave, depth: in spacings
+STEEL, BELT, SHADOW = (0.52, 0.52, 0.5), (0.3, 0.33, 0.35), (0.035, 0.04)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The piece of a wire that is cut away: of warp or weft, its number, around where along it."""
+
+    wires: str
+    number: int
+    middle: float
+    half: float
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A wire mesh of plain weave on a belt, in any direction and larger than its oblong image.
+    `warp` and `weft` count the wires of the two sets; the shadow lies `fall` wires away."""
+
+    x: Field
+    y: Field
+    warp: Field
+    weft: Field
+    fall: Point
+    finish: int
+    cut: Cut | None = None
+
+    @classmethod
+    def make(cls, rng: np.random.Generator, x: Field, y: Field) -> "Mesh":
+        pose = Pose(rng.uniform(0, 2 * math.pi), rng.normal(1, 0.01), anywhere(rng, SPACING))
+        warp, weft = (
+            w / SPACING + 0.04 * noise(rng, x, y, 1.5) + 0.015 * noise(rng, x, y, 6)
+            for w in pose.to_part(x, y)
+        )
+        across, along = replace(pose, shift=(0, 0)).to_part(*f32(SHADOW))
+        fall = (float(across / SPACING), float(along / SPACING))
+        return cls(x, y, warp, weft, fall, finish=int(rng.integers(2**32)))
+
+    def surface(self) -> Surface:
+        (warp, warp_tone), (weft, weft_tone) = self._wires()
+        top = np.maximum(warp, weft)
+        steel = rgb(STEEL) * np.where(warp > weft, warp_tone, weft_tone)
+        light = np.ones_like(top)
+        for across, _, there in self._sets(self.fall):
+            away = np.abs(across - np.floor(across) - 0.5)
+            light *= 1 - 0.5 * smoothstep(WIRE + 0.1, WIRE - 0.1, away) * there
+        rng = np.random.default_rng([self.finish, 1])
+        grime = 1 + 0.05 * noise(rng, self.x, self.y, 4) + 0.05 * noise(rng, self.x, self.y, 30)
+        colour = np.where(top > -BELT_BELOW, steel, rgb(BELT) * grime * light)
+        return Surface(height=top * SPACING, colour=colour, cover=np.ones_like(top), gloss=0.35)
+
+    def _sets(self, fall: Point = (0, 0)) -> Iterator[tuple[Field, Field, Field]]:
+        """Position across the wires of either set, along them, and whether the wire is there."""
+        warp, weft = self.warp - f32(fall[0]), self.weft - f32(fall[1])
+        for name, across, along in (("warp", warp, weft), ("weft", weft, warp)):
+            there = np.ones(across.shape, bool)
+            if (cut := self.cut) and cut.wires == name:
+                there = (np.floor(across) != cut.number) | (np.abs(along - cut.middle) > cut.half)
+            yield across, along, there
+
+    def _wires(self) -> list[tuple[Field, Field]]:
+        """Height in spacings and brightness of either set."""
+        rng = np.random.default_rng(self.finish)
+        found = []
+        for phase, (across, along, there) in enumerate(self._sets()):
+            number = np.floor(across).astype(np.int32)
+            place, gauge, shade = f32(rng.normal(0, [[0.015], [0.008], [0.03]], (3, 64)))
+            offset = (across - number - 0.5 - place[number & 63]) / (WIRE + gauge[number & 63])
+            over = np.where((number + phase) & 1, f32(CRIMP), f32(-CRIMP))
+            height = WIRE * np.sqrt(np.maximum(1 - offset**2, 0)) + over * np.sin(math.pi * along)
+            there &= np.abs(offset) < 1
+            tone = 1 + shade[number & 63] + 0.06 * noise(rng, across * 4, along * 0.3, 5)
+            found.append((np.where(there, height, f32(-BELT_BELOW)), tone))
+        return found
+
+    def _somewhere(self, rng: np.random.Generator) -> Point:
+        """A place in the image, one in three at its border."""
+        place, at_border = rng.uniform(-1, 1, 2), rng.random(2) < 0.2
+        place = np.where(at_border, np.sign(place) * (1 - 0.06 * np.abs(place)), place)
+        return float(place[0] * self.x.max()), float(place[1] * self.y.max())
+
+    def _wire_at(self, place: Point) -> tuple[str, int, float]:
+        """The wire in view that is nearest to a place: its set, its number, where along it."""
+        (warp, _), (weft, _) = self._wires()
+        away = (self.x - place[0]) ** 2 + (self.y - place[1]) ** 2
+        nearest = np.argmin(np.where(np.maximum(warp, weft) > 0, away, np.inf))
+        across, along = float(self.warp.flat[nearest]), float(self.weft.flat[nearest])
+        if warp.flat[nearest] > weft.flat[nearest]:
+            return "warp", math.floor(across), along
+        return "weft", math.floor(along), across
+
+    def broken_wire(self, rng: np.random.Generator, severity: float) -> Surface:
+        half = 0.8 + 1.2 * severity if severity < 0.7 else math.inf
+        return replace(self, cut=Cut(*self._wire_at(self._somewhere(rng)), half)).surface()
+
+    def bent_wire(self, rng: np.random.Generator, severity: float) -> Surface:
+        name, number, middle = self._wire_at(self._somewhere(rng))
+        across, along = (self.warp, self.weft) if name == "warp" else (self.weft, self.warp)
+        push = (0.6 + 0.4 * severity) * sign(rng) * bump(along, middle, 1.2 + 1.5 * severity)
+        # Neighbours give way, or the wire would cross them.
+        bent: dict[str, Any] = {name: across - push * bump(across - push, number + 0.5, 1.2)}
+        return replace(self, **bent).surface()
+
+    def contamination(self, rng: np.random.Generator, severity: float) -> Surface:
+        lump = blob(rng, self.x, self.y, self._somewhere(rng), 0.07 + 0.11 * severity, edge=0.3)
+        dye = [(0.16, 0.13, 0.1), (0.42, 0.2, 0.1), (0.66, 0.62, 0.5)][rng.integers(3)]
+        return self._laid_on(lump, dye, 0.5 + 0.45 * severity, level=-0.05)
+
+    def foreign_fibre(self, rng: np.random.Generator, severity: float) -> Surface:
+        heading = rng.uniform(0, 2 * math.pi)
+        line = wander(rng, self._somewhere(rng), heading, 0.4 + 0.7 * severity, 1.5)
+        fibre = stroke([line], self.x.shape, 0.016 + 0.012 * severity)
+        dye = [(0.1, 0.08, 0.08), (0.16, 0.25, 0.6), (0.62, 0.16, 0.13)][rng.integers(3)]
+        return self._laid_on(fibre, dye, 0.75 + 0.25 * severity, level=0.3)
+
+    def _laid_on(self, where: Field, dye: Sequence[float], opacity: float, level: float) -> Surface:
+        """Something that fills the mesh up to `level`, in spacings."""
+        surface = self.surface()
+        filled = np.maximum(surface.height, level * SPACING)
+        return replace(
+            surface,
+            height=mix(surface.height, filled, where),
+            colour=tint(surface.colour, dye, opacity * where),
+        )
+
+
+PARTS: dict[str, Any] = {"bolt": Bolt, "tablet": Tablet, "weave": Weave, "mesh": Mesh}
+# Height and width of an image in sides of the square of about the same area.
+SHAPES: dict[str, Point] = {"mesh": (5 / 8, 13 / 8)}
 # A defect type is the method of that name.
 CATEGORIES: dict[str, tuple[str, ...]] = {
     "bolt": ("scratch", "worn_thread", "bent", "chipped_head", "stain"),
     "tablet": ("crack", "chip", "contamination", "print"),
     "weave": ("broken_thread", "hole", "stain", "pulled_thread", "foreign_fibre"),
+    "mesh": ("broken_wire", "bent_wire", "contamination", "foreign_fibre"),
 }
 
 
@@ -566,7 +716,7 @@ def draw(
     split : `train` or `test`
     defect_type : `good` or one of the category's defect types
     number : the image's number within its folder
-    size : side S of the square image in pixels
+    size : side in pixels of the square image; an image of another shape has about the same area
     seed : seed of the whole dataset
 
     Returns
@@ -589,9 +739,9 @@ def photographs(
 
     Returns
     -------
-    clean, image : float32 (S, S, 3), RGB, 0..1
+    clean, image : float32 (H, W, 3), RGB, 0..1
         Equal for a good part.
-    cover : float32 (S, S)
+    cover : float32 (H, W)
         How much of each pixel of `image` the part fills.
     """
     _check("category", category, tuple(CATEGORIES))
@@ -601,16 +751,15 @@ def photographs(
     entropy = int.from_bytes(hashlib.sha256(name.encode()).digest(), "big")
     for_part, for_camera, for_defect = np.random.default_rng(entropy).spawn(3)
 
-    side = SUPERSAMPLING * size
-    centres = (np.arange(side, dtype=np.float32) + 0.5) * (2 / side) - 1
-    part = PARTS[category].make(for_part, *np.meshgrid(centres, centres))
-    camera = Camera.expose(for_camera, size)
+    height, width = (round(size * factor) for factor in SHAPES.get(category, (1, 1)))
+    part = PARTS[category].make(for_part, *coordinates(height, width))
+    camera = Camera.expose(for_camera, height, width)
     surface = part.surface()
     clean = image = camera.photograph(surface)
     if defect_type != "good":
         surface = getattr(part, defect_type)(for_defect, severity=for_defect.uniform(0, 1))
         image = camera.photograph(surface)
-    return clean, image, cv2.resize(surface.cover, (size, size), interpolation=cv2.INTER_AREA)
+    return clean, image, cv2.resize(surface.cover, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def write_category(
