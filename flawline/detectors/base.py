@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -231,6 +231,12 @@ class Data:
         calmest = np.where(counts, cells, np.inf).min((1, 2), keepdims=True)
         return np.where(counts, cells, calmest).astype(np.float32)
 
+
+RINGS = 6  # distances to an edge that are told apart; the last is everything farther away
+RING_WIDTH = 8  # pixels of what networks see: a cell of most feature maps
+BORDER_QUANTILE = 0.99  # of a ring's cells, compared with that of the inner cells
+BORDER_IMAGES = 64  # training images that this is learned from
+GATHERED = 0.5  # part of them whose largest cell lies at the border: then it decides, not the part
 
 HALF = 0.499  # share of a cell from which it counts: half of it, rounded
 
@@ -475,9 +481,16 @@ class Detector(ABC):
 
 
 class MapDetector(Detector):
-    """A detector whose cells, each scored by itself, become the anomaly map and the image score."""
+    """A detector whose cells, each scored by itself, become the anomaly map and the image score.
+
+    Attributes
+    ----------
+    rings : float32 (R, R), what cells are multiplied by, by their distance to the two nearest
+        edges; None where the border is as calm as the rest.
+    """
 
     options: Any
+    rings: "torch.Tensor | None" = None
 
     @abstractmethod
     def cells(self, data: Data) -> np.ndarray:
@@ -487,13 +500,62 @@ class MapDetector(Detector):
         """Smooth the cells to the map, and take the mean of its largest values for the image."""
         return self.judge(data.stitched(self.cells(data)), data)
 
+    def learn_border(self, data: Data) -> None:
+        """Calm the border, where it and not the part decides the scores of good images.
+
+        A network that pads with zeros sees little like a pattern's cut edge, and few training
+        patches look alike there. Where the training images' own cells peak at the border, each ring
+        of cells is scaled so that it reaches as high as the inner cells do and no higher. Cells are
+        told apart by their distance to the two nearest edges. No cell is left out.
+        """
+        import torch
+
+        rows = np.linspace(0, len(data) - 1, min(len(data), BORDER_IMAGES)).astype(int)
+        sample = replace(data.take(np.unique(rows)), own=np.unique(rows))
+        cells = np.concatenate(
+            [part.stitched(self.cells(part)) for part in sample.chunks()]
+        )
+        counts = self.options.inside(sample, cells.shape[1:])
+        rings = ring_numbers(cells.shape[1:], sample.geometry)
+        inner = rings == RINGS**2 - 1
+        peaks = np.where(counts, cells, -np.inf).reshape(len(cells), -1).argmax(1)
+        at_border = int((~inner.ravel()[peaks]).sum())
+        if not inner.any() or at_border <= GATHERED * len(cells):
+            return
+        usual = np.quantile(cells[:, inner][counts[:, inner]], BORDER_QUANTILE)
+        scales: np.ndarray = np.ones(RINGS**2, np.float32)
+        for ring in np.unique(rings[~inner]):
+            some = cells[:, rings == ring][counts[:, rings == ring]]
+            if len(some):
+                loud = max(float(np.quantile(some, BORDER_QUANTILE)), 1e-12)
+                scales[ring] = min(1.0, float(usual) / loud)
+        self.rings = torch.from_numpy(scales.reshape(RINGS, RINGS)).to(self.device)
+
+    def _calmed(self, cells: np.ndarray, data: Data) -> np.ndarray:
+        if self.rings is None:
+            return cells
+        scales = self.rings.cpu().numpy().ravel()
+        return cells * scales[ring_numbers(cells.shape[1:], data.geometry)]
+
     def judge(self, cells: np.ndarray, data: Data) -> Scores:
         """Scores and maps from the cells of whole images, float32 (N, h, w)."""
-        cells = self.options.known(cells, data)
+        cells = self.options.known(self._calmed(cells, data), data)
         maps = smooth_maps(cells, data.geometry, self.options.smoothing)
         judged = maps if self.options.score_from == "map" else cells
         inside = self.options.inside(data, judged.shape[1:])
         return Scores(self.options.image_scores(judged, inside), maps.astype(np.float16))
+
+
+def ring_numbers(grid: Shape, geometry: Geometry) -> np.ndarray:
+    """How far each cell is from the two nearest edges: int (h, w), R * R - 1 for all inner cells."""
+    seen = geometry.tiling.canvas if geometry.tiling else geometry.shape
+    down, across = (
+        np.minimum(np.arange(cells), np.arange(cells)[::-1]) * (pixels / cells) // RING_WIDTH
+        for cells, pixels in zip(grid, seen, strict=True)
+    )
+    near = np.minimum(down[:, None], across[None]).clip(max=RINGS - 1).astype(int)
+    far = np.maximum(down[:, None], across[None]).clip(max=RINGS - 1).astype(int)
+    return near * RINGS + far
 
 
 def resize_cells(cells: np.ndarray, grid: Shape) -> np.ndarray:

@@ -87,8 +87,9 @@ def inspect_folder(
         ThreadPoolExecutor(workers) as pool,
         tqdm(total=len(paths), desc="inspected", unit="image", disable=None) as bar,
     ):
-        for start in range(0, len(paths), CHUNK_IMAGES):
-            part = paths[start : start + CHUNK_IMAGES]
+        at_once = max(CHUNK_IMAGES // trained.geometry.pieces, 1)
+        for start in range(0, len(paths), at_once):
+            part = paths[start : start + at_once]
             read = list(pool.map(lambda path: _read(path, trained), part))
             judged = _judge([one for one in read if not isinstance(one, str)], trained)
             for number, (path, one) in enumerate(zip(part, read, strict=True), start=start + 1):
