@@ -319,10 +319,11 @@ def _thin(image: np.ndarray) -> int:
 
 
 def _labelled(image: np.ndarray, words: str) -> np.ndarray:
-    size = min(image.shape[:2]) / 256
+    height, width = image.shape[:2]
+    size = min(math.sqrt(height * width), 2 * width) / 256
     thick = max(1, round(size))
-    (width, height), _ = cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, 0.7 * size, thick)
-    corner = (image.shape[1] - width) // 2, (image.shape[0] + height) // 2
+    (across, down), _ = cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, 0.7 * size, thick)
+    corner = (width - across) // 2, (height + down) // 2
     cv2.putText(
         image, words, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.7 * size, OUTLINE, thick, cv2.LINE_AA
     )

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib
@@ -267,8 +268,8 @@ def sheet(
             left = GAP + number % across * wide
             top = height - HEAD - number // across * (tall + TITLE)
             y = (top - TITLE / 2) / height
-            short = _shortened(title, wide)
-            figure.text(left / width, y, short, va="center", parse_math=False)
+            words = _two_lines(title, round(LETTERS * wide))
+            figure.text(left / width, y, words, va="center", parse_math=False)
             for column, picture in enumerate(pictures):
                 x, y = (left + column * (broad + GAP)) / width, (top - TITLE - tall) / height
                 axes = figure.add_axes((x, y, broad / width, tall / height))
@@ -328,12 +329,11 @@ def _words_only(words: str) -> Figure:
     return figure
 
 
-def _shortened(title: str, width: float) -> str:
-    title, most = " ".join(title.split()), round(LETTERS * width)
-    if len(title) <= most:
-        return title
-    half = (most - 1) // 2
-    return f"{title[:half]}…{title[-half:]}"
+def _two_lines(title: str, letters: int) -> str:
+    title, half = " ".join(title.split()), letters - 7  # lines break between words
+    if len(title) > 2 * half:
+        title = f"{title[:half]}…{title[-half:]}"
+    return "\n".join(wrap(title, letters)[:2])
 
 
 def _legend(figure: Figure, columns: Sequence[str], scale: Normalize, hatched: bool) -> None:

@@ -56,7 +56,7 @@ LARGEST_PAGE = 18e6
 TEMPLATES = Path(__file__).parent / "templates"
 DRAWING_TAGS = frozenset({"clipPath", "defs", "g", "path", "rect", "svg", "text", "tspan", "use"})
 SHEET_WIDTH, SHEET_QUALITY = 1000, 70
-NARROWEST, WIDEST = 13, 60  # rem: a column of a gallery
+NARROWEST, WIDEST = 13, 34  # rem: a column of a gallery
 COSTS = (
     ("train_seconds", "training, seconds"),
     ("score_seconds", "scoring the test images, seconds"),
