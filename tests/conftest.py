@@ -1,6 +1,7 @@
 """Small photographs on disk, and a configuration that needs none."""
 
 import faulthandler
+import fcntl
 import os
 import sys
 from collections.abc import Iterator
@@ -38,6 +39,22 @@ def ordinary_floats() -> None:
         sys.modules["torch"].set_flush_denormal(False)
 
 
+# These take minutes each, so they come first: else one worker would be left alone with the last.
+LONGEST = (
+    "test_workflow.py",
+    "test_slurm.py",
+    "test_environments.py",
+    "test_faults.py",
+    "test_generic.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    last = len(LONGEST)
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, last))
+
+
 HANGS_AFTER = 900  # seconds; no limit on the slow, only on what never ends
 
 
@@ -47,6 +64,25 @@ def watchdog() -> Iterator[None]:
     faulthandler.dump_traceback_later(HANGS_AFTER, exit=True, file=sys.__stderr__)
     yield
     faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(scope="session")
+def line_that_ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small copy of the project that ran once for the tests of all workers, to be copied.
+
+    What it said is in the file beside it, `line.out`.
+    """
+    from test_workflow import ROOT, Project
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, said = shared / "line", shared / "line.out"
+    with (shared / "line.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            said.write_text(Project(folder, ROOT).run().stdout)
+    return folder
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 from PIL import Image
-from test_workflow import CONFIG, ONE_THREAD, ROOT, Project
+from test_workflow import CONFIG, ONE_THREAD, ROOT, Project, changed
 
 from flawline.data.demo import write_category
 from flawline.files import read_table
@@ -61,10 +62,6 @@ class Line(Project):
     def configure(self, config: dict[str, Any]) -> None:
         super().configure(self.config if config is CONFIG else config)
 
-    def copy(self, folder: Path) -> "Line":
-        subprocess.run(["cp", "-a", self.folder, folder], check=True)
-        return type(self)(folder, self.source)
-
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             self.command(*RUN, *arguments),
@@ -101,19 +98,21 @@ class Line(Project):
         assert found.keys() == expected.keys()
         assert [name for name in expected if found[name] != expected[name]] == []
         assert not list(self.folder.glob("results/**/*.part"))
-        assert self.pending() == set()
+        assert not self.pending()
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Line:
-    line = Line(tmp_path_factory.mktemp("undisturbed"), ROOT)
-    line.run()
-    return line
+def undisturbed(line_that_ran: Path, tmp_path_factory: pytest.TempPathFactory) -> Line:
+    """The line that ran, without one of its two categories."""
+    smaller = Line.copied(line_that_ran, tmp_path_factory.mktemp("undisturbed") / "line")
+    shutil.rmtree(smaller.folder / RESULTS / "bolt")
+    smaller.run()
+    return smaller
 
 
 @pytest.fixture
 def line(undisturbed: Line, tmp_path: Path) -> Line:
-    return undisturbed.copy(tmp_path / "line")
+    return Line.copied(undisturbed.folder, tmp_path / "line")
 
 
 @pytest.fixture
@@ -235,6 +234,53 @@ class TestSnakemakeItself:
         line.ends_as(undisturbed)
 
 
+class TestASecondRunFromScratch:
+    def test_gives_the_bytes_of_the_first_though_a_job_was_killed(
+        self, line_that_ran: Path, tmp_path: Path
+    ) -> None:
+        project = Project(tmp_path / "killed", line_that_ran)
+        endless = {"weave": {"detectors": {"featcae": {"epochs": 10**9}}}}
+        project.configure(changed(lambda c: c.update(overrides=endless)))
+        running = subprocess.Popen(
+            project.command("--cores", "2", *ONE_THREAD),
+            cwd=project.folder,
+            env=project.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        results = project.folder / "results/demo"
+        try:
+            log = results / "logs/train/weave.unsupervised.featcae.seed0.log"
+            training_job(running, log).send_signal(signal.SIGKILL)
+            assert running.wait() == 1  # once all the others have ended
+        finally:
+            running.kill()
+        model = results / "weave/unsupervised/detectors/featcae/seed0/model"
+        assert not list(model.glob("*"))
+        project.configure(CONFIG)
+        assert "train" in project.pending_rules()
+        project.run()
+        assert (model / "model.safetensors").is_file()
+        assert not project.pending()
+        first = Project.copied(line_that_ran, tmp_path / "first").results()
+        second = project.results()
+        assert first.keys() == second.keys()
+        assert [name for name in first if first[name] != second[name]] == []
+        assert len(first) > 40
+
+
+def training_job(running: subprocess.Popen[bytes], log: Path) -> psutil.Process:
+    """The process of the train job that writes a log, once it has begun to train."""
+    while running.poll() is None:
+        for process in psutil.Process(running.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                writes = any(file.path == str(log) for file in process.open_files())
+                if writes and process.cpu_times().user > 3:
+                    return process
+        time.sleep(0.2)
+    raise AssertionError("the train job did not start")
+
+
 class TestDamagedFiles:
     @pytest.mark.slow
     @pytest.mark.parametrize("damage", ["cut off", "damaged"])
@@ -323,7 +369,7 @@ class TestTheMachine:
         for path in line.folder.rglob("*"):
             if path.is_file() and ".snakemake" not in path.parts:
                 os.utime(path, (tomorrow, tomorrow))
-        assert line.pending() == set()
+        assert line.pending() == {}
         line.configure(deepcopy(SMALL) | {"threshold": {"rule": "maximum"}})
         said = line.fails()
         assert "the clock was set back" in said
@@ -332,7 +378,7 @@ class TestTheMachine:
         (line.folder / "data").mkdir(exist_ok=True)
         subprocess.run(command[0], shell=True, cwd=line.folder, check=True)
         line.run()
-        assert line.pending() == set()
+        assert line.pending() == {}
         line.configure(SMALL)
         line.ends_as(undisturbed)
 
