@@ -8,7 +8,13 @@ with logged(snakemake.log[0]):
     from flawline.devices import choose_device
     from flawline.files import read_array, read_if_given, read_json, read_table
     from flawline.report import figures
-    from flawline.report.cases import absolute_scale, choose, open_cases, picture_rows
+    from flawline.report.cases import (
+        absolute_scale,
+        choose,
+        open_cases,
+        picture_rows,
+        some_hatched,
+    )
 
     files, options = snakemake.input, snakemake.params.options
     predictions = read_table(files.predictions)
@@ -27,5 +33,11 @@ with logged(snakemake.log[0]):
     scale = absolute_scale(read_array(files.calibration_maps), maps)
     rows = picture_rows(cases, found, scale)
     columns = ["image", *found, "anomaly map"]
-    sheet = figures.sheet(rows, columns, scale, across=2 if len(columns) < 5 else 1)
+    sheet = figures.sheet(
+        rows,
+        columns,
+        scale,
+        across=2 if len(columns) < 5 else 1,
+        hatched=some_hatched(cases),
+    )
     figures.save(sheet, snakemake.output[0])

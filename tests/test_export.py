@@ -10,36 +10,44 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from test_inspection import DETECTORS, SIZE, Line
+from test_inspection import DETECTORS, SHAPE, Line
 
+from flawline.data.geometry import Geometry
 from flawline.errors import FlawlineError
 from flawline.files import read_array
 from flawline.inspection import export as exporting
 from flawline.inspection.export import TOLERANCE, export
+from flawline.inspection.trained import Photograph, checked_photographs
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 MORE: dict[str, dict[str, Any]] = {
-    "patches": {"method": "patchcore", "features": "gabor", "score_from": "patches"},
+    "patches": {"method": "patchcore", "features": "gabor", "score_from": "cells"},
     "featcae_wide": {
         "method": "featcae",
         "features": ["gabor", "coarse"],
         "latent": 2,
         "epochs": 1,
-        "border": 2,
+        "largest": 0.05,
+    },
+    "whitened": {
+        "method": "patchcore",
+        "features": "gabor",
+        "whitening": 0.07,
+        "distance": "cosine",
     },
     "ssim_same": {
         "method": "ssim_autoencoder",
-        "network_size": SIZE,
+        "network_size": 64,
         "width": 4,
         "epochs": 1,
         "largest": 0.1,
     },
     "reweighted": {"method": "patchcore", "features": "gabor", "reweight": True},
 }
-EXPORTED = ("patchcore", "two_sets", "featcae", "autoencoder", "ssim", *list(MORE)[:3])
+EXPORTED = ("patchcore", "two_sets", "featcae", "autoencoder", "ssim", *list(MORE)[:4])
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +59,14 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Line:
     return line
 
 
-def images_of(line: Line, subset: str) -> np.ndarray:
-    return np.asarray(read_array(line.protocol / subset / "images.npy"))
+def goods_of(line: Line) -> list[Photograph]:
+    return checked_photographs(line.run("patchcore"))
+
+
+def new_ones(line: Line) -> list[Photograph]:
+    images, counted = (read_array(line.protocol / f"test/{n}.npy") for n in ("images", "counted"))
+    pairs = zip(images, counted, strict=True)
+    return [Photograph(image, (80, 80), None, counts) for image, counts in pairs]
 
 
 @pytest.mark.parametrize("detector", EXPORTED)
@@ -60,18 +74,22 @@ def test_scores_maps_and_decisions_are_those_of_pytorch(
     line: Line, tmp_path: Path, detector: str
 ) -> None:
     trained, path = line.trained(detector), tmp_path / "x.onnx"
-    export(trained, images_of(line, "calibration"), path, category="bolt")
+    export(trained, goods_of(line), path, category="bolt")
     session = onnxruntime.InferenceSession(path)
-    images = images_of(line, "test")
-    for count in (1, 5, len(images)):  # any number of images
-        scores, maps, defective = session.run(None, {"images": images[:count]})
-        expected = trained.score(images[:count])
+    new = new_ones(line)
+    for count in (1, 5, len(new)):  # any number of images
+        given = {
+            "images": np.stack([one.image for one in new[:count]]),
+            "counted": np.stack([one.counted for one in new[:count]]),
+        }
+        scores, maps, defective = session.run(None, given)
+        expected = trained.score(new[:count])
         np.testing.assert_allclose(
             scores, expected.scores, rtol=0, atol=TOLERANCE * expected.scores.max()
         )
         wanted = expected.anomaly_maps.astype(np.float32)
         np.testing.assert_allclose(maps, wanted, rtol=0, atol=TOLERANCE * np.ptp(wanted))
-        assert maps.shape == (count, SIZE, SIZE)
+        assert maps.shape == (count, *SHAPE)
         assert (defective == (scores > np.float32(trained.threshold["value"]))).all()
     assert list(tmp_path.iterdir()) == [path]
 
@@ -79,12 +97,13 @@ def test_scores_maps_and_decisions_are_those_of_pytorch(
 def test_the_file_says_what_it_is(line: Line, tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     trained = line.trained("patchcore")
-    export(trained, images_of(line, "calibration"), path, category="bolt")
+    export(trained, goods_of(line), path, category="bolt")
     found = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
     assert found["category"] == "bolt"
     assert found["method"] == "patchcore"
     assert float(found["threshold"]) == trained.threshold["value"]
-    assert (found["image_size"], found["resize"]) == ("64", "letterbox")
+    assert (found["image_height"], found["image_width"]) == tuple(map(str, SHAPE))
+    assert found["resize"] == "letterbox"
     assert "flawline_version" in found
 
 
@@ -100,7 +119,7 @@ def test_what_cannot_be_exported_says_so_and_leaves_no_file(
     line: Line, tmp_path: Path, detector: str, why: str
 ) -> None:
     with pytest.raises(FlawlineError, match=why):
-        export(line.trained(detector), images_of(line, "calibration"), tmp_path / "x.onnx")
+        export(line.trained(detector), goods_of(line), tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -108,9 +127,9 @@ def test_a_graph_that_scores_otherwise_is_not_written(
     line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = exporting._smoothing_matrix
-    monkeypatch.setattr(exporting, "_smoothing_matrix", lambda *shape: real(*shape) * 1.05)
+    monkeypatch.setattr(exporting, "_smoothing_matrix", lambda *given: real(*given) * 1.05)
     with pytest.raises(FlawlineError, match="Nothing was written"):
-        export(line.trained("patchcore"), images_of(line, "calibration"), tmp_path / "x.onnx")
+        export(line.trained("patchcore"), goods_of(line), tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -137,7 +156,11 @@ def test_smoothing_as_a_matrix_is_that_of_the_maps() -> None:
     from flawline.detectors.base import smooth_maps
 
     cells = np.random.default_rng(0).random((3, 7, 7), np.float32)
-    for size, sigma in ((32, 4.0), (20, 0.0), (9, 30.0)):
-        matrix = exporting._smoothing_matrix(7, size, sigma)
-        found = (matrix @ torch.from_numpy(cells) @ matrix.T).numpy()
-        np.testing.assert_allclose(found, smooth_maps(cells, size, sigma), atol=1e-5)
+    for shape, sigma in (((32, 48), 4.0), ((20, 9), 0.0), ((9, 30), 30.0), ((4, 5), 2.0)):
+        finer = shape[0] < 7
+        down, across = (
+            exporting._smoothing_matrix(7, size, sigma * (7 / shape[0] if finer else 1), finer)
+            for size in shape
+        )
+        found = (down @ torch.from_numpy(cells) @ across.T).numpy()
+        np.testing.assert_allclose(found, smooth_maps(cells, Geometry(shape), sigma), atol=1e-5)

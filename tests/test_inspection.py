@@ -9,29 +9,38 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import photograph, save
 
 from flawline.config import load_config
 from flawline.data.demo import write_category
+from flawline.data.geometry import Geometry
 from flawline.data.prepare import prepare_images
+from flawline.data.regions import Counting, write_counted
 from flawline.detectors.base import Data
 from flawline.detectors.registry import METHODS
 from flawline.detectors.scoring import score_to_files
 from flawline.errors import FlawlineError
 from flawline.evaluation.thresholds import choose_threshold
 from flawline.features.extraction import extract
-from flawline.files import read_array, read_json, read_table, write_json
+from flawline.files import read_array, read_json, read_table, write_json, write_table
 from flawline.inspection import folder as inspecting
 from flawline.inspection import page
 from flawline.inspection.folder import Verdict, inspect_folder, summary, write_verdicts
-from flawline.inspection.trained import FILES, Trained, load_trained, settings_of
+from flawline.inspection.trained import (
+    FILES,
+    Trained,
+    checked_photographs,
+    load_trained,
+    settings_of,
+)
 from flawline.provenance import record
 from flawline.synthesis.object_masks import ObjectMaskOptions, fit, mask_all
 
 CPU = torch.device("cpu")
-SIZE = 64
+SHAPE = (64, 96)
 GOODS, NEW = 16, 9
 FEATURES = {"backbone": "gabor", "layers": ["fine", "medium"], "pool": 1, "normalize": False}
 METRIC: dict[str, Any] = {
@@ -50,7 +59,14 @@ DETECTORS: dict[str, dict[str, Any]] = {
     "ssim": {"method": "ssim_autoencoder", "network_size": 32, "width": 4, "epochs": 1},
     "metric": METRIC,
 }
-OVERRIDES = {"bolt": {"prepare": {"resize": "letterbox"}, "boxes": {"level": 0.5, "min_area": 1}}}
+CORNER = [[0, 0], [20, 0], [20, 12], [0, 12]]
+OVERRIDES = {
+    "bolt": {
+        "prepare": {"resize": "letterbox"},
+        "regions": {"polygons": [CORNER]},
+        "boxes": {"level": 0.5, "min_area": 1},
+    }
+}
 
 
 class Line:
@@ -63,7 +79,7 @@ class Line:
         write_category(photographs / "bolt", "bolt", size=80, **counts)
         self.given: dict[str, Any] = {
             "dataset": {"name": "mine", "source": str(photographs)},
-            "prepare": {"size": SIZE},
+            "prepare": {"size": list(SHAPE)},
             "features": {"gabor": FEATURES, "coarse": FEATURES | {"layers": ["coarse"]}},
             "detectors": DETECTORS,
             "threshold": {"rule": "maximum"},
@@ -78,11 +94,15 @@ class Line:
             "test": sorted(self.new.rglob("*.png")),
         }
         settings = self.settings("masked")
+        self.geometry = Geometry(SHAPE)
+        counting = Counting.of_options(settings["regions"], SHAPE, "letterbox")
         for subset, paths in subsets.items():
             place = self.protocol / subset
-            prepare_images(
-                paths, place / "images.npy", max_megapixels=1, workers=1, **settings["prepare"]
-            )
+            prepare_images(paths, place / "images.npy", counting, max_megapixels=1, workers=1)
+            sizes = pd.DataFrame({"height": [80] * len(paths), "width": [80] * len(paths)})
+            write_table(place / "sizes.csv", sizes)
+            write_counted(sizes, place / "counted.npy", counting)
+            write_json(place / "geometry.json", self.geometry.as_json())
             images = read_array(place / "images.npy")
             for name, chosen in self.config().of("bolt").features.items():
                 extract(
@@ -94,10 +114,11 @@ class Line:
                 )
             options = ObjectMaskOptions.model_validate(settings["object_masks"])
             if subset == "train":
-                self.object_model = fit(images, options)
+                self.object_model = fit(images, options, read_array(place / "counted.npy"))
                 objects = self.protocol / "object_masks"
                 self.object_model.save(objects / "background.npy", objects / "model.json")
-            mask_all(images, place / "object_masks.npy", self.object_model, options)
+            counted = read_array(place / "counted.npy")
+            mask_all(images, place / "object_masks.npy", self.object_model, options, counted)
 
     def config(self, **changes: Any) -> Any:
         return load_config(self.given | changes, "my.yaml")
@@ -115,18 +136,21 @@ class Line:
         files = self.files("train", name)
         features = [read_json(Path(path).with_suffix(".json")) for path in files["features"]]
         detector = METHODS[options.method](options, 0, CPU)
-        detector.fit(Data.open(SIZE, files))
+        detector.fit(Data.open(files))
         about = record(
             settings["detector"],
             "",
             device="cpu",
             features=features,
+            geometry=self.geometry.as_json(),
             prepare=settings["prepare"],
+            regions=settings["regions"],
+            poses=settings["poses"],
             object_masks=settings["object_masks"],
         )
         detector.save(run / "model", about)
         for subset in ("calibration", "test"):
-            data = Data.open(SIZE, self.files(subset, name))
+            data = Data.open(self.files(subset, name))
             place = run / subset
             score_to_files(detector, data, place / "scores.csv", place / "anomaly_maps.npy")
         scores = read_table(run / "calibration/scores.csv")["score"].to_numpy()
@@ -138,6 +162,7 @@ class Line:
         sets = getattr(chosen, "feature_sets", [])
         found: dict[str, Any] = {"images": place / "images.npy"}
         found["object_masks"] = place / "object_masks.npy"
+        found["counted"], found["geometry"] = place / "counted.npy", place / "geometry.json"
         found["features"] = [place / f"features/{name}.npy" for name in sets]
         return found
 
@@ -184,8 +209,6 @@ class TestAnInspection:
         limit = map_limit(
             read_array(run / "calibration/anomaly_maps.npy"), quantile=0.95, level=0.5
         )
-        import pandas as pd
-
         sizes = pd.DataFrame({"height": [80] * NEW, "width": [80] * NEW})
         maps = read_array(run / "test/anomaly_maps.npy")
         expected = box_table(maps, sizes, limit=limit, min_area=1, resize="letterbox")
@@ -205,8 +228,7 @@ class TestAnInspection:
 
     def test_of_calibration_goods_at_the_largest_score_calls_them_good(self, line: Line) -> None:
         trained = line.trained()
-        images = np.asarray(read_array(line.protocol / "calibration/images.npy"))
-        scores = trained.score(images).scores
+        scores = trained.score(checked_photographs(line.run("patchcore"))).scores
         assert scores.max() == trained.threshold["value"]
         assert not trained.defective(scores).any()
 
@@ -412,7 +434,7 @@ class TestATrainedDetector:
     @pytest.mark.parametrize(
         ("changes", "said"),
         [
-            ({"prepare": {"size": 32}}, "prepare.size: trained with 64, the configuration says 32"),
+            ({"prepare": {"size": 32}}, "prepare.size: trained with [64, 96], the configuration says 32"),
             (
                 {"overrides": {"bolt": {"prepare": {"resize": "center_crop"}}}},
                 "prepare.resize: trained with 'letterbox', the configuration says 'center_crop'",

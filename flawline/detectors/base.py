@@ -236,7 +236,6 @@ RINGS = 6  # distances to an edge that are told apart; the last is everything fa
 RING_WIDTH = 8  # pixels of what networks see: a cell of most feature maps
 BORDER_QUANTILE = 0.99  # of a ring's cells, compared with that of the inner cells
 BORDER_IMAGES = 64  # training images that this is learned from
-GATHERED = 0.5  # part of them whose largest cell lies at the border: then it decides, not the part
 
 HALF = 0.499  # share of a cell from which it counts: half of it, rounded
 
@@ -259,6 +258,12 @@ class FeatureUse(Options):
 
     features: str | list[str] = Field(
         description="Name of the feature set, or names of several to use together."
+    )
+
+    calm_border: bool = Field(
+        True,
+        description="Scale the cells near the border so that good images reach no higher there "
+        "than inside; networks see little that is alike where a picture ends.",
     )
 
     @property
@@ -486,7 +491,7 @@ class MapDetector(Detector):
     Attributes
     ----------
     rings : float32 (R, R), what cells are multiplied by, by their distance to the two nearest
-        edges; None where the border is as calm as the rest.
+        edges; None for 1 everywhere.
     """
 
     options: Any
@@ -504,31 +509,27 @@ class MapDetector(Detector):
         """Calm the border, where it and not the part decides the scores of good images.
 
         A network that pads with zeros sees little like a pattern's cut edge, and few training
-        patches look alike there. Where the training images' own cells peak at the border, each ring
-        of cells is scaled so that it reaches as high as the inner cells do and no higher. Cells are
-        told apart by their distance to the two nearest edges. No cell is left out.
+        patches look alike there. Each ring of cells, told apart by their distance to the two
+        nearest edges, is scaled so that training images reach no higher in it than inside. No cell
+        is left out. A memory must not know the image itself here, or its odd border patches, which
+        it remembers first of all, would seem calm.
         """
         import torch
 
-        rows = np.linspace(0, len(data) - 1, min(len(data), BORDER_IMAGES)).astype(int)
-        sample = replace(data.take(np.unique(rows)), own=np.unique(rows))
-        cells = np.concatenate(
-            [part.stitched(self.cells(part)) for part in sample.chunks()]
-        )
+        rows = np.unique(np.linspace(0, len(data) - 1, min(len(data), BORDER_IMAGES)).astype(int))
+        sample = replace(data.take(rows), own=rows)
+        cells = np.concatenate([part.stitched(self.cells(part)) for part in sample.chunks()])
         counts = self.options.inside(sample, cells.shape[1:])
         rings = ring_numbers(cells.shape[1:], sample.geometry)
-        inner = rings == RINGS**2 - 1
-        peaks = np.where(counts, cells, -np.inf).reshape(len(cells), -1).argmax(1)
-        at_border = int((~inner.ravel()[peaks]).sum())
-        if not inner.any() or at_border <= GATHERED * len(cells):
-            return
-        usual = np.quantile(cells[:, inner][counts[:, inner]], BORDER_QUANTILE)
         scales: np.ndarray = np.ones(RINGS**2, np.float32)
-        for ring in np.unique(rings[~inner]):
-            some = cells[:, rings == ring][counts[:, rings == ring]]
-            if len(some):
-                loud = max(float(np.quantile(some, BORDER_QUANTILE)), 1e-12)
-                scales[ring] = min(1.0, float(usual) / loud)
+        inside = counts & (rings == RINGS**2 - 1)
+        if inside.any():
+            usual = float(np.quantile(cells[inside], BORDER_QUANTILE))
+            for ring in range(RINGS**2 - 1):
+                some = cells[counts & (rings == ring)]
+                if len(some):
+                    loud = max(float(np.quantile(some, BORDER_QUANTILE)), 1e-12)
+                    scales[ring] = min(1.0, usual / loud)
         self.rings = torch.from_numpy(scales.reshape(RINGS, RINGS)).to(self.device)
 
     def _calmed(self, cells: np.ndarray, data: Data) -> np.ndarray:
@@ -547,7 +548,7 @@ class MapDetector(Detector):
 
 
 def ring_numbers(grid: Shape, geometry: Geometry) -> np.ndarray:
-    """How far each cell is from the two nearest edges: int (h, w), R * R - 1 for all inner cells."""
+    """How far each cell is from the two nearest edges: int (h, w), R * R - 1 for inner cells."""
     seen = geometry.tiling.canvas if geometry.tiling else geometry.shape
     down, across = (
         np.minimum(np.arange(cells), np.arange(cells)[::-1]) * (pixels / cells) // RING_WIDTH

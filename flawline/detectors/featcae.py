@@ -102,6 +102,8 @@ class FeatCAE(MapDetector):
             epochs=self.options.epochs,
         )
         self.network = network.eval()
+        if self.options.calm_border:
+            self.learn_border(data)
         return training
 
     def _positions(self, data: Data) -> "tuple[torch.Tensor, tuple[int, int]]":
@@ -152,11 +154,13 @@ class FeatCAE(MapDetector):
     def state(self) -> dict[str, "torch.Tensor"]:
         """Standardisation and network weights."""
         weights = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        return {"mean": self.mean, "std": self.std, **weights}
+        rings = {} if self.rings is None else {"rings": self.rings}
+        return {"mean": self.mean, "std": self.std, **rings, **weights}
 
     def restore(self, state: dict[str, "torch.Tensor"]) -> None:
         """Rebuild the network and take its weights."""
         self.mean, self.std = state.pop("mean"), state.pop("std")
+        self.rings = state.pop("rings", None)
         self.network = build_network(len(self.mean), self.options.latent).to(self.device).eval()
         self.network.load_state_dict(
             {name.removeprefix("network."): value for name, value in state.items()}

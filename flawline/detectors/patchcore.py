@@ -87,6 +87,7 @@ class PatchCoreOptions(FeatureUse, MapUse):
     """Defaults are the paper's, but for the image score: docs/results.md has the measurement."""
 
     method: Literal["patchcore"] = "patchcore"
+    largest: float = Field(0.001, ge=0, le=1)
     coreset_fraction: float = Field(0.1, gt=0, le=1, description="Part of the patches kept.")
     coreset_from: float = Field(
         1.0, gt=0, le=1, description="Random part of the patches that it is chosen from; 1: of all."
@@ -157,6 +158,8 @@ class PatchCore(MapDetector):
                 memory.scale = self._typical(memory, patches)
             self.memories.append(memory)
             rows.append({"step": number + 1, "patches": len(patches), "memory": count})
+        if self.options.calm_border:
+            self.learn_border(data)
         return Training(rows, "memory filled")
 
     def _patches(
@@ -295,15 +298,17 @@ class PatchCore(MapDetector):
         return Scores(found.scores * weights.cpu().numpy(), found.anomaly_maps)
 
     def state(self) -> dict[str, "torch.Tensor"]:
-        """The memories, half precision as the features are."""
-        return {
+        """The memories, half precision as the features are, and the scales of the border."""
+        memories = {
             f"{name}.{number}": value
             for number, memory in enumerate(self.memories)
             for name, value in memory.state().items()
         }
+        return memories | ({} if self.rings is None else {"rings": self.rings})
 
     def restore(self, state: dict[str, "torch.Tensor"]) -> None:
         """Take the memories."""
+        self.rings = state.get("rings")
         cosine = self.options.distance == "cosine"
         self.memories = [
             Memory.restore(state, number, cosine)

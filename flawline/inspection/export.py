@@ -19,16 +19,18 @@ import yaml
 from torch import nn
 from torch.nn import functional
 
-from flawline.detectors.base import HALF, Scores
+from flawline.detectors.base import HALF, MapDetector, Scores, ring_numbers
 from flawline.detectors.featcae import FeatCAE
 from flawline.detectors.patchcore import PatchCore
 from flawline.detectors.reconstruction import Reconstruction
 from flawline.errors import FlawlineError
 from flawline.features.extraction import HALF_MAX, IMAGENET_MEAN, IMAGENET_STD, input_size
-from flawline.files import read_array, read_table, replacing
+from flawline.files import replacing
 from flawline.inspection.trained import (
+    CHECKED,
     Photograph,
     Trained,
+    checked_photographs,
     load_trained,
     run_folder,
     settings_of,
@@ -38,7 +40,6 @@ TOLERANCE = 2e-2
 """Largest difference from PyTorch: of scores, as a part of the largest score; of maps, as a part of
 their range. Features are of half precision, and two runtimes round some of them to either side; on
 small drawn images that was seen to move a score by 0.9 %."""
-CHECKED = 8  # images
 OPSET = 20
 
 
@@ -49,6 +50,7 @@ class Graph(nn.Module):
     what does.
     """
 
+    scales: torch.Tensor
     down: torch.Tensor
     across: torch.Tensor
     share_down: torch.Tensor
@@ -65,6 +67,11 @@ class Graph(nn.Module):
             grid = tuple(self.part(torch.zeros(1, 3, *shape)).shape[1:])
         finer = grid[0] > shape[0]
         sigma = options.smoothing * (grid[0] / shape[0] if finer else 1)
+        rings = trained.detector.rings if isinstance(trained.detector, MapDetector) else None
+        scales = torch.ones(grid)
+        if rings is not None:
+            scales = rings.flatten()[torch.from_numpy(ring_numbers(grid, trained.geometry))]
+        self.register_buffer("scales", scales)
         for name, cells, size in zip(("down", "across"), grid, shape, strict=True):
             self.register_buffer(name, _smoothing_matrix(cells, size, sigma, finer))
             self.register_buffer(f"share_{name}", _area_matrix(size, cells))
@@ -73,7 +80,7 @@ class Graph(nn.Module):
         self, images: torch.Tensor, counted: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Score prepared images."""
-        cells = self.part(images.permute(0, 3, 1, 2).float())
+        cells = self.part(images.permute(0, 3, 1, 2).float()) * self.scales
         inside = None
         if counted is not None:
             counts = counted.float()
@@ -371,26 +378,6 @@ class _Reconstruction(nn.Module):
             images = _shrink(images, self.down, self.across).round().clamp(0, 255)
         target = images / 127.5 - 1
         return self.errors(target, self.network(target))
-
-
-def checked_photographs(run: Path) -> list[Photograph]:
-    """Prepared goods of a trained detector: of its calibration or, without any, its training."""
-    for subset in ("calibration", "train"):
-        folder = run.parents[2] / subset
-        if (folder / "images.npy").is_file():
-            images = read_array(folder / "images.npy")[:CHECKED]
-            sizes = read_table(folder / "sizes.csv")[["height", "width"]].to_numpy()[:CHECKED]
-            counted: Sequence[np.ndarray | None] = [None] * len(images)
-            if (folder / "counted.npy").is_file():
-                counted = list(read_array(folder / "counted.npy")[:CHECKED])
-            return [
-                Photograph(image, (int(size[0]), int(size[1])), None, counts)
-                for image, size, counts in zip(images, sizes, counted, strict=True)
-            ]
-    raise FlawlineError(
-        f"{run.parents[2]}: no prepared images (calibration/images.npy or train/images.npy) to "
-        "check the export on; run the pipeline again"
-    )
 
 
 def main(arguments: list[str] | None = None) -> None:

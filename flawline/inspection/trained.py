@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from flawline.config import Config, Inspect
 
+CHECKED = 8  # prepared goods that an export is checked on
 FILES = (
     "model/model.json",
     "model/model.safetensors",
@@ -370,3 +371,23 @@ def _comparable(
     if weights_file(given["weights"]) is None:  # a file is told by its content
         keys.append("weights")
     return {key: was[key] for key in keys}, {key: given[key] for key in keys}
+
+
+def checked_photographs(run: Path) -> list[Photograph]:
+    """Prepared goods of a trained detector: of its calibration or, without any, its training."""
+    for subset in ("calibration", "train"):
+        folder = run.parents[2] / subset
+        if (folder / "images.npy").is_file():
+            images = read_array(folder / "images.npy")[:CHECKED]
+            sizes = read_table(folder / "sizes.csv")[["height", "width"]].to_numpy()[:CHECKED]
+            counted: Sequence[np.ndarray | None] = [None] * len(images)
+            if (folder / "counted.npy").is_file():
+                counted = list(read_array(folder / "counted.npy")[:CHECKED])
+            return [
+                Photograph(image, (int(size[0]), int(size[1])), None, counts)
+                for image, size, counts in zip(images, sizes, counted, strict=True)
+            ]
+    raise FlawlineError(
+        f"{run.parents[2]}: no prepared images (calibration/images.npy or train/images.npy) to "
+        "check the export on; run the pipeline again"
+    )
