@@ -29,7 +29,7 @@ case "$*" in
   config*) echo '{{"get": {{"channel_priority": "strict"}}}}' ;;
   "env create"*)
     while [ "$1" != --prefix ]; do shift; done
-    {python} -m venv "$2"
+    {python} -m venv --without-pip "$2"  # pip is among the packages that it sees
     for folder in "$2"/lib/python*/site-packages; do echo '{packages}' > "$folder/seen.pth"; done
     ;;
   *) echo "unknown: $*" >&2; exit 1 ;;

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import pytest
 from slurm import Slurm, Unavailable, run
-from test_workflow import CONFIG, ONE_THREAD, ROOT, Project
+from test_workflow import CONFIG, ONE_THREAD, Project
 
 pytestmark = pytest.mark.cluster
 
@@ -85,15 +85,17 @@ class Run:
 
 
 class Finished:
-    """A run by Slurm with two GPUs, one at home, and what was seen of the GPUs meanwhile."""
+    """A run by Slurm with two GPUs, what the same is at home, and what was seen of the GPUs."""
 
-    def __init__(self, slurm: Slurm, folder: Path) -> None:
-        self.local, self.cluster = Project(folder / "local", ROOT), Project(folder / "slurm", ROOT)
+    def __init__(self, slurm: Slurm, line_that_ran: Path, folder: Path) -> None:
+        self.local = Project.copied(line_that_ran, folder / "local")
+        for more in ("detectors/featcae", "object_masks", "synthetic"):
+            for made in self.local.folder.glob(f"results/demo/*/unsupervised/{more}"):
+                shutil.rmtree(made)
+        self.cluster = Project(folder / "slurm", line_that_ran)
         self.local.configure(TINY)
         self.cluster.configure(TINY)
-        start = time.monotonic()
         self.local.run()
-        self.seconds = {"local": time.monotonic() - start}
         start = time.monotonic()
         at_work = Run(self.cluster, "--resources", "gpu=2")
         self.gpus_in_use = []
@@ -102,7 +104,7 @@ class Finished:
             time.sleep(0.3)
         self.said = at_work.end()
         assert at_work.process.returncode == 0, self.said
-        self.seconds["Slurm"] = time.monotonic() - start
+        self.seconds = time.monotonic() - start
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -114,9 +116,11 @@ def no_run_outlives_its_test(slurm: Slurm) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def finished(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    done = Finished(slurm, tmp_path_factory.mktemp("cluster"))
-    print({name: f"{seconds:.0f} s" for name, seconds in done.seconds.items()})
+def finished(
+    slurm: Slurm, line_that_ran: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Finished:
+    done = Finished(slurm, line_that_ran, tmp_path_factory.mktemp("cluster"))
+    print(f"by Slurm: {done.seconds:.0f} s")
     return done
 
 
