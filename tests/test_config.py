@@ -68,7 +68,11 @@ class TestDefaults:
         assert config.folder.is_relative_to("data/demo")
         assert not config.provided
         assert config.seeds == [0]
-        assert params(config.prepare) == {"resize": "stretch", "size": 256}
+        assert params(config.prepare) == {
+            "resize": "stretch",
+            "size": "auto",
+            "tiles": None,
+        }
         assert params(config.calibration) == {
             "folds": 5,
             "fraction": 0.2,
@@ -155,11 +159,19 @@ UNKNOWN = [
 ]
 # the dotted key, the value, words that the message must have after the key
 WRONG = [
-    ("prepare.size", -1, ["at least 32", "found -1"]),
-    ("prepare.size", 100_000, ["at most 4096", "found 100000"]),
-    ("prepare.size", "big", ["whole number", "found 'big'"]),
-    ("prepare.size", 2.5, ["whole number", "found 2.5"]),
-    ("prepare.size", None, ["whole number", "found nothing"]),
+    ("prepare.size", -1, ["from 32 to 4096", "found -1"]),
+    ("prepare.size", 100_000, ["from 32 to 4096", "found 100000"]),
+    ("prepare.size", "big", ["[height, width], or auto", "found 'big'"]),
+    ("prepare.size", 2.5, ["a number of pixels", "found 2.5"]),
+    ("prepare.size", None, ["[height, width], or auto", "found nothing"]),
+    ("prepare.size", [64], ["[height, width], or auto", "found [64]"]),
+    ("prepare.size", [64, 20], ["from 32 to 4096", "found [64, 20]"]),
+    ("prepare.tiles", {"size": 100}, ["size: must be a multiple of 32", "found 100"]),
+    ("prepare.tiles", {"overlap": 320}, ["at most half of size (512)", "found 320"]),
+    ("poses.none", {"flips": False, "quarter_turns": False}, ["has no pose"]),
+    ("regions.polygons", [[[0, 0], [1, 1]]], ["needs three corners"]),
+    ("regions.mask", "/nowhere/mask.png", ["regions.mask: there is no file"]),
+    ("detectors.pc.poses", "turned", ["no set of poses 'turned'"]),
     ("prepare.resize", "crop", ["'stretch', 'letterbox' or 'center_crop'", "found 'crop'"]),
     ("prepare", None, ["keys", "found nothing"]),
     ("prepare", [1], ["keys", "found [1]"]),
@@ -369,7 +381,7 @@ class TestOverrides:
             "features": {"bank": {"layers": ["coarse"]}},
         }
         bolt, weave = self.of_bolt(whole, changes)
-        assert (bolt.prepare.size, weave.prepare.size) == (64, 256)
+        assert (bolt.prepare.size, weave.prepare.size) == (64, "auto")
         assert bolt.prepare.resize == weave.prepare.resize
         assert params(bolt.detectors["pc"]) == params(weave.detectors["pc"], neighbours=7)
         assert params(bolt.features["bank"]) == params(weave.features["bank"], layers=["coarse"])

@@ -66,7 +66,7 @@ def test_finds_obvious_defects_and_where_they_are(train: Data, test: Data) -> No
         width=4,
         batch_size=8,
         gan_steps=60,
-        encoder_steps=20,
+        encoder_steps=60,
         generator_every=1,
         learning_rate=3e-3,
     )

@@ -88,11 +88,7 @@ def by_hand(network: torch.nn.Module, images: np.ndarray, layers: list[str], poo
         network(pixels)
     for hook in hooks:
         hook.remove()
-    maps = []
-    for name in layers:
-        ones = torch.ones_like(kept[name])
-        total = functional.avg_pool2d(kept[name], pool, 1, pool // 2)
-        maps.append(total / functional.avg_pool2d(ones, pool, 1, pool // 2))
+    maps = [functional.avg_pool2d(kept[name], pool, 1, pool // 2) for name in layers]
     largest = maps[0].shape[2:]
     maps = [functional.interpolate(found, largest, mode="bilinear") for found in maps]
     return torch.cat(maps, 1).permute(0, 2, 3, 1).numpy()

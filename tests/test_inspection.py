@@ -434,7 +434,10 @@ class TestATrainedDetector:
     @pytest.mark.parametrize(
         ("changes", "said"),
         [
-            ({"prepare": {"size": 32}}, "prepare.size: trained with [64, 96], the configuration says 32"),
+            (
+                {"prepare": {"size": 32}},
+                "prepare.size: trained with [64, 96], the configuration says 32",
+            ),
             (
                 {"overrides": {"bolt": {"prepare": {"resize": "center_crop"}}}},
                 "prepare.resize: trained with 'letterbox', the configuration says 'center_crop'",

@@ -519,7 +519,9 @@ class MapDetector(Detector):
         rows = np.unique(np.linspace(0, len(data) - 1, min(len(data), BORDER_IMAGES)).astype(int))
         sample = replace(data.take(rows), own=rows)
         cells = np.concatenate([part.stitched(self.cells(part)) for part in sample.chunks()])
-        counts = self.options.inside(sample, cells.shape[1:])
+        counts: np.ndarray = np.ones(cells.shape, bool)
+        if sample.counted is not None:
+            counts = cells_of(sample.counted, cells.shape[1:], HALF)
         rings = ring_numbers(cells.shape[1:], sample.geometry)
         scales: np.ndarray = np.ones(RINGS**2, np.float32)
         inside = counts & (rings == RINGS**2 - 1)

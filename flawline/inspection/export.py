@@ -314,9 +314,9 @@ class _PatchCore(nn.Module):
         ):
             _, channels, height, width = features.shape
             patches = memory.compared(features.permute(0, 2, 3, 1).reshape(-1, channels))
-            nearest = (patches @ bank.T - bank.square().sum(1) / 2).amax(1)
-            squared = patches.square().sum(1) - 2 * nearest
-            distances = squared.clamp(min=0).sqrt().reshape(-1, height, width)
+            nearest = bank[(patches @ bank.T - bank.square().sum(1) / 2).argmax(1)]
+            # not from the products: their difference loses digits where neighbours are near
+            distances = (patches - nearest).square().sum(1).sqrt().reshape(-1, height, width)
             parts.append(distances / (memory.scale * len(self.memories)))
         grid = max((part.shape[1:] for part in parts), key=math.prod)
         parts = [
