@@ -87,7 +87,7 @@ class PatchCoreOptions(FeatureUse, MapUse):
     """Defaults are the paper's, but for the image score: docs/results.md has the measurement."""
 
     method: Literal["patchcore"] = "patchcore"
-    largest: float = Field(0.001, ge=0, le=1)
+    largest: float = Field(0.003, ge=0, le=1)
     coreset_fraction: float = Field(0.1, gt=0, le=1, description="Part of the patches kept.")
     coreset_from: float = Field(
         1.0, gt=0, le=1, description="Random part of the patches that it is chosen from; 1: of all."
