@@ -363,6 +363,11 @@ class Config(Options):
                     f"detectors.{name}.poses: there is no set of poses {wanted!r}; "
                     f"defined under poses: {', '.join(self.poses) or 'none'}"
                 )
+            if getattr(detector, "tile_memory", False) and not self.prepare.tiles:
+                wrong.append(
+                    f"detectors.{name}.tile_memory: there are no tiles; set prepare.tiles, or "
+                    "leave tile_memory out"
+                )
             if self.prepare.tiles and (why := _untiled(detector)):
                 wrong.append(f"detectors.{name}: {why}; leave out prepare.tiles for it")
         mask = self.regions.mask_file

@@ -171,6 +171,7 @@ WRONG = [
     ("poses.none", {"flips": False, "quarter_turns": False}, ["has no pose"]),
     ("regions.polygons", [[[0, 0], [1, 1]]], ["needs three corners"]),
     ("regions.mask", "/nowhere/mask.png", ["regions.mask: there is no file"]),
+    ("detectors.pc.tile_memory", True, ["there are no tiles; set prepare.tiles"]),
     ("detectors.pc.poses", "turned", ["no set of poses 'turned'"]),
     ("prepare.resize", "crop", ["'stretch', 'letterbox' or 'center_crop'", "found 'crop'"]),
     ("prepare", None, ["keys", "found nothing"]),
