@@ -21,6 +21,7 @@ from flawline.detectors.registry import METHODS, DetectorOptions
 from flawline.errors import FlawlineError
 from flawline.evaluation.thresholds import RULES, MeanStd, Threshold
 from flawline.features.backbones import weights_file
+from flawline.files import is_file
 from flawline.options import Options, unknown_key
 from flawline.synthesis.object_masks import ObjectMaskOptions
 from flawline.synthesis.poses import Poses
@@ -371,7 +372,7 @@ class Config(Options):
             if self.prepare.tiles and (why := _untiled(detector)):
                 wrong.append(f"detectors.{name}: {why}; leave out prepare.tiles for it")
         mask = self.regions.mask_file
-        if mask is not None and not mask.is_file():
+        if mask is not None and not is_file(mask):
             wrong.append(
                 f"regions.mask: there is no file {str(mask)!r}; give a picture that is not black "
                 "where photographs are ignored"
@@ -566,11 +567,8 @@ def _untiled(detector: Any) -> str | None:
 
 def _is_a_file(weights: str) -> bool:
     """Whether weights that are given as a path are there; names are checked elsewhere."""
-    try:
-        path = weights_file(weights)
-        return path is None or path.is_file()
-    except (OSError, RuntimeError):  # too long, or of a user that does not exist
-        return False
+    path = weights_file(weights)
+    return path is None or is_file(path)
 
 
 def _one_of(key: str, given: Any, known: list[Any]) -> Any:

@@ -71,6 +71,21 @@ def new_array(path: Path | str, shape: tuple[int, ...], dtype: Any) -> Iterator[
         _seal(partial)
 
 
+def given_path(path: str) -> Path:
+    """Return the path that a user wrote: `~` is a home folder, unless there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (pathlib raises for an unknown user)
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is such a file, False for a name that no file can have."""
+    return os.path.isfile(path)  # noqa: PTH113 (pathlib raises for a name too long)
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether there is such a folder, False for a name that no folder can have."""
+    return os.path.isdir(path)  # noqa: PTH112 (pathlib raises for a name too long)
+
+
 def write_array(path: Path | str, array: np.ndarray) -> None:
     """Write one .npy file."""
     with new_array(path, array.shape, array.dtype) as written:

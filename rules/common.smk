@@ -20,6 +20,7 @@ from flawline.errors import FlawlineError
 from flawline.features.backbones import weights_file as local_weights
 from flawline.features.check import check_features
 from flawline.features.store import STORE
+from flawline.files import given_path, is_folder
 from flawline.provenance import code_fingerprint, file_hash
 from snakemake.iocontainers import Wildcards
 

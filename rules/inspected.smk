@@ -28,15 +28,15 @@ def inspection_settings():
 
 def about_inspection():
     chosen = CONFIG.inspected
-    folder = Path(chosen.folder).expanduser().resolve().name
+    folder = given_path(chosen.folder).resolve().name
     about = {"folder": folder, "category": chosen.category, "detector": chosen.detector}
     return about | {"seed": str(chosen.seed)}
 
 
 def new_images(wildcards):
     """Digest of the images to inspect: new ones rerun the inspection."""
-    folder = Path(CONFIG.inspected.folder).expanduser()
-    if not folder.is_dir():
+    folder = given_path(CONFIG.inspected.folder)
+    if not is_folder(folder):
         raise WorkflowError(f"inspect.folder: there is no folder {str(folder)!r}")
     return folder_digest(folder, HIDDEN / "inspection.json")
 

@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 
 from flawline.errors import FlawlineError
 from flawline.files import (
+    given_path,
+    is_file,
+    is_folder,
     new_array,
     read_array,
     read_json,
@@ -306,3 +309,17 @@ class TestSeeds:
         environment = os.environ | {"PYTHONHASHSEED": "12345"}
         found = subprocess.check_output([sys.executable, "-c", command], env=environment)
         assert int(found) == derive(7, "bottle", "train")
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "part/" * 2000, "\0", "~no_such_user/mask.png"])
+def test_a_name_that_no_file_can_have_is_of_none(name: str) -> None:
+    path = given_path(name)
+    assert not is_file(path)
+    assert not is_folder(path)
+
+
+def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mask.png").touch()
+    assert is_file(given_path("~/mask.png"))
+    assert is_folder(given_path("~"))

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from flawline.data.images import decode_mask, photograph_area, resize_share
 from flawline.errors import FlawlineError
-from flawline.files import new_array
+from flawline.files import given_path, new_array
 from flawline.options import Options
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Regions(Options):
     @property
     def mask_file(self) -> Path | None:
         """The mask's path."""
-        return None if self.mask is None else Path(self.mask).expanduser()
+        return None if self.mask is None else given_path(self.mask)
 
 
 def ignored(regions: Regions, shape: tuple[int, int]) -> np.ndarray:

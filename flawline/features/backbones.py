@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flawline.errors import FlawlineError
 from flawline.features.late_layers import split_network
+from flawline.files import given_path
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 def weights_file(weights: str) -> Path | None:
     """The path that `weights` is, or None if it is a name."""
     is_path = "/" in weights or Path(weights).suffix in (".pth", ".pt", ".safetensors")
-    return Path(weights).expanduser() if is_path else None
+    return given_path(weights) if is_path else None
 
 
 def check_backbone(backbone: str, weights: str, layers: list[str]) -> str | None:

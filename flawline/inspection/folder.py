@@ -18,7 +18,7 @@ from flawline.data.index import IGNORED, shown
 from flawline.detectors.base import CHUNK_IMAGES
 from flawline.detectors.boxes import find_boxes
 from flawline.errors import FlawlineError
-from flawline.files import replacing, write_table
+from flawline.files import given_path, is_folder, replacing, write_table
 from flawline.pictures import any_uncounted
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def inspect_folder(
     FlawlineError
         If there is no such folder.
     """
-    folder, overlays = Path(folder).expanduser(), Path(overlays)
-    if not folder.is_dir():
+    folder, overlays = given_path(str(folder)), Path(overlays)
+    if not is_folder(folder):
         raise FlawlineError(
             f"inspect.folder: there is no folder {str(folder)!r}. Give the folder with the images "
             "to inspect."
