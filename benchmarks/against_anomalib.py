@@ -32,11 +32,14 @@ def main() -> None:
     print(describe())
     for category in chosen.categories:
         job = [str(chosen.data.resolve()), str(chosen.weights.resolve()), category]
+        size = [str(side) for side in chosen.size]
         show("flawline, the pipeline", category, *pipeline(*job, chosen.size))
-        job += map(str, chosen.size)
-        show("flawline, the same job", category, *same_job([sys.executable], "flawline", job))
+        command = [sys.executable, str(HERE / "accuracy.py"), str(chosen.data / category)]
+        command += ["--weights", job[1], "--size", *size]
+        show("flawline, the same job", category, *same_job(command))
         if chosen.anomalib:
-            show("anomalib", category, *same_job([chosen.anomalib], "anomalib", job))
+            command = [chosen.anomalib, str(HERE / "patchcore_anomalib.py"), *job, *size]
+            show("anomalib", category, *same_job(command))
 
 
 def show(who: str, category: str, seconds: float, memory: float, figures: dict) -> None:
@@ -45,9 +48,9 @@ def show(who: str, category: str, seconds: float, memory: float, figures: dict) 
     print(f"{category:8} {who:24} {seconds:8.1f} s {memory:7.0f} MiB  {shown}", flush=True)
 
 
-def same_job(python: list[str], who: str, job: list[str]) -> tuple[float, float, dict]:
+def same_job(command: list[str]) -> tuple[float, float, dict]:
     """One process that fits on all goods and scores the test images."""
-    seconds, memory, output = watched([*python, str(HERE / f"patchcore_{who}.py"), *job])
+    seconds, memory, output = watched(command)
     return seconds, memory, json.loads(output.splitlines()[-1])
 
 
