@@ -14,6 +14,7 @@ LAYERS = {"fine": 1, "medium": 2, "coarse": 4}  # how much smaller the image is 
 WAVELENGTH = 4.0  # pixels of the pyramid's level
 ORIENTATIONS = 6
 STRIDE = 8  # pixels of the image
+FAINTEST = 1e-4  # amplitude below which all is flat; less would be dropped as zero by ONNX's tools
 # luminance, red-green, blue-yellow; colour is weaker than light in most products, hence its gain
 OPPONENT = ((0.299, 0.587, 0.114), (2.0, -2.0, 0.0), (1.0, 1.0, -2.0))
 
@@ -45,8 +46,8 @@ class GaborBank(nn.Module):
     def _layer(self, channels: torch.Tensor, reduction: int) -> torch.Tensor:
         level = functional.avg_pool2d(channels, reduction)
         even, odd = _same(level[:, :1], self.filters).chunk(2, dim=1)
-        amplitude = torch.sqrt(even.square() + odd.square() + 1e-8)
-        stack = torch.cat([amplitude.sqrt(), level], dim=1)
+        amplitude = torch.sqrt(even.square() + odd.square())
+        stack = torch.cat([torch.sqrt(amplitude + FAINTEST), level], dim=1)
         count = stack.shape[1]
         column = self.blur[None, None, :, None].expand(count, 1, -1, 1)
         smooth = _same(_same(stack, column, count), column.transpose(2, 3), count)

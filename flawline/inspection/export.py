@@ -36,10 +36,9 @@ from flawline.inspection.trained import (
     settings_of,
 )
 
-TOLERANCE = 3e-2
+TOLERANCE = 5e-3
 """Largest difference from PyTorch: of scores, as a part of the largest score; of maps, as a part of
-their range. Features are of half precision, and two runtimes round some of them to either side; on
-small drawn images that was seen to move a score by 1.5 % and a map by 2.1 %."""
+their range. Features are of half precision, and two runtimes round some of them to either side."""
 OPSET = 20
 
 
