@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -346,6 +347,19 @@ def test_twins_are_drawn_anew_for_every_step_and_by_seed() -> None:
     assert not np.array_equal(one, other)
     changed = (one != small[3]).any(2)
     assert 0 < changed.mean() < 0.5
+
+
+def test_twins_change_nothing_that_does_not_count() -> None:
+    counted = np.ones((16, SIZE, SIZE), np.uint8)
+    counted[:, :, SIZE // 2 :] = 0
+    model = detector()
+    shrunk = model._shrunk(TRAIN.images)
+    half = shrunk.shape[2] // 2
+    draw = model._drawing(shrunk, replace(TRAIN, counted=counted))
+    for row in range(8):
+        twin = draw("line", row, np.random.default_rng(row))
+        assert (twin[:, half + 1 :] == shrunk[row][:, half + 1 :]).all()
+        assert (twin[:, :half] != shrunk[row][:, :half]).any()
 
 
 def test_twins_come_from_the_set_and_from_the_same_training_image() -> None:

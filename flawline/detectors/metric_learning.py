@@ -275,14 +275,17 @@ class MetricLearning(Detector):
     def _drawing(self, goods: np.ndarray, data: Data) -> Twin:
         """Twins drawn anew, at the network's size: resizing each would take as long again."""
         assert data.object_masks is not None
-        sources = Sources(goods, data.cut(data.object_masks, goods.shape[1:3]))
+        seen = goods.shape[1:3]
+        sources = Sources(goods, data.cut(data.object_masks, seen))
+        counted = None if data.counted is None else data.cut(data.counted, seen)
         sets = {
             kind: SyntheticSet(recipes=[getattr(self.options, kind)]) for kind in self.options.kinds
         }
 
         def draw(kind: str, row: int, rng: np.random.Generator) -> np.ndarray:
+            counts = None if counted is None else counted[row]
             try:
-                return draw_one(sources, row, sets[kind], rng)[0]
+                return draw_one(sources, row, sets[kind], rng, counts)[0]
             except InvisibleError as error:
                 raise FlawlineError(f"metric_learning, training image {row}: {error}") from None
 
