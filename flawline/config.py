@@ -12,10 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from flawline.data.datasets import DEMO_CATEGORIES, MVTEC_AD_CATEGORIES, categories_in
+from flawline.data.datasets import AnyDataset
+from flawline.data.datasets.base import NAME, Name
+from flawline.data.datasets.demo import Demo
 from flawline.data.geometry import MULTIPLE
+from flawline.data.index import Groups
 from flawline.data.regions import Regions
 from flawline.detectors.registry import METHODS, DetectorOptions
 from flawline.errors import FlawlineError
@@ -28,8 +31,6 @@ from flawline.synthesis.poses import Poses
 from flawline.synthesis.synthesize import RECIPES, SyntheticSet
 
 LONGEST = 300  # characters of what was found that a message repeats
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-Name = Annotated[str, Field(pattern=NAME)]
 RESERVED = ("benchmarks", "comparison", "inspection", "logs", "mlflow", "report")
 RESERVED_DATASETS = ("feature_store",)
 OVERRIDABLE = (
@@ -48,60 +49,6 @@ OVERRIDABLE = (
 )
 
 
-class MvtecAd(Options):
-    """MVTec AD: downloaded, or a folder that has it already."""
-
-    kind: Literal["mvtec_ad"] = "mvtec_ad"
-    name: Name = "mvtec_ad"
-    source: str = Field("download", description="`download`, or the folder with the categories.")
-    url: str = Field(
-        "https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/download/"
-        "420938113-1629960298/mvtec_anomaly_detection.tar.xz",
-        description="Address of the archive.",
-    )
-    sha256: str = Field(
-        "cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d",
-        pattern="^[0-9a-f]{64}$",
-        description="SHA-256 of the archive.",
-    )
-
-
-class Folder(Options):
-    """Any folder of category folders in MVTec AD's layout; masks and defects may be missing."""
-
-    kind: Literal["folder"] = "folder"
-    name: Name
-    source: str = Field(description="The folder with the categories.")
-
-
-class Demo(Options):
-    """Four drawn categories that come with flawline."""
-
-    kind: Literal["demo"] = "demo"
-    name: Name = "demo"
-    seed: int = Field(0, ge=0)
-    size: int = Field(256, ge=64, le=1024, description="Side of the drawn images, pixels.")
-    train_good: int = Field(60, ge=8)
-    test_good: int = Field(20, ge=1)
-    test_defective: int = Field(40, ge=0)
-
-
-def _kind(given: Any) -> str:
-    get = given.get if isinstance(given, dict) else lambda key: getattr(given, key, None)
-    kind, name = get("kind"), get("name")
-    if kind is None:
-        kind = name if name in ("mvtec_ad", "demo") else "folder"
-    return str(kind)
-
-
-Dataset = Annotated[
-    Annotated[MvtecAd, Tag("mvtec_ad")]
-    | Annotated[Folder, Tag("folder")]
-    | Annotated[Demo, Tag("demo")],
-    Discriminator(_kind),
-]
-
-
 class Data(Options):
     """What the check of the image files allows."""
 
@@ -113,6 +60,11 @@ class Data(Options):
         8, ge=2, description="With fewer good training images a category cannot go on."
     )
     max_megapixels: float = Field(100.0, gt=0, description="Larger images are refused undecoded.")
+    groups: Groups | None = Field(
+        None,
+        description="What tells which photographs show one part, lot or day; they stay on one side "
+        "of every split and fold.",
+    )
 
 
 class Calibration(Options):
@@ -296,7 +248,7 @@ class Inspect(Options):
 class Config(Options):
     """Everything that a user can set."""
 
-    dataset: Dataset = Demo()
+    dataset: AnyDataset = Demo()
     data: Data = Data()
     categories: list[str] | Literal["all"] = "all"
     calibration: Calibration = Calibration()
@@ -389,19 +341,15 @@ class Config(Options):
             raise ValueError("\n".join(wrong))
         return self
 
-    @cached_property
+    @property
     def folder(self) -> Path:
-        """The folder that holds the category folders."""
-        data = self.dataset
-        if self.provided and not isinstance(data, Demo):
-            return _expanded("dataset.source", data.source)
-        return Path("data") / data.name / "images"
+        """What the paths of photographs are relative to."""
+        return self.dataset.folder
 
     @property
     def provided(self) -> bool:
         """Whether the user's own folder is read; otherwise a rule makes the folder."""
-        data = self.dataset
-        return isinstance(data, Folder) or (isinstance(data, MvtecAd) and data.source != "download")
+        return self.dataset.provided
 
     @property
     def restricted(self) -> bool:
@@ -411,12 +359,7 @@ class Config(Options):
     @cached_property
     def category_names(self) -> list[str]:
         """The categories to run, checked against those that the dataset has."""
-        if isinstance(self.dataset, Demo):
-            known = list(DEMO_CATEGORIES)
-        elif isinstance(self.dataset, MvtecAd) and not self.provided:
-            known = list(MVTEC_AD_CATEGORIES)
-        else:
-            known = categories_in(self.folder)
+        known = self.dataset.categories()
         wanted = known if self.categories == "all" else self.categories
         if unknown := [name for name in wanted if name not in known]:
             raise FlawlineError(

@@ -88,9 +88,9 @@ rule index:
         mem_mb=memory(2000),
         runtime=minutes(30),
     params:
-        folder=str(CONFIG.folder),
+        dataset=plain(CONFIG.dataset),
         content=lambda wildcards: (
-            folder_digest(CONFIG.folder / wildcards.category, HIDDEN / f"{DATASET}.json")
+            CONFIG.dataset.digest(wildcards.category, HIDDEN / f"{DATASET}.json")
             if CONFIG.provided
             else ""
         ),

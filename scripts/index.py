@@ -1,16 +1,19 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]) as log:
-    from pathlib import Path
+    from pydantic import TypeAdapter
 
-    from flawline.data.index import problem_table, refuse, scan, summary
+    from flawline.data.datasets import AnyDataset
+    from flawline.data.index import scan
+    from flawline.data.problems import problem_table, refuse, summary
     from flawline.files import write_table
 
     options = dict(snakemake.params.options)
     on_problem = options.pop("on_problem")
     category = snakemake.wildcards.category
     index, problems = scan(
-        Path(snakemake.params.folder, category),
+        TypeAdapter(AnyDataset).validate_python(snakemake.params.dataset),
+        category,
         workers=snakemake.threads,
         prepare=snakemake.params.prepare,
         **options,

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from flawline.config import Config, load_config, params
-from flawline.data.datasets import DEMO_CATEGORIES, MVTEC_AD_CATEGORIES
+from flawline.data.datasets import demo, mvtec_ad
 from flawline.errors import FlawlineError
 
 ROOT = Path(__file__).parents[1]
@@ -64,7 +64,7 @@ class TestDefaults:
     ) -> None:
         config = load_config(minimal, "x.yaml")
         assert config.dataset.kind == "demo"
-        assert config.category_names == list(DEMO_CATEGORIES)
+        assert config.category_names == list(demo.CATEGORIES)
         assert config.folder.is_relative_to("data/demo")
         assert not config.provided
         assert config.seeds == [0]
@@ -81,6 +81,7 @@ class TestDefaults:
         }
         assert params(config.threshold) == {"k": 3.0, "rule": "mean_std"}
         assert params(config.data) == {
+            "groups": None,
             "max_megapixels": 100.0,
             "min_train_good": 8,
             "on_problem": "error",
@@ -120,7 +121,7 @@ class TestDefaults:
 class TestDatasets:
     def test_mvtec_ad_to_download_has_its_fifteen_categories(self, minimal: dict[str, Any]) -> None:
         config = load_config(minimal | {"dataset": {"name": "mvtec_ad"}}, "x.yaml")
-        assert config.category_names == list(MVTEC_AD_CATEGORIES)
+        assert config.category_names == list(mvtec_ad.CATEGORIES)
         assert not config.provided
         assert config.folder.is_relative_to("data/mvtec_ad")
 
@@ -184,7 +185,7 @@ WRONG = [
     ("data.min_train_good", 1, ["at least 2", "found 1"]),
     ("dataset", "demo", ["keys", "found 'demo'"]),
     ("dataset.size", 5, ["at least 64", "found 5"]),
-    ("dataset.kind", "foldr", ["'mvtec_ad', 'folder', 'demo'", "found 'foldr'"]),
+    ("dataset.kind", "foldr", ["'folder', 'mvtec_ad', 'demo'", "found 'foldr'"]),
     ("features.bank.pool", 2, ["odd", "found 2"]),
     ("features.bank.pool", 0, ["at least 1", "found 0"]),
     ("features.bank.layers", [], ["at least one", "found []"]),

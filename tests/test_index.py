@@ -9,13 +9,18 @@ import pytest
 from conftest import photograph, save
 from PIL import Image
 
-from flawline.data.index import Problem, problem_table, refuse, scan
+from flawline.data.datasets.folder import Folder
+from flawline.data.index import scan
+from flawline.data.problems import Problem, problem_table, refuse
 from flawline.errors import FlawlineError
 from flawline.files import read_table, write_table
 
 
 def look(folder: Path, **options: Any) -> tuple[Any, list[Problem]]:
-    return scan(folder, **({"max_megapixels": 1, "min_train_good": 2, "workers": 2} | options))
+    dataset = Folder(name="any", source=str(folder.parent))
+    return scan(
+        dataset, folder.name, **({"max_megapixels": 1, "min_train_good": 2, "workers": 2} | options)
+    )
 
 
 def cut(path: Path) -> None:
@@ -128,7 +133,7 @@ DAMAGES: list[tuple[Callable[[Path], None], str, str, str, str]] = [
         orphan_mask,
         "ground_truth/crack/007_mask.png",
         "mask without image",
-        "no image of that name",
+        "no photograph of that name",
         "the mask is ignored",
     ),
     (

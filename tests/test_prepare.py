@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from conftest import photograph, save
 
+from flawline.data.datasets.folder import Folder
 from flawline.data.images import decode_image, decode_mask, resize_image, resize_mask
 from flawline.data.index import scan
 from flawline.data.prepare import prepare_images, prepare_masks
@@ -18,7 +19,13 @@ COUNTING = Counting(Regions(), SHAPE, "letterbox")
 
 
 def table_of(category: Path) -> pd.DataFrame:
-    index, _ = scan(category, max_megapixels=1, min_train_good=2, workers=1)
+    index, _ = scan(
+        Folder(name="any", source=str(category.parent)),
+        category.name,
+        max_megapixels=1,
+        min_train_good=2,
+        workers=1,
+    )
     return split_unsupervised(index, fraction=0.5, seed=0, category="bottle")
 
 
@@ -29,6 +36,7 @@ def index_of(goods: int, tests: int = 3) -> pd.DataFrame:
         {
             "image_id": [f"{split}/{kind}/{i:03d}.png" for split, kind, i in rows],
             "split": [split for split, _, _ in rows],
+            "label": [int(kind != "good") for _, kind, _ in rows],
         }
     )
 

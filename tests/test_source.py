@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flawline.data import source
-from flawline.data.datasets import categories_in
+from flawline.data.datasets.folder import Folder
 from flawline.data.source import folder_digest
 from flawline.errors import FlawlineError
 from flawline.provenance import file_hash
@@ -186,23 +186,27 @@ class TestCategories:
         self.make(tmp_path, "screw", "bottle", "Größe 5")
         (tmp_path / "notes").mkdir()
         (tmp_path / "readme.txt").write_text("hello")
-        assert categories_in(tmp_path) == ["Größe 5", "bottle", "screw"]
+        assert Folder(name="any", source=str(tmp_path)).categories() == [
+            "Größe 5",
+            "bottle",
+            "screw",
+        ]
 
     def test_are_not_hidden_and_no_files(self, tmp_path: Path) -> None:
         self.make(tmp_path, "bottle", ".trash")
         (tmp_path / "screw/train").mkdir(parents=True)
         (tmp_path / "screw/train/good").write_text("a file")
-        assert categories_in(tmp_path) == ["bottle"]
+        assert Folder(name="any", source=str(tmp_path)).categories() == ["bottle"]
 
     def test_a_missing_folder_is_named_with_its_key(self, tmp_path: Path) -> None:
         with pytest.raises(FlawlineError, match=r"dataset\.source: there is no folder") as refused:
-            categories_in(tmp_path / "none")
+            Folder(name="any", source=str(tmp_path / "none")).categories()
         assert str(tmp_path / "none") in str(refused.value)
 
     def test_a_folder_without_categories_is_told_the_layout(self, tmp_path: Path) -> None:
         (tmp_path / "images").mkdir()
         with pytest.raises(FlawlineError, match="<category>/train/good"):
-            categories_in(tmp_path)
+            Folder(name="any", source=str(tmp_path)).categories()
 
 
 def test_a_file_that_vanishes_or_is_forbidden_changes_the_digest_and_stops_nothing(

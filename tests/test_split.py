@@ -8,6 +8,7 @@ import pytest
 from conftest import photograph, save
 
 from flawline.config import load_config
+from flawline.data.datasets.folder import Folder
 from flawline.data.index import scan
 from flawline.data.prepare import image_sizes, train_labels
 from flawline.data.prepare import test_labels as labels_of
@@ -125,7 +126,13 @@ class TestTablesOfASupervisedSplit:
     def test_take_what_scan_finds(self, category: Any) -> None:
         for i in range(4, 10):
             save(category / f"train/good/{i:03d}.png", photograph(i))
-        index, _ = scan(category, max_megapixels=1, min_train_good=2, workers=1)
+        index, _ = scan(
+            Folder(name="any", source=str(category.parent)),
+            category.name,
+            max_megapixels=1,
+            min_train_good=2,
+            workers=1,
+        )
         table = split_supervised(index, **SPLIT)
         tested = labels_of(table)
         assert tested["label"].sum() == tested["has_mask"].sum() == 1

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from flawline.data.source import files_below
 from flawline.errors import FlawlineError
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
@@ -77,7 +78,16 @@ def decode_image(path: Path, max_megapixels: float = 100) -> np.ndarray:
 
 
 def decode_mask(path: Path, max_megapixels: float = 100) -> np.ndarray:
-    """Decode one ground-truth mask: bool (H, W), True where any channel but alpha is not zero."""
+    """Decode one ground-truth mask: bool (H, W), True where any channel but alpha is not zero.
+
+    A folder of masks is one mask: what any of them marks.
+    """
+    if path.is_dir():
+        parts = [decode_mask(part, max_megapixels) for part in files_below(path)]
+        if len({part.shape for part in parts}) != 1:
+            sizes = ", ".join(sorted({f"{part.shape[1]} x {part.shape[0]}" for part in parts}))
+            raise FlawlineError(f"{path}: masks of one photograph, of {sizes or 'none'}")
+        return np.logical_or.reduce(parts)
     with open_image(path, max_megapixels) as image:
         try:
             image.load()
@@ -91,6 +101,14 @@ def decode_mask(path: Path, max_megapixels: float = 100) -> np.ndarray:
         colours = pixels.shape[2] - (upright.mode in ("RGBA", "LA"))
         pixels = pixels[..., :colours].max(axis=2)
     return pixels > 0
+
+
+def is_black(path: Path, max_megapixels: float = 100) -> bool:
+    """Whether a label picture marks nothing; False where it cannot be read."""
+    try:
+        return not decode_mask(path, max_megapixels).any()
+    except FlawlineError:
+        return False
 
 
 def reason(error: Exception) -> str:

@@ -1,34 +1,31 @@
 """The index of one category: every image file, checked, with all problems found in one pass."""
 
 import hashlib
-import os
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from PIL import ImageOps
+from pydantic import Field, model_validator
 
+from flawline.data.datasets.base import Dataset, Dealt, Entry
 from flawline.data.geometry import geometry_of, median_shape
-from flawline.data.images import (
-    SUFFIXES,
-    TooLargeError,
-    decode_mask,
-    open_image,
-    reason,
-    to_original,
-)
+from flawline.data.images import TooLargeError, decode_mask, open_image, reason, to_original
+from flawline.data.problems import LEFT_OUT, MASK_IGNORED, Problem, notice
+from flawline.data.split import deal, units_of
 from flawline.errors import FlawlineError
+from flawline.options import Options
+from flawline.seeding import generator
 
 if TYPE_CHECKING:
     import pandas as pd
 
-AS_IT_IS = "as it is"  # a notice: nothing has to be mended or left out
 UNUSUAL = 1.25  # times that proportions may differ before it is worth a notice
 MAY_TURN = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
-IGNORED = ("thumbs.db", "desktop.ini")
 COLUMNS = (
     "image_id",
     "path",
@@ -36,91 +33,97 @@ COLUMNS = (
     "defect_type",
     "label",
     "mask_path",
+    "group",
     "height",
     "width",
     "sha256",
 )
 
 
-@dataclass(frozen=True, order=True)
-class Problem:
-    """One thing wrong with the data, and what skipping it means."""
+class Groups(Options):
+    """What tells which photographs belong together, because they show one part, lot or day."""
 
-    file: str
-    problem: str
-    found: str
-    expected: str
-    can_go_on: str  # yes, no, or AS_IT_IS
-    if_skipped: str
+    pattern: str | None = Field(
+        None,
+        description="Regular expression that is looked for in a photograph's name below the "
+        "category; what its parentheses hold names the group.",
+    )
+    level: int | None = Field(
+        None, ge=1, description="The folder so many levels above a photograph names its group."
+    )
 
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.pattern is None) == (self.level is None):
+            raise ValueError("needs either pattern or level")
+        if self.pattern is not None:
+            try:
+                parentheses = re.compile(self.pattern).groups
+            except re.error as error:
+                raise ValueError(f"pattern: no regular expression ({error})") from None
+            if not parentheses:
+                raise ValueError("pattern: has no parentheses around what names the group")
+        return self
 
-@dataclass
-class _Entry:
-    image_id: str
-    path: str
-    split: str
-    defect_type: str
-    label: int
-    mask_path: str = ""
-    height: int = 0
-    width: int = 0
-    sha256: str = ""
-
-
-LEFT_OUT = "the image is left out"
-MASK_IGNORED = "the image counts, but not for pixel figures"
+    def of(self, image_id: str) -> str:
+        """The group of a photograph; empty if it has none."""
+        if self.level is not None:
+            folders = PurePosixPath(image_id).parent.parts
+            return folders[-self.level] if self.level <= len(folders) else ""
+        found = re.search(self.pattern or "", image_id)
+        return "/".join(part or "" for part in found.groups()) if found else ""
 
 
 def scan(
-    folder: Path,
+    dataset: Dataset,
+    category: str,
     *,
     max_megapixels: float,
     min_train_good: int,
     workers: int,
+    groups: Mapping[str, Any] | None = None,
     prepare: Mapping[str, Any] | None = None,
 ) -> tuple["pd.DataFrame", list[Problem]]:
     """List and check all images and masks of one category.
 
     Parameters
     ----------
-    folder : the category's folder, in MVTec AD's layout.
     max_megapixels : larger images are refused without decoding them.
     min_train_good : with fewer usable training images the category cannot go on.
+    groups : what `Groups` reads, or None.
     prepare : `size` and `resize`, to say what they do to photographs of unusual proportions.
 
     Returns
     -------
-    The usable images (paths relative to the folder above the category's, so that tables are the
-    same wherever the data lie), and all problems, sorted by file.
+    The usable images (paths relative to the dataset's folder, so that tables are the same wherever
+    the data lie), and all problems, sorted by file.
 
     Raises
     ------
     FlawlineError
-        If the folder or its ``train/good`` is missing.
+        If the folder of training images is missing.
     """
     import pandas as pd
 
-    if not (folder / "train" / "good").is_dir():
-        raise FlawlineError(
-            f"{folder}: no train/good folder. Expected <category>/train/good with images of good "
-            "parts. If the data were downloaded, delete the folder and run again."
-        )
-    entries, problems = _list_images(folder)
-    problems += _match_masks(folder, entries)
+    listing = dataset.listing(category)
+    entries, problems = listing.entries, listing.problems
+    if groups is not None:
+        problems += _name_groups(entries, Groups.model_validate(groups))
     with ThreadPoolExecutor(workers) as pool:
-        checks = pool.map(lambda entry: _check(folder, entry, max_megapixels), entries)
+        checks = pool.map(lambda entry: _check(dataset.folder, entry, max_megapixels), entries)
         found = [problem for problems_of_one in checks for problem in problems_of_one]
     problems += found
     bad = {problem.file for problem in found if problem.if_skipped == LEFT_OUT}
     usable = [entry for entry in entries if entry.image_id not in bad]
-    twins = _train_test_twins(usable)
+    twins = _twins(usable)
     problems += twins
     usable = [e for e in usable if e.image_id not in {problem.file for problem in twins}]
-    goods = sum(entry.split == "train" for entry in usable)
+    problems += _deal(usable, dataset, category)
+    goods = sum(entry.split == "train" and not entry.label for entry in usable)
     if goods < min_train_good:
         problems.append(
             Problem(
-                "train/good",
+                "train/good" if not isinstance(dataset, Dealt) else "good photographs",
                 "too few training images",
                 f"{goods} usable",
                 f"at least {min_train_good} (data.min_train_good)",
@@ -128,15 +131,56 @@ def scan(
                 "nothing can be trained",
             )
         )
-    table = pd.DataFrame([asdict(entry) for entry in usable], columns=list(COLUMNS))
+    rows = [asdict(entry) | {"label": entry.label} for entry in usable]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
     if prepare is not None and goods:
-        problems += _shape_notices(folder, usable, table, prepare, max_megapixels)
+        problems += _shape_notices(dataset.folder, usable, table, prepare, max_megapixels)
     return table, sorted(problems)
+
+
+def _name_groups(entries: list[Entry], groups: Groups) -> list[Problem]:
+    """Give every photograph without a group the one that its name tells."""
+    problems = []
+    for entry in entries:
+        entry.group = entry.group or groups.of(entry.image_id)
+        if not entry.group:
+            found = "it is a group of its own"
+            expected = f"a name with {groups.pattern or f'a folder {groups.level} levels up'}"
+            problems.append(notice(entry.image_id, "no group", found, expected))
+    return problems
+
+
+def _deal(entries: list[Entry], dataset: Dataset, category: str) -> list[Problem]:
+    """Deal photographs without a split to training or test; say what is lost by it."""
+    loose = [entry for entry in entries if not entry.split]
+    if loose:
+        assert isinstance(dataset, Dealt)
+        labels = np.array([entry.label for entry in loose])
+        units = units_of([entry.group for entry in loose])
+        tested = deal(
+            labels, units, dataset.test_fraction, generator(dataset.seed, category, "test")
+        )
+        for entry, is_test in zip(loose, tested, strict=True):
+            entry.split = "test" if is_test else "train"
+    problems = []
+    sides: dict[str, set[str]] = {}
+    for entry in entries:
+        if entry.group:
+            sides.setdefault(entry.group, set()).add(entry.split)
+    for group, splits in sides.items():
+        if len(splits) > 1:
+            found = "photographs in train and in test"
+            problems.append(notice(group, "group on both sides", found, "either side alone"))
+    if lost := [entry for entry in entries if entry.split == "train" and entry.label]:
+        found = f"{len(lost)} defective photographs on the training side"
+        expected = "nothing: only supervised detectors learn from them"
+        problems.append(notice(lost[0].image_id, "defects to learn from", found, expected))
+    return problems
 
 
 def _shape_notices(
     folder: Path,
-    entries: list[_Entry],
+    entries: list[Entry],
     table: "pd.DataFrame",
     prepare: Mapping[str, Any],
     max_megapixels: float,
@@ -149,22 +193,22 @@ def _shape_notices(
     if mode == "stretch" and _times(usual, prepared) > UNUSUAL:
         found = f"{height:g} x {width:g} (height x width) become {shape[0]} x {shape[1]}"
         expected = "prepare.size: auto, which keeps their proportions"
-        notices.append(_notice("train/good", "photographs are stretched", found, expected))
+        notices.append(notice("train/good", "photographs are stretched", found, expected))
     for entry in entries:
         times = _times(entry.height / entry.width, usual)
         if times > UNUSUAL:
             found = f"{entry.height} x {entry.width} (height x width)"
             expected = f"proportions near {height:g} x {width:g}, as most have"
-            notices.append(_notice(entry.image_id, "another shape", found, expected))
-        if mode == "center_crop" and entry.mask_path:
-            mask = decode_mask(folder.parent / entry.mask_path, max_megapixels)
+            notices.append(notice(entry.image_id, "another shape", found, expected))
+        if mode == "center_crop" and entry.mask_path and entry.label:
+            mask = decode_mask(folder / entry.mask_path, max_megapixels)
             corners = np.array([[0, 0, shape[1], shape[0]]])
             x0, y0, x1, y1 = to_original(corners, shape, mask.shape, mode)[0]
             lost = 1 - mask[y0:y1, x0:x1].sum() / mask.sum()
             if lost > 0:
                 found = f"{lost:.0%} of the defect's pixels are cut off"
                 expected = "defects in the middle, or resize: stretch or letterbox"
-                notices.append(_notice(entry.image_id, "defect cut off", found, expected))
+                notices.append(notice(entry.image_id, "defect cut off", found, expected))
     return notices
 
 
@@ -172,154 +216,8 @@ def _times(one: float, other: float) -> float:
     return max(one / other, other / one)
 
 
-def _notice(file: str, problem: str, found: str, expected: str) -> Problem:
-    return Problem(file, problem, found, expected, AS_IT_IS, "it is used as it is")
-
-
-def summary(problems: list[Problem]) -> list[str]:
-    """A line for each problem; notices of one kind share a line."""
-    lines = [f"{p.file}: {p.problem}; {p.if_skipped}" for p in problems if p.can_go_on != AS_IT_IS]
-    notices = [p for p in problems if p.can_go_on == AS_IT_IS]
-    for kind in dict.fromkeys(notice.problem for notice in notices):
-        some = [notice for notice in notices if notice.problem == kind]
-        first = some[0]
-        more = f" (and {len(some) - 1} more, see problems.csv)" if len(some) > 1 else ""
-        lines.append(f"{first.file}{more}: {kind}: {first.found}; better: {first.expected}")
-    return lines
-
-
-def problem_table(problems: list[Problem]) -> "pd.DataFrame":
-    """All problems as a table, one row each."""
-    import pandas as pd
-
-    return pd.DataFrame([asdict(p) for p in problems], columns=list(Problem.__annotations__))
-
-
-def refuse(category: str, problems: list[Problem], on_problem: str) -> None:
-    """Raise one error with all problems in it, if the line must not go on.
-
-    Parameters
-    ----------
-    on_problem : ``error`` refuses any problem, ``skip`` only those that cannot be skipped.
-    """
-    problems = [problem for problem in problems if problem.can_go_on != AS_IT_IS]
-    fatal = [problem for problem in problems if problem.can_go_on == "no"]
-    if not problems or (on_problem == "skip" and not fatal):
-        return
-    lines = [
-        f"  {p.file}: {p.problem}; found {p.found}, expected {p.expected}; "
-        + (f"if skipped: {p.if_skipped}" if p.can_go_on == "yes" else "the line cannot go on")
-        for p in problems
-    ]
-    advice = (
-        "Mend these files."
-        if fatal
-        else "Mend these files, or set `data: {on_problem: skip}` to go on without them."
-    )
-    raise FlawlineError(
-        f"{category}: {len(problems)} problem(s) in the images.\n"
-        + "\n".join(lines)
-        + f"\n{advice}"
-    )
-
-
-def shown(path: Path, folder: Path) -> str:
-    """A path below `folder` as text that every table can hold; odd bytes become \\x and digits."""
-    return os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if not path.is_dir() and not path.name.startswith(".") and path.name.lower() not in IGNORED
-    )
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")
-    )
-
-
-def _list_images(folder: Path) -> tuple[list[_Entry], list[Problem]]:
-    entries, problems = [], []
-    for part in [folder / "train" / "good", *_folders(folder / "test")]:
-        split, defect = part.parent.name, part.name
-        for path in _files(part):
-            image_id = shown(path, folder)
-            if image_id != f"{split}/{defect}/{path.name}":
-                problems.append(
-                    Problem(
-                        image_id,
-                        "name is no text",
-                        "bytes that are not UTF-8",
-                        "a name in UTF-8",
-                        "yes",
-                        LEFT_OUT,
-                    )
-                )
-                continue
-            if path.suffix.lower() not in SUFFIXES:
-                problems.append(
-                    Problem(
-                        image_id,
-                        "not an image",
-                        f"a file named *{path.suffix}",
-                        ", ".join(SUFFIXES),
-                        "yes",
-                        "the file is left out",
-                    )
-                )
-                continue
-            entries.append(
-                _Entry(image_id, f"{folder.name}/{image_id}", split, defect, int(defect != "good"))
-            )
-    return entries, problems
-
-
-def _match_masks(folder: Path, entries: list[_Entry]) -> list[Problem]:
-    root = folder / "ground_truth"
-    if not root.is_dir():
-        return []
-    defective = [entry for entry in entries if entry.label]
-    available = {
-        (part.name, path.stem.removesuffix("_mask")): path
-        for part in _folders(root)
-        for path in _files(part)
-    }
-    problems = []
-    for entry in defective:
-        mask = available.pop((entry.defect_type, Path(entry.path).stem), None)
-        if mask is None:
-            problems.append(
-                Problem(
-                    entry.image_id,
-                    "mask missing",
-                    "none",
-                    f"ground_truth/{entry.defect_type}/{Path(entry.path).stem}_mask.png",
-                    "yes",
-                    MASK_IGNORED,
-                )
-            )
-        else:
-            entry.mask_path = f"{folder.name}/ground_truth/{entry.defect_type}/{mask.name}"
-    for path in available.values():
-        problems.append(
-            Problem(
-                shown(path, folder),
-                "mask without image",
-                "no image of that name",
-                f"test/{path.parent.name}/{path.stem.removesuffix('_mask')}.*",
-                "yes",
-                "the mask is ignored",
-            )
-        )
-    return problems
-
-
-def _check(folder: Path, entry: _Entry, max_megapixels: float) -> list[Problem]:
-    path = folder / entry.image_id
+def _check(folder: Path, entry: Entry, max_megapixels: float) -> list[Problem]:
+    path = folder / entry.path
     if path.exists() and not path.is_file():  # reading a pipe would wait for ever
         return [_problem(entry, "not a file", "a pipe, a device or a socket", "an image")]
     try:
@@ -355,10 +253,10 @@ def _check(folder: Path, entry: _Entry, max_megapixels: float) -> list[Problem]:
     return _check_mask(folder, entry, max_megapixels)
 
 
-def _check_mask(folder: Path, entry: _Entry, max_megapixels: float) -> list[Problem]:
+def _check_mask(folder: Path, entry: Entry, max_megapixels: float) -> list[Problem]:
     if not entry.mask_path:
         return []
-    path = folder.parent / entry.mask_path
+    path = folder / entry.mask_path
     expected = f"{entry.width} x {entry.height}, like its image"
     try:
         mask = decode_mask(path, max_megapixels)
@@ -368,11 +266,15 @@ def _check_mask(folder: Path, entry: _Entry, max_megapixels: float) -> list[Prob
         height, width = mask.shape
         if (width, height) != (entry.width, entry.height):
             kind, found = "mask of another size", f"{width} x {height}"
-        elif not np.any(mask):
+        elif entry.label and not np.any(mask):
             kind, found, expected = "empty mask", "all zero", "the defect marked"
+        elif not entry.label and np.any(mask):
+            kind, found = "mask of a good image", "a mask that marks something"
+            expected = "a black mask or none, or the image among those of a defect type"
         else:
+            entry.mask_path = entry.mask_path if entry.label else ""
             return []
-    file = shown(path, folder)
+    file = _below(entry)
     entry.mask_path = ""
     return [Problem(file, kind, found, expected, "yes", MASK_IGNORED)]
 
@@ -382,21 +284,40 @@ def _detail(error: FlawlineError, path: Path) -> str:
 
 
 def _problem(
-    entry: _Entry, kind: str, found: str, expected: str, if_skipped: str = LEFT_OUT
+    entry: Entry, kind: str, found: str, expected: str, if_skipped: str = LEFT_OUT
 ) -> Problem:
     return Problem(entry.image_id, kind, found, expected, "yes", if_skipped)
 
 
-def _train_test_twins(entries: list[_Entry]) -> list[Problem]:
-    tests = {entry.sha256: entry.image_id for entry in entries if entry.split == "test"}
-    return [
-        _problem(
-            entry,
-            "identical image in train and test",
-            f"same bytes as {tests[entry.sha256]}",
-            "no test image in train",
-            "the training copy is left out",
-        )
-        for entry in entries
-        if entry.split == "train" and entry.sha256 in tests
-    ]
+def _below(entry: Entry) -> str:
+    """The mask's path below the category, as its photograph's name is."""
+    return entry.mask_path.removeprefix(entry.path.removesuffix(entry.image_id))
+
+
+def _twins(entries: list[Entry]) -> list[Problem]:
+    """Files of equal bytes: one of them counts, that of the test; none, if they have two labels."""
+    by_bytes: dict[str, list[Entry]] = {}
+    for entry in sorted(entries, key=lambda entry: entry.split != "test"):
+        by_bytes.setdefault(entry.sha256, []).append(entry)
+    problems = []
+    for same in by_bytes.values():
+        first, *others = same
+        types = {entry.defect_type for entry in same}
+        if len({entry.label for entry in same}) > 1:
+            for entry, other in zip(same, [*others, first], strict=True):
+                found = f"same bytes as {other.image_id}"
+                expected = "one photograph, one label"
+                problems.append(_problem(entry, "good and defective at once", found, expected))
+            continue
+        for entry in others:
+            found = f"same bytes as {first.image_id}"
+            if entry.split != first.split:
+                problem, expected = "identical image in train and test", "no test image in train"
+                skipped = "the training copy is left out"
+            else:
+                problem, expected = "identical images", "each photograph once"
+                skipped = "the copy is left out"
+            if len(types) > 1:
+                expected += ", of one defect type"
+            problems.append(_problem(entry, problem, found, expected, skipped))
+    return problems

@@ -3,14 +3,27 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flawline.files import replacing
 from flawline.provenance import file_hash
 
+IGNORED = ("thumbs.db", "desktop.ini")
+
 
 def folder_digest(folder: Path, cache: Path) -> str:
-    """Digest of the names and contents of all files below `folder`.
+    """Digest of the names and contents of all files below `folder`, as `digest_of` has it.
+
+    Parameters
+    ----------
+    folder : searched recursively, through links too; missing or empty gives a digest too.
+    """
+    return digest_of([path for path in _walk(folder) if path.is_file()], folder, cache)
+
+
+def digest_of(paths: Iterable[Path], folder: Path, cache: Path) -> str:
+    """Digest of the names and contents of files.
 
     Hashes are remembered in `cache` by size, times and inode, so that a file that was only touched
     or copied back is read once more and changes nothing. The time of the last change of status is
@@ -18,12 +31,12 @@ def folder_digest(folder: Path, cache: Path) -> str:
 
     Parameters
     ----------
-    folder : searched recursively, through links too; missing or empty gives a digest too.
+    folder : names are relative to it.
     cache : JSON file to keep hashes in; not written if its folder cannot be written to.
     """
     known = _read(cache)
     seen: dict[str, list] = {}
-    for path in _files(folder):
+    for path in sorted(paths):
         old = known.get(str(path))
         try:
             about = path.stat()
@@ -39,17 +52,25 @@ def folder_digest(folder: Path, cache: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _files(folder: Path) -> list[Path]:
-    found, entered = [], set()
+def files_below(folder: Path) -> list[Path]:
+    """All files in `folder` and below it, sorted; no hidden ones and no folders' thumbnails."""
+    return sorted(
+        path
+        for path in _walk(folder, hidden=False)
+        if not path.name.startswith(".") and path.name.lower() not in IGNORED
+    )
+
+
+def _walk(folder: Path, *, hidden: bool = True) -> Iterator[Path]:
+    entered = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if hidden or not name.startswith("."))
         # a link to a folder above it would go round for ever
         if (real := os.path.realpath(parent)) in entered:
             folders.clear()
             continue
         entered.add(real)
-        found += [path for name in names if (path := Path(parent, name)).is_file()]
-    return sorted(found)
+        yield from (Path(parent, name) for name in names)
 
 
 def _read(cache: Path) -> dict[str, list]:

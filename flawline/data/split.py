@@ -1,5 +1,9 @@
-"""Which image is trained on, which sets the threshold, which is tested on."""
+"""Which image is trained on, which sets the threshold, which is tested on.
 
+Photographs of one group (one part, lot or day) stay together in all of it.
+"""
+
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +13,51 @@ from flawline.seeding import generator
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def units_of(groups: Sequence[str]) -> np.ndarray:
+    """What stays together: the number of each row's group, in order of their first rows, int (N,).
+
+    Parameters
+    ----------
+    groups : their names; a row without one is a group of its own.
+    """
+    numbers: dict[tuple[str, int], int] = {}
+    keys = [(group, -1) if group else ("", row) for row, group in enumerate(groups)]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+def deal(
+    labels: np.ndarray, units: np.ndarray, fraction: float, lot: np.random.Generator
+) -> np.ndarray:
+    """Choose which of the photographs of a folder are tested on.
+
+    All defects are, and the fraction of the goods; units stay together. Where the goods of units
+    without a defect are too few to learn from, units with defects are learned from as well: their
+    defects serve neither, which supervised detectors alone need not mind.
+
+    Parameters
+    ----------
+    labels : (N,), 1 = defective.
+    units : int (N,), from `units_of`.
+    fraction : of the goods that are tested on.
+
+    Returns
+    -------
+    bool (N,).
+    """
+    goods = np.bincount(units, labels == 0)
+    tainted = np.bincount(units, labels) > 0
+    wanted = min(max(round(fraction * goods.sum()), 1), int(goods.sum()) - 1)
+    clean = lot.permutation(np.flatnonzero(~tainted))
+    tested = tainted.copy()
+    for unit in clean:
+        if goods[tested].sum() + goods[unit] <= wanted:
+            tested[unit] = True
+    for unit in lot.permutation(np.flatnonzero(tainted))[1:]:
+        if goods[tested].sum() - goods[unit] >= wanted and goods[unit]:
+            tested[unit] = False
+    return tested[units]
 
 
 def split_unsupervised(
@@ -22,8 +71,9 @@ def split_unsupervised(
 ) -> "pd.DataFrame":
     """Add the columns `subset` (train, calibration or test) and `fold`.
 
-    The official test images stay the test subset. Thresholds come from training goods that the
-    detector did not train on: a part of them, or all, in turns.
+    Defective images of the training split are left out. The official test images stay the test
+    subset. Thresholds come from training goods that the detector did not train on: a part of them,
+    or all, in turns.
 
     Parameters
     ----------
@@ -39,7 +89,7 @@ def split_unsupervised(
     FlawlineError
         If there are fewer goods than folds.
     """
-    table = index.copy()
+    table = index[(index["split"] == "test") | (index["label"] == 0)].reset_index(drop=True)
     table["subset"] = table["split"]
     goods = table.index[table["split"] == "train"].to_numpy()
     _calibrate(table, goods, mode, fraction, folds, seed, category)
@@ -78,11 +128,14 @@ def split_supervised(
     """
     table = index.copy()
     table["subset"] = "train"
-    for kind, rows in table.groupby("defect_type").groups.items():
+    units = units_of(_groups(table))
+    kinds = _kinds(table, units)
+    for kind, rows in table.groupby(kinds).groups.items():
         kept = 2 if kind == "good" else 1  # goods to train on and goods to calibrate with
         if len(rows) > kept:
             lot = generator(test_seed, category, "test", str(kind))
-            table.loc[_part(rows.to_numpy(), test_fraction, lot, kept), "subset"] = "test"
+            part = _part(rows.to_numpy(), test_fraction, lot, units, kept)
+            table.loc[part, "subset"] = "test"
     defective = table["label"] == 1
     goods = table.index[(table["subset"] == "train") & ~defective].to_numpy()
     if any(table.loc[some, "subset"].nunique() < 2 for some in (defective, ~defective)):
@@ -122,20 +175,75 @@ def _calibrate(
     category: str,
 ) -> None:
     lot = generator(seed, category, "calibration")
+    units = units_of(_groups(table))
+    count = len(np.unique(units[goods]))
     table["fold"] = -1
     if mode == "split":
-        table.loc[_part(goods, fraction, lot), "subset"] = "calibration"
+        if count < 2:
+            raise FlawlineError(
+                f"{category}: all {len(goods)} good training images are of one group, so none can "
+                "be held back for the threshold; add images of other groups, or tell the groups "
+                "apart (data.groups)"
+            )
+        table.loc[_part(goods, fraction, lot, units), "subset"] = "calibration"
         return
-    if len(goods) < folds:
+    if count < folds:
+        of_groups = "" if count == len(goods) else f", of {count} groups,"
         raise FlawlineError(
-            f"{category}: {len(goods)} good training images cannot be dealt into {folds} folds; "
-            "lower calibration.folds, or add images"
+            f"{category}: {len(goods)} good training images{of_groups} cannot be dealt into "
+            f"{folds} folds; lower calibration.folds, or add images"
         )
-    for fold, part in enumerate(np.array_split(lot.permutation(goods), folds)):
+    for fold, part in enumerate(_folds(goods, folds, lot, units)):
         table.loc[part, "fold"] = fold
 
 
-def _part(rows: np.ndarray, fraction: float, lot: np.random.Generator, kept: int = 1) -> np.ndarray:
-    """A random part of the rows: at least one, and at least `kept` are left."""
+def _groups(table: "pd.DataFrame") -> list[str]:
+    return table["group"].tolist() if "group" in table else [""] * len(table)
+
+
+def _kinds(table: "pd.DataFrame", units: np.ndarray) -> np.ndarray:
+    """What each row counts as when a part of each kind is chosen: its unit's rarest defect type."""
+    types = table["defect_type"].to_numpy(dtype=object)
+    defective = table["label"].to_numpy() == 1
+    rarity = table["defect_type"].value_counts()
+    kinds = types.copy()
+    for unit in np.unique(units[defective]):
+        rows = np.flatnonzero(units == unit)
+        own = types[rows[defective[rows]]].tolist()
+        kinds[rows] = min(own, key=lambda kind: (rarity[kind], kind))
+    return kinds
+
+
+def _part(
+    rows: np.ndarray,
+    fraction: float,
+    lot: np.random.Generator,
+    units: np.ndarray,
+    kept: int = 1,
+) -> np.ndarray:
+    """A random part of the rows: at least one unit of them, and at least `kept` rows are left."""
     count = min(max(round(fraction * len(rows)), 1), len(rows) - kept)
-    return lot.permutation(rows)[:count]
+    _, first, sizes = np.unique(units[rows], return_index=True, return_counts=True)
+    size_of = dict(zip(units[rows[first]].tolist(), sizes.tolist(), strict=True))
+    chosen, taken = [], 0
+    for row in lot.permutation(rows[np.sort(first)]):
+        size = size_of[units[row]]
+        if taken + size <= count or (not taken and size <= len(rows) - kept):
+            chosen.append(units[row])
+            taken += size
+    return rows[np.isin(units[rows], chosen)]
+
+
+def _folds(
+    rows: np.ndarray, folds: int, lot: np.random.Generator, units: np.ndarray
+) -> list[np.ndarray]:
+    """The rows in parts of about one size, units whole."""
+    _, first, sizes = np.unique(units[rows], return_index=True, return_counts=True)
+    if len(first) == len(rows):
+        return np.array_split(lot.permutation(rows), folds)
+    parts: list[list[int]] = [[] for _ in range(folds)]
+    order = lot.permutation(len(first))
+    for unit in sorted(order.tolist(), key=lambda unit: -sizes[unit]):
+        smallest = min(parts, key=len)
+        smallest += rows[units[rows] == units[rows[first[unit]]]].tolist()
+    return [np.array(part, dtype=rows.dtype) for part in parts]

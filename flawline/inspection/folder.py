@@ -1,7 +1,6 @@
 """Inspect a folder of new photographs with a trained detector."""
 
 import json
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,8 +12,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from flawline.data.datasets.base import shown
 from flawline.data.images import decode_image, frame_count, reason, to_original
-from flawline.data.index import IGNORED, shown
+from flawline.data.source import files_below
 from flawline.detectors.base import CHUNK_IMAGES
 from flawline.detectors.boxes import find_boxes
 from flawline.errors import FlawlineError
@@ -154,24 +154,6 @@ def summary(verdicts: list[Verdict]) -> str:
     unreadable = decisions.count(UNREADABLE)
     words = f"{decisions.count(DEFECTIVE)} of {len(decisions) - unreadable} images defective"
     return f"{words}, {unreadable} {'file' if unreadable == 1 else 'files'} unreadable"
-
-
-def files_below(folder: Path) -> list[Path]:
-    """All files in `folder` and below it, sorted; no hidden ones and no folders' thumbnails."""
-    found, entered = [], set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        # a link to a folder above it would go round for ever
-        if (real := os.path.realpath(parent)) in entered:
-            folders.clear()
-            continue
-        entered.add(real)
-        found += [
-            Path(parent, name)
-            for name in names
-            if not name.startswith(".") and name.lower() not in IGNORED
-        ]
-    return sorted(found)
 
 
 def _read(path: Path, trained: "Trained") -> "Photograph | str":

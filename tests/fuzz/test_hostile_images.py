@@ -15,7 +15,7 @@ from fuzzing import cases, damages, try_all, watched
 from hypothesis import strategies as st
 from PIL import Image
 
-from flawline.data.datasets import categories_in
+from flawline.data.datasets.folder import Folder
 from flawline.data.images import (
     FORMATS,
     SUFFIXES,
@@ -25,7 +25,8 @@ from flawline.data.images import (
     resize_image,
     resize_mask,
 )
-from flawline.data.index import problem_table, scan
+from flawline.data.index import scan
+from flawline.data.problems import problem_table
 from flawline.data.source import folder_digest
 from flawline.errors import FlawlineError
 from flawline.files import read_table, write_table
@@ -198,7 +199,13 @@ def test_any_file_name_is_indexed_or_named_as_a_problem(tmp_path: Path, examples
             Path(os.fsdecode(path)).write_bytes(FILES["rgb.png"] + name)
         table = tmp_path / "index.csv"
         with watched(tmp_path):
-            found, problems = scan(folder, max_megapixels=1, min_train_good=2, workers=1)
+            found, problems = scan(
+                Folder(name="any", source=str(folder.parent)),
+                folder.name,
+                max_megapixels=1,
+                min_train_good=2,
+                workers=1,
+            )
             write_table(table, found)
             write_table(tmp_path / "problems.csv", problem_table(problems))
             folder_digest(folder, tmp_path / "digest.json")
@@ -243,7 +250,13 @@ def test_what_is_no_image_file_is_left_out_and_never_waited_for(
     (folder / "test/bent/odd.png").write_bytes(FILES["rgb.png"] + b"test")
     name = "odd_mask.png" if part.startswith("ground") else "strange.png"
     ODD[kind](folder / part / name)
-    found, problems = scan(folder, max_megapixels=1, min_train_good=2, workers=1)
+    found, problems = scan(
+        Folder(name="any", source=str(folder.parent)),
+        folder.name,
+        max_megapixels=1,
+        min_train_good=2,
+        workers=1,
+    )
     assert f"{part}/{name}" not in set(found["image_id"])
     if kind not in ("a folder", "a link round the folder"):
         assert any(problem.file == f"{part}/{name}" for problem in problems)
@@ -262,7 +275,7 @@ def test_a_file_that_is_no_image_is_refused_by_name(tmp_path: Path, kind: str) -
 def test_a_category_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
     (Path(os.fsdecode(os.fsencode(tmp_path) + b"/n\xfft")) / "train/good").mkdir(parents=True)
     with pytest.raises(FlawlineError, match=r"n\\xfft"):
-        categories_in(tmp_path)
+        Folder(name="any", source=str(tmp_path)).categories()
 
 
 def test_every_format_that_is_read_is_damaged_here() -> None:

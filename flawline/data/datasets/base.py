@@ -1,0 +1,355 @@
+"""What every kind of dataset tells: its categories, and which photographs each has of what."""
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from flawline.data.images import SUFFIXES
+from flawline.data.problems import LEFT_OUT, MASK_IGNORED, Problem
+from flawline.data.source import digest_of, files_below
+from flawline.errors import FlawlineError
+from flawline.files import is_folder
+from flawline.options import Options
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+Name = Annotated[str, Field(pattern=NAME)]
+GOOD = "good"
+LABEL_ENDINGS = ("_mask", "_label", "_labels", "_gt", "_seg", "_segmentation", "_annotation")
+UNREAD = "they are left out"
+
+
+@dataclass
+class Entry:
+    """One photograph of a category.
+
+    Attributes
+    ----------
+    image_id : its name in all tables, unique within the category.
+    path, mask_path : relative to the dataset's folder; a mask may be a folder of several pictures
+        that are one mask together; empty if there is none.
+    split : train or test; empty where it is dealt to either.
+    defect_type : good, or what is wrong with the part.
+    group : photographs of one group stay on one side of every split; empty for a group of its own.
+    """
+
+    image_id: str
+    path: str
+    split: str
+    defect_type: str
+    mask_path: str = ""
+    group: str = ""
+    height: int = 0
+    width: int = 0
+    sha256: str = ""
+
+    @property
+    def label(self) -> int:
+        """1 if it is defective."""
+        return int(self.defect_type != GOOD)
+
+
+class Listing:
+    """The photographs of a category as they are found, and what is wrong with the folders.
+
+    Parameters
+    ----------
+    root : the category's folder; names of photographs are relative to it.
+    base : the dataset's folder; paths are relative to it.
+    """
+
+    def __init__(self, root: Path, base: Path) -> None:
+        self.root, self.base = root, base
+        self.entries: list[Entry] = []
+        self.problems: list[Problem] = []
+        self._by_key: dict[str, list[Entry]] = {}
+        self._seen: set[Path] = set()
+
+    def add(
+        self,
+        path: Path,
+        split: str,
+        defect_type: str,
+        *,
+        key: str = "",
+        mask: Path | None = None,
+        group: str = "",
+    ) -> None:
+        """Take a file as a photograph, or say why it is none.
+
+        Parameters
+        ----------
+        key : what `match_masks` knows it by.
+        """
+        self._seen.add(path)
+        image_id = shown(path, self.root)
+        if image_id != path.relative_to(self.root).as_posix():
+            expected = "a name in UTF-8"
+            self._problem(image_id, "name is no text", "bytes that are not UTF-8", expected)
+        elif path.suffix.lower() not in SUFFIXES:
+            self._problem(
+                image_id,
+                "not an image",
+                f"a file named *{path.suffix}",
+                ", ".join(SUFFIXES),
+                "the file is left out",
+            )
+        else:
+            entry = Entry(image_id, self._path(path), split, defect_type, group=group)
+            if mask is not None:
+                self._seen.add(mask)
+                entry.mask_path = self._path(mask)
+            self.entries.append(entry)
+            self._by_key.setdefault(key or image_id, []).append(entry)
+
+    def add_folder(
+        self, folder: Path, split: str, defect_type: str, name: str, files: list[Path] | None = None
+    ) -> None:
+        """Take all files below a folder as photographs of one type, but labels beside them.
+
+        Parameters
+        ----------
+        name : what the keys of its photographs begin with.
+        files : those of the folder that count; all, if None.
+        """
+        files = files_below(folder) if files is None else files
+        stems = {(path.parent, path.stem.casefold()): path for path in files}
+        for path in files:
+            of = _unlabelled(path.stem.casefold())
+            if of is not None and (partner := stems.get((path.parent, of))):
+                self._seen.add(path)
+                self._problem(
+                    shown(path, self.root),
+                    "label beside its photograph",
+                    f"the label of {partner.name}, by its name",
+                    "photographs alone; labels belong into ground_truth/<defect type>",
+                    "the label is left out",
+                )
+                continue
+            within = path.relative_to(folder).with_suffix("").as_posix()
+            self.add(path, split, defect_type, key=f"{name}/{within}")
+
+    def match_masks(self, masks: Path, expected: str = "ground_truth") -> None:
+        """Give every photograph its mask from a folder of masks, if there is such a folder.
+
+        A mask has its photograph's key as its path there, with or without ``_mask`` at the end; or
+        that is a folder of masks which are one together.
+
+        Parameters
+        ----------
+        masks : the folder.
+        expected : its name, for messages.
+        """
+        if not masks.is_dir():
+            return
+        given: dict[str, dict[str, Path]] = {}  # per key, the files; a folder stands for its files
+        for path in files_below(masks):
+            self._seen.add(path)
+            inside = path.relative_to(masks)
+            key = inside.with_suffix("").as_posix()
+            key, folder = key.removesuffix("_mask"), inside.parent.as_posix()
+            if folder in self._by_key and key not in self._by_key:
+                given.setdefault(folder, {})[folder] = path.parent
+            else:
+                given.setdefault(key, {})[inside.as_posix()] = path
+        for key, entries in self._by_key.items():
+            found = given.pop(key, {})
+            defective = [entry for entry in entries if entry.label]
+            if found and len(found) * len(entries) > 1:
+                self._ambiguous(key, entries, list(found), masks)
+            elif found:
+                entries[0].mask_path = self._path(next(iter(found.values())))
+            else:
+                for entry in defective:
+                    wanted = f"{expected}/{key}_mask.png"
+                    self._problem(entry.image_id, "mask missing", "none", wanted, MASK_IGNORED)
+        for key, found in given.items():
+            for path in found.values():
+                self._problem(
+                    shown(path, self.root),
+                    "mask without image",
+                    "no photograph of that name",
+                    f"a photograph {key}.*",
+                    "the mask is ignored",
+                )
+
+    def _ambiguous(self, key: str, entries: list[Entry], found: list[str], masks: Path) -> None:
+        names = ", ".join(entry.image_id for entry in entries)
+        several = "several photographs" if len(entries) > 1 else "one photograph"
+        which = f"{shown(masks, self.root)}/{found[0]}"
+        others = "" if len(found) == 1 else f" and {', '.join(found[1:])}"
+        self._problem(
+            which,
+            "which mask belongs to which photograph",
+            f"{which}{others} for {several}: {names}",
+            f"one photograph and one mask of the name {key}",
+            MASK_IGNORED,
+        )
+
+    def report_unread(self, advice: Callable[[str], str]) -> None:
+        """List the folders of the category with images that nothing has read.
+
+        Parameters
+        ----------
+        advice : from a folder's name to what should be there instead.
+        """
+        unread: dict[str, int] = {}
+        for path in files_below(self.root):
+            if path not in self._seen and path.suffix.lower() in SUFFIXES:
+                folder = "/".join(path.relative_to(self.root).parts[:-1][:2]) or "."
+                unread[folder] = unread.get(folder, 0) + 1
+        for folder, count in unread.items():
+            self._problem(
+                folder,
+                "images in a folder that is not read",
+                f"{count} image{'s' if count > 1 else ''}",
+                advice(folder),
+                UNREAD,
+            )
+
+    def report(
+        self, path: Path, problem: str, found: str, expected: str, if_skipped: str = LEFT_OUT
+    ) -> None:
+        """Say what is wrong with a file, which nothing else has to read then."""
+        self._seen.add(path)
+        self._problem(shown(path, self.root), problem, found, expected, if_skipped)
+
+    def seen(self, paths: Iterable[Path]) -> None:
+        """Say that files have been dealt with."""
+        self._seen.update(paths)
+
+    def _problem(
+        self, file: str, problem: str, found: str, expected: str, if_skipped: str = LEFT_OUT
+    ) -> None:
+        self.problems.append(Problem(file, problem, found, expected, "yes", if_skipped))
+
+    def _path(self, path: Path) -> str:
+        return path.relative_to(self.base).as_posix()
+
+
+class Dataset(Options):
+    """Where photographs come from."""
+
+    provided: ClassVar[bool] = True  # the user's own folder is read; else a rule makes it
+    kind: str
+    name: Name
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """What the paths of photographs are relative to."""
+
+    @abstractmethod
+    def categories(self) -> list[str]:
+        """Names of the categories, sorted; raises a FlawlineError where there is none."""
+
+    @abstractmethod
+    def listing(self, category: str) -> Listing:
+        """All photographs of a category; images are not opened."""
+
+    def files(self, category: str) -> list[Path]:
+        """All files that a category is made of."""
+        return files_below(self.folder / category)
+
+    def digest(self, category: str, cache: Path) -> str:
+        """Digest of the names and contents of a category's files, as in `data.source`."""
+        return digest_of(self.files(category), self.folder, cache)
+
+    @classmethod
+    def recognizes(cls, folder: Path) -> bool:
+        """Whether a folder looks like one of this kind."""
+        return False
+
+
+class FromFolder(Dataset):
+    """A dataset in a folder of the user's."""
+
+    source: str = Field(description="The folder with the data.")
+
+    @property
+    def folder(self) -> Path:
+        """The source."""
+        try:
+            return Path(self.source).expanduser()
+        except RuntimeError:
+            raise FlawlineError(
+                f"dataset.source: {self.source!r}: no such user; give the whole path"
+            ) from None
+
+    def subfolders(self, what: str = "one folder per category") -> list[Path]:
+        """Folders in the source, sorted, none hidden.
+
+        Raises
+        ------
+        FlawlineError
+            If there is no source.
+        """
+        if not is_folder(self.folder):
+            raise FlawlineError(
+                f"dataset.source: there is no folder {str(self.folder)!r}. "
+                f"Give the folder that holds {what}."
+            )
+        return folders_in(self.folder)
+
+
+class Dealt(Options):
+    """Options of kinds whose photographs come without a split into train and test."""
+
+    test_fraction: float = Field(
+        0.2, gt=0, lt=1, description="Part of the good photographs that is tested on."
+    )
+    seed: int = Field(0, ge=0, description="Of the choice which ones.")
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Folders in a folder, sorted, none hidden."""
+    return sorted(
+        path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")
+    )
+
+
+def as_given(folder: Path, inner: str) -> list[Path]:
+    """Folders at a relative path, whatever the case of its letters."""
+    found = [folder]
+    for name in inner.split("/"):
+        found = [one for each in found for one in folders_in(each) if one.name.casefold() == name]
+    return found
+
+
+def shown(path: Path, folder: Path) -> str:
+    """A path below `folder` as text that every table can hold; odd bytes become \\x and digits."""
+    return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
+
+
+def has_images(folder: Path) -> bool:
+    """Whether there is any file below a folder that is named as an image."""
+    return any(path.suffix.lower() in SUFFIXES for path in files_below(folder))
+
+
+def names_that_print(names: list[str], folder: Path) -> list[str]:
+    """The same names.
+
+    Raises
+    ------
+    FlawlineError
+        If one cannot name a category.
+    """
+    if unusual := [name for name in names if not name.isprintable()]:
+        told = ", ".join(os.fsencode(name).decode("utf-8", "backslashreplace") for name in unusual)
+        raise FlawlineError(
+            f"dataset.source: {told} in {str(folder)!r} cannot name a category, because it has "
+            "bytes that are not UTF-8 or characters that do not print; rename the folder."
+        )
+    return names
+
+
+def _unlabelled(stem: str) -> str | None:
+    """The stem of a photograph that a stem would be the label of."""
+    for ending in LABEL_ENDINGS:
+        if stem.endswith(ending) and stem != ending:
+            return stem.removesuffix(ending)
+    return None

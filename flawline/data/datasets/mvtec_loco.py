@@ -1,0 +1,31 @@
+"""MVTec LOCO AD: Bergmann, Batzner, Fauser, Sattlegger, Steger, IJCV 2022.
+
+<category>/{train,validation}/good/*    <category>/test/{good,logical_anomalies,...}/*
+<category>/ground_truth/<type>/<name>/*.png: one mask for each defect of a photograph
+
+The masks of a photograph are taken together. Saturation thresholds (`defects_config.json`), which
+the authors' sPRO needs, are not read: pixel figures here ask for all of a defect.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from flawline.data.datasets.base import Name, folders_in
+from flawline.data.datasets.layout import Laid, Layout
+
+
+class MvtecLoco(Laid):
+    """MVTec LOCO AD. Its validation photographs are learned from and calibrated with, too."""
+
+    kind: Literal["mvtec_loco"] = "mvtec_loco"
+    name: Name = "mvtec_loco"
+
+    def layout(self) -> Layout:
+        """With validation photographs."""
+        return Layout(train=("train/good", "validation/good"))
+
+    @classmethod
+    def recognizes(cls, folder: Path) -> bool:
+        """Whether a category, or the folder itself, has logical anomalies."""
+        everywhere = [folder, *folders_in(folder)]
+        return any((each / "test" / "logical_anomalies").is_dir() for each in everywhere)

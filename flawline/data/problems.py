@@ -1,0 +1,77 @@
+"""What is wrong with the data of a category, and what going on without it means."""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from flawline.errors import FlawlineError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AS_IT_IS = "as it is"  # a notice: nothing has to be mended or left out
+LEFT_OUT = "the image is left out"
+MASK_IGNORED = "the image counts, but not for pixel figures"
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing wrong with the data, and what skipping it means."""
+
+    file: str
+    problem: str
+    found: str
+    expected: str
+    can_go_on: str  # yes, no, or AS_IT_IS
+    if_skipped: str
+
+
+def notice(file: str, problem: str, found: str, expected: str) -> Problem:
+    """Something worth saying about what is used as it is."""
+    return Problem(file, problem, found, expected, AS_IT_IS, "it is used as it is")
+
+
+def summary(problems: list[Problem]) -> list[str]:
+    """A line for each problem; notices of one kind share a line."""
+    lines = [f"{p.file}: {p.problem}; {p.if_skipped}" for p in problems if p.can_go_on != AS_IT_IS]
+    notices = [p for p in problems if p.can_go_on == AS_IT_IS]
+    for kind in dict.fromkeys(notice.problem for notice in notices):
+        some = [notice for notice in notices if notice.problem == kind]
+        first = some[0]
+        more = f" (and {len(some) - 1} more, see problems.csv)" if len(some) > 1 else ""
+        lines.append(f"{first.file}{more}: {kind}: {first.found}; better: {first.expected}")
+    return lines
+
+
+def problem_table(problems: list[Problem]) -> "pd.DataFrame":
+    """All problems as a table, one row each."""
+    import pandas as pd
+
+    return pd.DataFrame([asdict(p) for p in problems], columns=list(Problem.__annotations__))
+
+
+def refuse(category: str, problems: list[Problem], on_problem: str) -> None:
+    """Raise one error with all problems in it, if the line must not go on.
+
+    Parameters
+    ----------
+    on_problem : ``error`` refuses any problem, ``skip`` only those that cannot be skipped.
+    """
+    problems = [problem for problem in problems if problem.can_go_on != AS_IT_IS]
+    fatal = [problem for problem in problems if problem.can_go_on == "no"]
+    if not problems or (on_problem == "skip" and not fatal):
+        return
+    lines = [
+        f"  {p.file}: {p.problem}; found {p.found}, expected {p.expected}; "
+        + (f"if skipped: {p.if_skipped}" if p.can_go_on == "yes" else "the line cannot go on")
+        for p in problems
+    ]
+    advice = (
+        "Mend these files."
+        if fatal
+        else "Mend these files, or set `data: {on_problem: skip}` to go on without them."
+    )
+    raise FlawlineError(
+        f"{category}: {len(problems)} problem(s) in the images.\n"
+        + "\n".join(lines)
+        + f"\n{advice}"
+    )
