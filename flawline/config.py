@@ -360,6 +360,13 @@ class Config(Options):
     def category_names(self) -> list[str]:
         """The categories to run, checked against those that the dataset has."""
         known = self.dataset.categories()
+        strict = self.categories == "all" and self.data.on_problem == "error"
+        if strict and (over := self.dataset.passed_over()):
+            raise FlawlineError(
+                "\n".join(f"dataset.source: {folder}" for folder in over)
+                + "\nList the categories that you want under `categories`, or set "
+                f"`data: {{on_problem: skip}}` to go on with {', '.join(known)}."
+            )
         wanted = known if self.categories == "all" else self.categories
         if unknown := [name for name in wanted if name not in known]:
             raise FlawlineError(

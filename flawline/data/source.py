@@ -9,7 +9,7 @@ from pathlib import Path
 from flawline.files import replacing
 from flawline.provenance import file_hash
 
-IGNORED = ("thumbs.db", "desktop.ini")
+IGNORED = ("thumbs.db", "desktop.ini", "@eadir", "__macosx")  # left by file managers
 
 
 def folder_digest(folder: Path, cache: Path) -> str:
@@ -54,17 +54,18 @@ def digest_of(paths: Iterable[Path], folder: Path, cache: Path) -> str:
 
 def files_below(folder: Path) -> list[Path]:
     """All files in `folder` and below it, sorted; no hidden ones and no folders' thumbnails."""
-    return sorted(
-        path
-        for path in _walk(folder, hidden=False)
-        if not path.name.startswith(".") and path.name.lower() not in IGNORED
-    )
+    return sorted(path for path in _walk(folder, hidden=False) if not is_hidden(path.name))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether people do not see a file or folder of this name as one of theirs."""
+    return name.startswith(".") or name.lower() in IGNORED
 
 
 def _walk(folder: Path, *, hidden: bool = True) -> Iterator[Path]:
     entered = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if hidden or not name.startswith("."))
+        folders[:] = sorted(name for name in folders if hidden or not is_hidden(name))
         # a link to a folder above it would go round for ever
         if (real := os.path.realpath(parent)) in entered:
             folders.clear()

@@ -1,6 +1,7 @@
 """What every kind of dataset tells: its categories, and which photographs each has of what."""
 
 import os
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from flawline.data.images import SUFFIXES
 from flawline.data.problems import LEFT_OUT, MASK_IGNORED, Problem
-from flawline.data.source import digest_of, files_below
+from flawline.data.source import digest_of, files_below, is_hidden
 from flawline.errors import FlawlineError
 from flawline.files import is_folder
 from flawline.options import Options
@@ -19,7 +20,10 @@ from flawline.options import Options
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 GOOD = "good"
-LABEL_ENDINGS = ("_mask", "_label", "_labels", "_gt", "_seg", "_segmentation", "_annotation")
+LABEL = re.compile(
+    r"(?:mask[_-])?(?P<of>.+?)(?:[_-](?:mask|label|labels|gt|seg|segmentation|annotation))?",
+    re.IGNORECASE,
+)
 UNREAD = "they are left out"
 
 
@@ -119,8 +123,9 @@ class Listing:
         files = files_below(folder) if files is None else files
         stems = {(path.parent, path.stem.casefold()): path for path in files}
         for path in files:
-            of = _unlabelled(path.stem.casefold())
-            if of is not None and (partner := stems.get((path.parent, of))):
+            stem = path.stem.casefold()
+            partner = stems.get((path.parent, of)) if (of := unlabelled(stem)) != stem else None
+            if partner is not None:
                 self._seen.add(path)
                 self._problem(
                     shown(path, self.root),
@@ -136,8 +141,8 @@ class Listing:
     def match_masks(self, masks: Path, expected: str = "ground_truth") -> None:
         """Give every photograph its mask from a folder of masks, if there is such a folder.
 
-        A mask has its photograph's key as its path there, with or without ``_mask`` at the end; or
-        that is a folder of masks which are one together.
+        A mask has its photograph's key as its path there, with or without ``_mask`` or the like in
+        its name; or that is a folder of masks which are one together.
 
         Parameters
         ----------
@@ -150,8 +155,9 @@ class Listing:
         for path in files_below(masks):
             self._seen.add(path)
             inside = path.relative_to(masks)
-            key = inside.with_suffix("").as_posix()
-            key, folder = key.removesuffix("_mask"), inside.parent.as_posix()
+            key, folder = inside.with_suffix("").as_posix(), inside.parent.as_posix()
+            if key not in self._by_key:
+                key = inside.with_name(unlabelled(inside.stem)).as_posix()
             if folder in self._by_key and key not in self._by_key:
                 given.setdefault(folder, {})[folder] = path.parent
             else:
@@ -251,6 +257,10 @@ class Dataset(Options):
     def listing(self, category: str) -> Listing:
         """All photographs of a category; images are not opened."""
 
+    def passed_over(self) -> list[str]:
+        """Folders beside the categories that hold images and are none, with what is in them."""
+        return []
+
     def files(self, category: str) -> list[Path]:
         """All files that a category is made of."""
         return files_below(self.folder / category)
@@ -307,9 +317,7 @@ class Dealt(Options):
 
 def folders_in(folder: Path) -> list[Path]:
     """Folders in a folder, sorted, none hidden."""
-    return sorted(
-        path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")
-    )
+    return sorted(path for path in folder.glob("*") if path.is_dir() and not is_hidden(path.name))
 
 
 def as_given(folder: Path, inner: str) -> list[Path]:
@@ -347,9 +355,7 @@ def names_that_print(names: list[str], folder: Path) -> list[str]:
     return names
 
 
-def _unlabelled(stem: str) -> str | None:
-    """The stem of a photograph that a stem would be the label of."""
-    for ending in LABEL_ENDINGS:
-        if stem.endswith(ending) and stem != ending:
-            return stem.removesuffix(ending)
-    return None
+def unlabelled(stem: str) -> str:
+    """The stem of the photograph that a label of such a name belongs to; the same for no label."""
+    found = LABEL.fullmatch(stem)
+    return found["of"] if found else stem
