@@ -139,7 +139,7 @@ def test_cross_calibration_scores_are_named_by_their_training_images() -> None:
     scores = {"train": table([1, 2, 3.0]), "calibration": table([1.0] * 2, [0, 2])}
     found = check(split, scores, np.array([1.0]), near_duplicates({}), {})
     assert found["drift"]["calibration"]["n"] == 2
-    assert found["near_duplicates"]["verdict"] == "No image is in two subsets."
+    assert found["near_duplicates"]["verdict"] == "No photograph is in two subsets."
 
 
 class TestBorderPeaks:

@@ -555,3 +555,30 @@ class TestGroups:
             ("000", "group on both sides", "as it is"),
             ("001", "group on both sides", "as it is"),
         }
+
+    def test_nearly_equal_photographs_are_of_one_group(self, tmp_path: Path) -> None:
+        draw_folder(tmp_path)
+        smooth = np.kron(photograph(5, 6, 8), np.ones((4, 4, 1), np.uint8))
+        save(tmp_path / "part/train/good/one.png", smooth)
+        smooth[:, 0] ^= 1
+        save(tmp_path / "part/train/good/other.png", smooth)
+        table, problems = look(dataset("folder", tmp_path), "part")
+        assert [(p.file, p.problem, p.can_go_on) for p in problems] == [
+            ("train/good/other.png", "nearly equal photographs", "as it is")
+        ]
+        groups = table.set_index("image_id")["group"]
+        assert groups["train/good/one.png"] == groups["train/good/other.png"] != ""
+        assert (groups != "").sum() == 2
+
+    def test_photographs_that_are_all_nearly_equal_are_none(self, tmp_path: Path) -> None:
+        draw_folder(tmp_path)
+        smooth = np.kron(photograph(5, 6, 8), np.ones((4, 4, 1), np.uint8))
+        for i in range(20):
+            one = smooth.copy()
+            one[0, i] ^= 1
+            save(tmp_path / f"part/train/good/like{i}.png", one)
+        table, problems = look(dataset("folder", tmp_path), "part")
+        assert [(p.file, p.found) for p in problems] == [
+            (".", "20 of 28 photographs, each like some other")
+        ]
+        assert set(table["group"]) == {""}

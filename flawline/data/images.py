@@ -54,6 +54,17 @@ def frame_count(path: Path, max_megapixels: float = 100) -> int:
             raise FlawlineError(f"{path}: cannot be decoded ({reason(error)})") from error
 
 
+def verify(path: Path, max_megapixels: float = 100) -> None:
+    """Compare a PNG file with the checksums in it, which decoders do not look at; pass others."""
+    with open_image(path, max_megapixels) as image:
+        if image.format != "PNG":
+            return
+        try:
+            image.verify()
+        except Exception as error:
+            raise FlawlineError(f"{path}: cannot be decoded ({reason(error)})") from error
+
+
 def decode_image(path: Path, max_megapixels: float = 100) -> np.ndarray:
     """Decode one photograph upright.
 

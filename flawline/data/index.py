@@ -4,17 +4,24 @@ import hashlib
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from PIL import ImageOps
 from pydantic import Field, model_validator
 
 from flawline.data.datasets.base import Dataset, Dealt, Entry
+from flawline.data.fingerprints import alike, fingerprint
 from flawline.data.geometry import geometry_of, median_shape
-from flawline.data.images import TooLargeError, decode_mask, open_image, reason, to_original
+from flawline.data.images import (
+    TooLargeError,
+    decode_image,
+    decode_mask,
+    frame_count,
+    reason,
+    to_original,
+    verify,
+)
 from flawline.data.problems import LEFT_OUT, MASK_IGNORED, Problem, notice
 from flawline.data.split import deal, units_of
 from flawline.errors import FlawlineError
@@ -24,8 +31,8 @@ from flawline.seeding import generator
 if TYPE_CHECKING:
     import pandas as pd
 
+ALIKE = "nearly equal photographs"
 UNUSUAL = 1.25  # times that proportions may differ before it is worth a notice
-MAY_TURN = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
 COLUMNS = (
     "image_id",
     "path",
@@ -118,6 +125,7 @@ def scan(
     twins = _twins(usable)
     problems += twins
     usable = [e for e in usable if e.image_id not in {problem.file for problem in twins}]
+    problems += _group_alike(usable)
     problems += _deal(usable, dataset, category)
     goods = sum(entry.split == "train" and not entry.label for entry in usable)
     if goods < min_train_good:
@@ -131,7 +139,7 @@ def scan(
                 "nothing can be trained",
             )
         )
-    rows = [asdict(entry) | {"label": entry.label} for entry in usable]
+    rows = [{name: getattr(entry, name) for name in COLUMNS} for entry in usable]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     if prepare is not None and goods:
         problems += _shape_notices(dataset.folder, usable, table, prepare, max_megapixels)
@@ -148,6 +156,34 @@ def _name_groups(entries: list[Entry], groups: Groups) -> list[Problem]:
             expected = f"a name with {groups.pattern or f'a folder {groups.level} levels up'}"
             problems.append(notice(entry.image_id, "no group", found, expected))
     return problems
+
+
+def _group_alike(entries: list[Entry]) -> list[Problem]:
+    """Put nearly equal photographs into one group, and with that the groups that they are of."""
+    prints = [entry.fingerprint for entry in entries if entry.fingerprint]
+    group_of = [entry.group or entry.image_id for entry in entries]
+    members: dict[str, list[int]] = {}
+    for row, group in enumerate(group_of):
+        members.setdefault(group, []).append(row)
+    pairs = [(one, other) for one, other, _ in alike(prints, prints) if one < other]
+    for one, other in pairs:
+        kept, joined = group_of[one], group_of[other]
+        if kept != joined:
+            members[kept] += members.pop(joined)
+            for row in members[kept]:
+                group_of[row] = kept
+    most = max(map(len, members.values()), default=0)
+    if pairs and 2 * most > len(entries):
+        found = f"{most} of {len(entries)} photographs, each like some other"
+        return [notice(".", ALIKE, found, "photographs that differ")]
+    for group, rows in members.items():
+        if len(rows) > 1:
+            for row in rows:
+                entries[row].group = group
+    return [
+        notice(entries[other].image_id, ALIKE, f"like {entries[one].image_id}", "each only once")
+        for one, other in pairs
+    ]
 
 
 def _deal(entries: list[Entry], dataset: Dataset, category: str) -> list[Problem]:
@@ -229,27 +265,22 @@ def _check(folder: Path, entry: Entry, max_megapixels: float) -> list[Problem]:
     entry.sha256 = hashlib.sha256(content).hexdigest()
     del content
     try:
-        with open_image(path, max_megapixels) as image:
-            frames = getattr(image, "n_frames", 1)
-            # a PNG carries checksums of its own, which cost far less than decoding it; but where
-            # its metadata may turn it, only decoding tells its size
-            if image.format == "PNG" and not MAY_TURN & image.info.keys():
-                size = image.size
-                image.verify()
-            else:
-                image.load()
-                size = ImageOps.exif_transpose(image).size
+        frames = frame_count(path, max_megapixels)
     except TooLargeError as error:
         expected = f"at most {max_megapixels:g} megapixels"
         return [_problem(entry, "too large", _detail(error, path), expected)]
     except FlawlineError as error:
         expected = "a PNG, JPEG, BMP, TIFF or WebP image"
         return [_problem(entry, "not an image", _detail(error, path), expected)]
-    except Exception as error:  # decoders raise nearly anything on damaged files
-        return [_problem(entry, "unreadable", reason(error), "a whole image")]
-    entry.width, entry.height = size
     if frames > 1:
         return [_problem(entry, "several frames", f"{frames} frames", "one image per file")]
+    try:
+        verify(path, max_megapixels)
+        image = decode_image(path, max_megapixels)
+    except FlawlineError as error:
+        return [_problem(entry, "unreadable", _detail(error, path), "a whole image")]
+    entry.height, entry.width = image.shape[:2]
+    entry.fingerprint = fingerprint(image)
     return _check_mask(folder, entry, max_megapixels)
 
 

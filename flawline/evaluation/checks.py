@@ -4,9 +4,12 @@ None of them sees a label of a defect; none changes a figure.
 """
 
 from collections.abc import Mapping
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from flawline.data.fingerprints import alike, fingerprint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,10 +18,6 @@ ALPHA = 0.01
 FAR_OUT = 3.0  # interquartile ranges beyond the quartile (Tukey, Exploratory Data Analysis, 1977)
 FEW = 8  # with fewer scores quartiles and tests say nothing
 SUSPECTS = 10
-HASH_SIZE = 16
-HASH_DISTANCE = 16  # of 256 bits; recompressed, resized or noisy copies differ by up to 12
-THUMBNAIL = 64
-MAX_DIFFERENCE = 1.0  # grey levels; on MVTec AD's bottle the closest two photographs have 1.38
 PAIRS = 20
 BORDER = 1 / 16  # of the side: two cells of 8 pixels at 256 px
 
@@ -210,12 +209,7 @@ def contamination(
 
 
 def near_duplicates(images: Mapping[str, np.ndarray]) -> "pd.DataFrame":
-    """Pairs of images in two subsets that are the same photograph.
-
-    Photographs of one product are all alike, so the criterion is strict: perceptual hashes that
-    differ in few bits propose a pair, and the mean difference of 64-px grey thumbnails must stay
-    under one grey level. It finds copies that were recompressed, resized or slightly noisy; not
-    those that were shifted, turned or lit otherwise.
+    """Pairs of nearly equal images in two subsets, as `data.fingerprints` finds them.
 
     Parameters
     ----------
@@ -227,16 +221,12 @@ def near_duplicates(images: Mapping[str, np.ndarray]) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    prints = {subset: _fingerprints(array) for subset, array in images.items() if len(array)}
-    found = []
-    for i, a in enumerate(prints):
-        for b in list(prints)[i + 1 :]:
-            bits, others = prints[a][0], prints[b][0]
-            distance = bits @ (1 - others.T) + (1 - bits) @ others.T
-            for row_a, row_b in np.argwhere(distance <= HASH_DISTANCE):
-                gap = np.abs(prints[a][1][row_a] - prints[b][1][row_b]).mean()
-                if gap <= MAX_DIFFERENCE:
-                    found.append((a, int(row_a), b, int(row_b), float(gap)))
+    prints = {subset: [fingerprint(image) for image in array] for subset, array in images.items()}
+    found = [
+        (a, row_a, b, row_b, gap)
+        for a, b in combinations(prints, 2)
+        for row_a, row_b, gap in alike(prints[a], prints[b])
+    ]
     table = pd.DataFrame(found, columns=["subset_a", "row_a", "subset_b", "row_b", "difference"])
     return table.sort_values(["difference", "row_a", "row_b"], ignore_index=True)
 
@@ -259,28 +249,23 @@ def describe_duplicates(pairs: "pd.DataFrame", names: Mapping[str, np.ndarray]) 
         }
         for a, row_a, b, row_b, difference in pairs.head(PAIRS).to_dict("split")["data"]
     ]
-    verdict = (
-        f"{len(pairs)} pairs of images in different subsets are the same photograph: figures on "
-        "them are too good."
-        if len(pairs)
-        else "No image is in two subsets."
-    )
+    tested = int((pairs[["subset_a", "subset_b"]] == "test").any(axis=1).sum())
+    found = [
+        f"{_pairs(tested)} of a test image and one learned from or calibrated with: figures are "
+        "too good."
+        if tested
+        else "",
+        f"{_pairs(len(pairs) - tested)} of an image learned from and one calibrated with: the "
+        "threshold is too low, and more good parts are rejected than it promises."
+        if len(pairs) > tested
+        else "",
+    ]
+    verdict = " ".join(filter(None, found)) or "No photograph is in two subsets."
     return {"count": len(pairs), "pairs": shown, "verdict": verdict}
 
 
-def _fingerprints(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hash bits, float32 (N, 256), and grey thumbnails, float32 (N, 64, 64)."""
-    import cv2
-    import imagehash
-    from PIL import Image
-
-    bits, thumbnails = [], []
-    for image in images:
-        grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
-        bits.append(imagehash.phash(Image.fromarray(grey), hash_size=HASH_SIZE).hash.ravel())
-        size = (THUMBNAIL, THUMBNAIL)
-        thumbnails.append(cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
-    return np.array(bits, np.float32), np.array(thumbnails, np.float32)
+def _pairs(count: int) -> str:
+    return f"{count} pair{'s' if count > 1 else ''} of nearly equal images"
 
 
 def _highest(scores: np.ndarray, names: np.ndarray, count: int) -> list[dict[str, Any]]:

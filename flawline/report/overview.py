@@ -267,7 +267,8 @@ KINDS: tuple[tuple[str, str, Callable[[Run], str | None]], ...] = (
     ),
     (
         "Near-duplicates across subsets",
-        "Almost equal images in training and test make figures look better than they are.",
+        "Almost equal images in training and test make figures look better than they are; in "
+        "training and calibration they make thresholds too low.",
         _duplicates,
     ),
     (

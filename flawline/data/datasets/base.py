@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from flawline.data.images import SUFFIXES
@@ -39,6 +40,7 @@ class Entry:
     split : train or test; empty where it is dealt to either.
     defect_type : good, or what is wrong with the part.
     group : photographs of one group stay on one side of every split; empty for a group of its own.
+    height, width, sha256, fingerprint : known when it was read.
     """
 
     image_id: str
@@ -50,6 +52,7 @@ class Entry:
     height: int = 0
     width: int = 0
     sha256: str = ""
+    fingerprint: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def label(self) -> int:
