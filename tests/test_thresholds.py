@@ -7,11 +7,19 @@ import pytest
 from pydantic import TypeAdapter
 from scipy.stats import genpareto, norm
 
-from flawline.evaluation.thresholds import RULES, Threshold, choose_threshold, costs_of
+from flawline.evaluation.thresholds import (
+    RULES,
+    Threshold,
+    choose_threshold,
+    costs_of,
+    images_needed,
+)
 
 SCORES = np.array([1.0, 2.0, 3.0, 4.0, 10.0])
+GIVEN = {"fixed": {"value": 4.5}}
 DEFAULTS = {
-    rule: TypeAdapter(Threshold).validate_python({"rule": rule}).model_dump() for rule in RULES
+    rule: TypeAdapter(Threshold).validate_python({"rule": rule} | GIVEN.get(rule, {})).model_dump()
+    for rule in RULES
 }
 
 
@@ -120,7 +128,7 @@ def test_one_image_or_equal_scores_are_enough_for_a_finite_threshold(
     rule: str, scores: np.ndarray
 ) -> None:
     found = choose_threshold(scores, **DEFAULTS[rule])
-    assert found["value"] == 2
+    assert found["value"] == GIVEN.get(rule, {}).get("value", 2)
     assert found["promise"].endswith(".")
 
 
@@ -146,3 +154,57 @@ def test_scores_of_several_models_certify_nothing(rule: str, settings: dict[str,
     assert crossed["promise"].startswith(
         "Approximately" if alone["certified"] else "Promises nothing"
     )
+
+
+@pytest.mark.parametrize("rule", ["conformal", "generalized_pareto"])
+def test_scores_of_several_models_hedge_what_stands_in_as_well(rule: str) -> None:
+    settings = {"alpha": 0.01} if rule == "conformal" else {"false_alarm_rate": 0.01, "tail": 0.25}
+    found = choose_threshold(np.arange(12.0), rule, folds=5, **settings)
+    assert found["promise"].startswith("Approximately, as the scores come from 5 models")
+    assert found["certified"] is False
+
+
+@pytest.mark.parametrize(
+    ("n", "q", "above", "new"), [(42, 0.95, "7.14 %", 7.1), (64, 0.95, "6.25 %", 6.4)]
+)
+def test_the_quantile_says_how_many_lie_above_and_will(
+    n: int, q: float, above: str, new: float
+) -> None:
+    rng = np.random.default_rng(0)
+    found = choose_threshold(rng.normal(size=n), "quantile", q=q)
+    assert f"calibration images ({above}) lie above it" in found["promise"]
+    value = [
+        float((rng.normal(size=2000) > np.quantile(rng.normal(size=n), q)).mean())
+        for _ in range(2000)
+    ]
+    assert 100 * np.mean(value) == pytest.approx(new, abs=0.2)
+    assert f"about {(n - q * (n - 1)) / (n + 1):.3%}"[:9] in found["promise"]
+
+
+@pytest.mark.parametrize("n", [40, 60, 90])
+def test_a_tail_for_a_rarer_rate_than_was_seen_is_not_below_what_was_seen(n: int) -> None:
+    rng = np.random.default_rng(n)
+    for _ in range(200):
+        scores = rng.normal(size=n)
+        found = choose_threshold(scores, "generalized_pareto", false_alarm_rate=0.01, tail=0.25)
+        assert found["value"] >= scores.max()
+
+
+def test_a_fixed_threshold_is_the_value_and_promises_nothing() -> None:
+    found = choose_threshold(np.arange(10.0), "fixed", value=7.5)
+    assert found["value"] == 7.5
+    assert "2 of the 10 calibration images lie above it" in found["promise"]
+    assert found["false_alarm_bound"] is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "confidence", "n"), [(0.05, None, 19), (0.01, None, 99), (0.05, 0.95, 59)]
+)
+def test_the_images_that_a_promise_takes_are_enough_and_one_less_is_not(
+    rate: float, confidence: float | None, n: int
+) -> None:
+    assert images_needed(rate, confidence) == n
+    rule, settings = ("conformal", {"alpha": rate}) if confidence is None else ("maximum", {})
+    bounds = [choose_threshold(np.arange(float(k)), rule, **settings) for k in (n, n - 1)]
+    assert bounds[0]["false_alarm_bound"] <= rate
+    assert bounds[1]["false_alarm_bound"] > rate or not bounds[1]["certified"]

@@ -69,8 +69,15 @@ class Cost(Options):
     )
 
 
+class Fixed(Options):
+    """A given value, such as one found with the report's slider."""
+
+    rule: Literal["fixed"] = "fixed"
+    value: float
+
+
 Threshold = Annotated[
-    MeanStd | Quantile | Maximum | Conformal | GeneralizedPareto | Cost,
+    MeanStd | Quantile | Maximum | Conformal | GeneralizedPareto | Cost | Fixed,
     Field(discriminator="rule"),
 ]
 
@@ -117,12 +124,12 @@ def choose_threshold(
     if not len(scores) or not np.isfinite(scores).all():
         raise ValueError("a threshold needs calibration scores, all of them finite numbers")
     chosen = RULES[rule](scores, **settings)
-    if folds and chosen.certified:
+    if folds and chosen.false_alarm_bound is not None:
         promise = (
             f"Approximately, as the scores come from {folds} models that each lack a part of the "
             f"goods: {chosen.promise[0].lower()}{chosen.promise[1:]}"
         )
-        chosen = replace(chosen, promise=promise, certified=None)
+        chosen = replace(chosen, promise=promise, certified=chosen.certified and None)
     return {"rule": rule, "n": len(scores), "folds": folds, **settings, **vars(chosen)}
 
 
@@ -141,10 +148,13 @@ def _mean_std(scores: np.ndarray, k: float) -> Choice:
 
 
 def _quantile(scores: np.ndarray, q: float) -> Choice:
+    value = float(np.quantile(scores, q))
+    n, above = len(scores), int((scores > value).sum())
+    expected = (n - q * (n - 1)) / (n + 1)  # of a rank r of n, n - r + 1 of n + 1 lie above
     return Choice(
-        float(np.quantile(scores, q)),
-        f"Promises nothing: {_percent(1 - q)} of the {len(scores)} calibration images lie above "
-        "it, but new goods can behave otherwise.",
+        value,
+        f"Promises nothing: {above} of the {n} calibration images ({_percent(above / n)}) lie "
+        f"above it; of new goods, if they are like these, about {_percent(expected)} will.",
     )
 
 
@@ -164,7 +174,7 @@ def _conformal(scores: np.ndarray, alpha: float) -> Choice:
     n = len(scores)
     # rounding errors of 1 - alpha must not cost a rank
     rank = math.ceil((n + 1) * (1 - alpha) - 1e-9)
-    needed = math.ceil(1 / alpha - 1 - 1e-9)
+    needed = images_needed(alpha)
     if rank <= n:
         promise = (
             f"On average over calibration sets, at most {_percent(alpha)} of goods are called "
@@ -205,12 +215,39 @@ def _generalized_pareto(scores: np.ndarray, false_alarm_rate: float, tail: float
     shape, scale = _fit_tail(excess)
     survival = false_alarm_rate * n / count
     reach = -math.log(survival) if abs(shape) < 1e-9 else (survival**-shape - 1) / shape
+    value = float(start + scale * reach)
+    if false_alarm_rate * n < 1:  # rarer than one of these: it cannot lie among them
+        value = max(value, float(scores[-1]))
     promise = (
         f"Aims at a false-alarm rate of {_percent(false_alarm_rate)} by extending the {count} "
-        "largest calibration scores with a generalised Pareto tail; it certifies nothing."
+        "largest calibration scores with a generalised Pareto tail; it certifies nothing. From "
+        "fewer than about 200 images the real rate is larger than the aim more often than not."
     )
     details: dict[str, float | str] = {"exceedances": count, "shape": shape, "scale": scale}
-    return Choice(float(start + scale * reach), promise, details=details)
+    return Choice(value, promise, details=details)
+
+
+def _fixed(scores: np.ndarray, value: float) -> Choice:
+    n, above = len(scores), int((scores > value).sum())
+    return Choice(
+        value,
+        f"Promises nothing, as it was given: {above} of the {n} calibration images lie above it. "
+        "If it was chosen by looking at test images, their recall and false alarms are too good.",
+    )
+
+
+def images_needed(false_alarm_rate: float, confidence: float | None = None) -> int:
+    """How many good calibration images a promise of a false-alarm rate takes.
+
+    Parameters
+    ----------
+    false_alarm_rate : the rate to stay under, between 0 and 1.
+    confidence : for a bound that holds with this confidence (the rule ``maximum``); None for one
+        that holds on average over calibration sets (the rule ``conformal``).
+    """
+    if confidence is None:
+        return math.ceil(1 / false_alarm_rate - 1 - 1e-9)
+    return math.ceil(math.log(1 - confidence) / math.log(1 - false_alarm_rate) - 1e-9)
 
 
 def _fit_tail(excess: np.ndarray) -> tuple[float, float]:
@@ -273,4 +310,5 @@ RULES: dict[str, Callable[..., Choice]] = {
     "conformal": _conformal,
     "generalized_pareto": _generalized_pareto,
     "cost": _cost,
+    "fixed": _fixed,
 }

@@ -61,3 +61,7 @@ class MvtecAd(Laid):
     def categories(self) -> list[str]:
         """Its fifteen, or those that the folder has."""
         return super().categories() if self.provided else list(CATEGORIES)
+
+    def passed_over(self) -> list[str]:
+        """Folders with images that are no categories; nobody else's are in a download."""
+        return super().passed_over() if self.provided else []
