@@ -147,7 +147,7 @@ def _measure(test: _TestSubset, chosen: np.ndarray, name: str) -> dict[str, Any]
             truth, scores, test.threshold, weights, test.confidence
         )
     else:
-        intervals = uncertainty.proportion_intervals(truth, scores, test.threshold, test.confidence)
+        intervals = uncertainty.decision_intervals(truth, scores, test.threshold, test.confidence)
     pixel, best, pixel_intervals = _pixel(test, chosen, rng)
     return {
         "image": ranking_metrics(truth, scores),

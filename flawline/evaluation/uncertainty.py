@@ -13,7 +13,7 @@ from flawline.evaluation.curves import (
     log_area,
     overlap_area,
 )
-from flawline.evaluation.image_metrics import count_scores, decision_figures, ranking_figures
+from flawline.evaluation.image_metrics import count_scores, ranking_figures
 from flawline.evaluation.pixel_metrics import PIMO_RANGE, PRO_LIMITS, PixelCounts
 
 CHUNK = 250  # resamples held in memory at once
@@ -42,10 +42,12 @@ def resamples(strata: np.ndarray, times: int, rng: np.random.Generator) -> np.nd
 def image_intervals(
     labels: np.ndarray, scores: np.ndarray, threshold: float, weights: np.ndarray, confidence: float
 ) -> dict[str, Interval]:
-    """Percentile bootstrap intervals of the image figures, each resample evaluated exactly.
+    """Intervals of the image figures that hold for few images and near perfection too.
 
-    Recall and false-alarm rate are plain proportions: theirs are Clopper and Pearson's, which stay
-    honest where no error was seen.
+    Resampling a perfect ranking gives a perfect one every time, and would call a figure certain
+    that is only unrefuted. So the area under the ROC curve has Newcombe's interval; that of the
+    average precision is as much wider than the bootstrap's; the figures at the threshold follow
+    from exact intervals of proportions. docs/evaluation.md has how often each covers the truth.
 
     Parameters
     ----------
@@ -56,7 +58,7 @@ def image_intervals(
     -------
     Keys `image.<figure>` and `at_threshold.<figure>`; figures without an interval are absent.
     """
-    _, _, values = count_scores(labels, scores)
+    good, bad, values = count_scores(labels, scores)
     place = np.searchsorted(values, scores)
     one_hot = np.zeros((len(scores), len(values)))
     one_hot[np.arange(len(scores)), place] = 1
@@ -68,27 +70,102 @@ def image_intervals(
         )
         for name, found in figures.items():
             drawn.setdefault(f"image.{name}", []).append(found)
-    called = scores > threshold
-    cells = (defective & called, defective & ~called, ~defective & called, ~defective & ~called)
-    hit, miss, alarm, passed = (weights[:, cell].sum(axis=1) for cell in cells)
-    for name, found in decision_figures(hit, miss, alarm, passed).items():
-        drawn[f"at_threshold.{name}"] = [found]
     intervals = _percentiles(drawn, confidence)
-    return intervals | proportion_intervals(labels, scores, threshold, confidence)
+    m, n = int(bad.sum()), int(good.sum())
+    area, precision = (float(ranking_figures(good, bad)[name]) for name in AREAS)
+    low, high = newcombe(area, m, n, confidence)
+    intervals["image.auroc"] = low, high
+    # near perfection, a good image that scores too high costs both figures in proportion
+    share = (1 - precision) / (1 - area) if area < 1 else n / (m + n)
+    lows, highs = zip(
+        intervals["image.average_precision"],
+        (max(1 - share * (1 - low), 0.0), 1 - share * (1 - high)),
+        strict=True,
+    )
+    intervals["image.average_precision"] = min(lows), max(highs)
+    rate = intervals["image.fpr_at_95_tpr"]
+    alarms = clopper_pearson(round(rate[0] * n), n, confidence)
+    most = clopper_pearson(round(rate[1] * n), n, confidence)
+    intervals["image.fpr_at_95_tpr"] = min(rate[0], alarms[0]), max(rate[1], most[1])
+    return intervals | decision_intervals(labels, scores, threshold, confidence)
 
 
-def proportion_intervals(
+AREAS = ("auroc", "average_precision")
+
+
+def newcombe(area: float, defective: int, good: int, confidence: float) -> Interval:
+    """Interval of an area under the ROC curve that is never a point.
+
+    Its ends are the areas from which the one seen lies just as far away as it may, by the standard
+    error that such an area would have: method 5 of Newcombe, *Statistics in Medicine* 25, 2006,
+    with the variance of Hanley and McNeil for equal samples.
+
+    Parameters
+    ----------
+    area : between 0 and 1.
+    defective, good : numbers of images.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    z, even = float(norm.ppf((1 + confidence) / 2)), (defective + good) / 2 - 1
+
+    def beyond(true: float) -> float:
+        spread = true * (1 - true) * (1 + even * ((1 - true) / (2 - true) + true / (1 + true)))
+        return abs(area - true) - z * math.sqrt(spread / (defective * good))
+
+    edge = 1e-9
+    low = brentq(beyond, 0, min(area, 1 - edge)) if area > edge else 0.0
+    high = brentq(beyond, max(area, edge), 1) if area < 1 - edge else 1.0
+    return float(low), float(high)
+
+
+def decision_intervals(
     labels: np.ndarray, scores: np.ndarray, threshold: float, confidence: float
 ) -> dict[str, Interval]:
-    """Intervals of recall and false-alarm rate, where there are images to measure them on."""
+    """Intervals of the figures at a threshold, where there are images to measure them on.
+
+    Recall, false-alarm rate and precision are proportions, and F1 is a function of one: theirs are
+    Clopper and Pearson's. Accuracy and balanced accuracy are sums of two, whose intervals are put
+    together by squares (Zou and Donner, *Statistics in Medicine* 27, 2008).
+
+    Returns
+    -------
+    Keys `at_threshold.<figure>`.
+    """
+    called, defective = scores > threshold, labels == 1
+    hit, miss = int((called & defective).sum()), int((~called & defective).sum())
+    alarm, passed = int((called & ~defective).sum()), int((~called & ~defective).sum())
     found = {}
-    for name, label in (("recall", 1), ("false_alarm_rate", 0)):
-        chosen = labels == label
-        if chosen.any():
-            called = int((scores[chosen] > threshold).sum())
-            interval = clopper_pearson(called, int(chosen.sum()), confidence)
-            found[f"at_threshold.{name}"] = interval
-    return found
+    if hit + miss:
+        found["recall"] = clopper_pearson(hit, hit + miss, confidence)
+    if alarm + passed:
+        found["false_alarm_rate"] = clopper_pearson(alarm, alarm + passed, confidence)
+    if hit + miss and alarm + passed:
+        rates = hit / (hit + miss), passed / (alarm + passed)
+        low, high = found["false_alarm_rate"]
+        ends = found["recall"], (1 - high, 1 - low)
+        share = (hit + miss) / len(labels)
+        found["accuracy"] = _summed(rates, ends, (share, 1 - share))
+        found["balanced_accuracy"] = _summed(rates, ends, (0.5, 0.5))
+        if hit + alarm:
+            found["precision"] = clopper_pearson(hit, hit + alarm, confidence)
+        low, high = clopper_pearson(hit, hit + miss + alarm, confidence)
+        found["f1"] = 2 * low / (1 + low), 2 * high / (1 + high)
+    return {f"at_threshold.{name}": interval for name, interval in found.items()}
+
+
+def _summed(
+    rates: tuple[float, float], ends: tuple[Interval, Interval], weights: tuple[float, float]
+) -> Interval:
+    middle = sum(weight * rate for weight, rate in zip(weights, rates, strict=True))
+    reach = [
+        math.hypot(
+            *(w * (rate - end[side]) for w, rate, end in zip(weights, rates, ends, strict=True))
+        )
+        for side in (0, 1)
+    ]
+    return max(middle - reach[0], 0.0), min(middle + reach[1], 1.0)
 
 
 def pixel_intervals(
@@ -174,6 +251,10 @@ def delong(
 ) -> PairedTest:
     """DeLong's test of two correlated areas under the ROC curve, with midranks.
 
+    Its variance says nothing where one of the areas is 1, or where no image differs from another;
+    there, the p-value is that of a test which exchanges the two detectors' ranks image by image,
+    and the interval is put together from those of the two areas.
+
     Parameters
     ----------
     labels : int (N,), 1 = defective; at least two of each class.
@@ -199,13 +280,40 @@ def delong(
     spread = np.var(np.diff(v_positive, axis=0), ddof=1) / m
     spread += np.var(np.diff(v_negative, axis=0), ddof=1) / n
     deviation = math.sqrt(float(spread))
+    a, b = areas.tolist()
+    if not deviation or 1 in (a, b):
+        (low_a, high_a), (low_b, high_b) = (newcombe(area, m, n, confidence) for area in (a, b))
+        low = difference - math.hypot(a - low_a, high_b - b)
+        high = difference + math.hypot(high_a - a, b - low_b)
+        return PairedTest(a, b, difference, low, high, _exchanged(ranks, defective, difference))
     reach = float(norm.ppf((1 + confidence) / 2)) * deviation
-    # without any spread there is either no difference or one without doubt
-    z = abs(difference) / deviation if deviation else (math.inf if difference else 0.0)
-    p = float(2 * norm.sf(z))
-    return PairedTest(
-        float(areas[0]), float(areas[1]), difference, difference - reach, difference + reach, p
-    )
+    p = float(2 * norm.sf(abs(difference) / deviation))
+    return PairedTest(a, b, difference, difference - reach, difference + reach, p)
+
+
+EXCHANGES = 9_999
+
+
+def _exchanged(ranks: np.ndarray, defective: np.ndarray, difference: float) -> float:
+    """How often an exchange of two detectors' ranks, image by image, makes as large a difference.
+
+    Venkatraman and Begg, *Biometrika* 83, 1996, ranks of exchanged images broken at random.
+    """
+    from scipy.stats import rankdata
+
+    if not difference:
+        return 1.0
+    rng = np.random.default_rng(0)
+    m, n = int(defective.sum()), int((~defective).sum())
+    as_large = 0
+    for start in range(0, EXCHANGES, CHUNK):
+        times = min(CHUNK, EXCHANGES - start)
+        swap = rng.integers(0, 2, (times, ranks.shape[1])).astype(bool)
+        pair = np.stack([np.where(swap, ranks[1], ranks[0]), np.where(swap, ranks[0], ranks[1])])
+        sums = rankdata(pair, axis=2)[..., defective].sum(axis=2)
+        areas = (sums - m * (m + 1) / 2) / (m * n)
+        as_large += int((np.abs(areas[0] - areas[1]) >= abs(difference) - 1e-12).sum())
+    return (as_large + 1) / (EXCHANGES + 1)
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
