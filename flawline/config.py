@@ -113,6 +113,13 @@ class Data(Options):
         8, ge=2, description="With fewer good training images a category cannot go on."
     )
     max_megapixels: float = Field(100.0, gt=0, description="Larger images are refused undecoded.")
+    white: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="The value that shows as white in files of more than 8 bits, such as 4095; "
+        "found, if not given.",
+    )
 
 
 class Calibration(Options):

@@ -9,16 +9,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import ImageOps
 
 from flawline.data.geometry import geometry_of, median_shape
 from flawline.data.images import (
     SUFFIXES,
     TooLargeError,
-    decode_mask,
+    frames_of,
     open_image,
+    read_samples,
     reason,
+    refuse_frames,
     to_original,
+)
+from flawline.data.masks import check_mask, decode_mask, mask_values
+from flawline.data.samples import (
+    PNG,
+    Extent,
+    Levels,
+    UnfitError,
+    check_extent,
+    check_values,
+    header_of,
 )
 from flawline.errors import FlawlineError
 
@@ -39,7 +50,10 @@ COLUMNS = (
     "height",
     "width",
     "sha256",
+    "float_white",
 )
+# bytes per sample of a PNG: what is nearly one value takes fewer, or as many as samples if stored
+VARIED = (0.4, 0.95)
 
 
 @dataclass(frozen=True, order=True)
@@ -65,8 +79,10 @@ class _Entry:
     height: int = 0
     width: int = 0
     sha256: str = ""
+    float_white: float = 0.0
 
 
+UNDECODED = "cannot be decoded"
 LEFT_OUT = "the image is left out"
 MASK_IGNORED = "the image counts, but not for pixel figures"
 
@@ -77,6 +93,7 @@ def scan(
     max_megapixels: float,
     min_train_good: int,
     workers: int,
+    white: float | None = None,
     prepare: Mapping[str, Any] | None = None,
 ) -> tuple["pd.DataFrame", list[Problem]]:
     """List and check all images and masks of one category.
@@ -86,11 +103,13 @@ def scan(
     folder : the category's folder, in MVTec AD's layout.
     max_megapixels : larger images are refused without decoding them.
     min_train_good : with fewer usable training images the category cannot go on.
+    white : what shows as white in files of more than 8 bits; found, if not given.
     prepare : `size` and `resize`, to say what they do to photographs of unusual proportions.
 
     Returns
     -------
-    The usable images (paths relative to the folder above the category's, so that tables are the
+    The usable images (`float_white`: what shows as white in the category's files of floats, 0 if it
+    has none; paths relative to the folder above the category's, so that tables are the
     same wherever the data lie), and all problems, sorted by file.
 
     Raises
@@ -108,8 +127,11 @@ def scan(
     entries, problems = _list_images(folder)
     problems += _match_masks(folder, entries)
     with ThreadPoolExecutor(workers) as pool:
-        checks = pool.map(lambda entry: _check(folder, entry, max_megapixels), entries)
-        found = [problem for problems_of_one in checks for problem in problems_of_one]
+        checks = pool.map(lambda entry: _check(folder, entry, max_megapixels, white), entries)
+        checked = list(checks)
+    found = [problem for problems_of_one, _ in checked for problem in problems_of_one]
+    extents = [extent for _, extent in checked]
+    found += _check_levels(folder, entries, extents, white)
     problems += found
     bad = {problem.file for problem in found if problem.if_skipped == LEFT_OUT}
     usable = [entry for entry in entries if entry.image_id not in bad]
@@ -318,60 +340,132 @@ def _match_masks(folder: Path, entries: list[_Entry]) -> list[Problem]:
     return problems
 
 
-def _check(folder: Path, entry: _Entry, max_megapixels: float) -> list[Problem]:
+def _check(
+    folder: Path, entry: _Entry, max_megapixels: float, white: float | None
+) -> tuple[list[Problem], Extent | None]:
+    """What is wrong with one image, and what the values of more than 8 bits span."""
     path = folder / entry.image_id
     if path.exists() and not path.is_file():  # reading a pipe would wait for ever
-        return [_problem(entry, "not a file", "a pipe, a device or a socket", "an image")]
+        return [_problem(entry, "not a file", "a pipe, a device or a socket", "an image")], None
     try:
         content = path.read_bytes()
     except OSError as error:
-        return [_problem(entry, "unreadable", reason(error), "a whole image")]
+        return [_problem(entry, "unreadable", reason(error), "a whole image")], None
     if not content:
-        return [_problem(entry, "empty file", "zero bytes", "an image")]
+        return [_problem(entry, "empty file", "zero bytes", "an image")], None
     entry.sha256 = hashlib.sha256(content).hexdigest()
-    del content
+    samples = None
     try:
-        with open_image(path, max_megapixels) as image:
-            frames = getattr(image, "n_frames", 1)
-            # a PNG carries checksums of its own, which cost far less than decoding it; but where
-            # its metadata may turn it, only decoding tells its size
-            if image.format == "PNG" and not MAY_TURN & image.info.keys():
-                size = image.size
-                image.verify()
-            else:
-                image.load()
-                size = ImageOps.exif_transpose(image).size
+        size = _checksummed(path, content, max_megapixels)
+        del content
+        if size is None or entry.mask_path:
+            samples = read_samples(path, max_megapixels)
+            size = samples.pixels.shape[1], samples.pixels.shape[0]
+            check_values(path, samples, Levels(white))
+            if samples.pixels.dtype == np.uint8:
+                check_extent(path, samples.extent, Levels())
+    except UnfitError as error:
+        return [_problem(entry, error.kind, error.found, error.expected)], None
     except TooLargeError as error:
         expected = f"at most {max_megapixels:g} megapixels"
-        return [_problem(entry, "too large", _detail(error, path), expected)]
+        return [_problem(entry, "too large", _detail(error, path), expected)], None
     except FlawlineError as error:
-        expected = "a PNG, JPEG, BMP, TIFF or WebP image"
-        return [_problem(entry, "not an image", _detail(error, path), expected)]
+        expected, detail = "a PNG, JPEG, BMP, TIFF or WebP image", _detail(error, path)
+        if detail.startswith(UNDECODED):
+            return [_problem(entry, "unreadable", detail, "a whole image")], None
+        return [_problem(entry, "not an image", detail, expected)], None
     except Exception as error:  # decoders raise nearly anything on damaged files
-        return [_problem(entry, "unreadable", reason(error), "a whole image")]
+        return [_problem(entry, "unreadable", reason(error), "a whole image")], None
     entry.width, entry.height = size
-    if frames > 1:
-        return [_problem(entry, "several frames", f"{frames} frames", "one image per file")]
-    return _check_mask(folder, entry, max_megapixels)
+    extent = None if samples is None or samples.pixels.dtype == np.uint8 else samples.extent
+    if samples is None or not entry.mask_path:
+        return [], extent
+    return _check_mask(folder, entry, max_megapixels, samples.shown(Levels(white))), extent
 
 
-def _check_mask(folder: Path, entry: _Entry, max_megapixels: float) -> list[Problem]:
-    if not entry.mask_path:
-        return []
+def _checksummed(path: Path, content: bytes, max_megapixels: float) -> tuple[int, int] | None:
+    """Width and height of a PNG that need not be decoded to know that it is whole and varied.
+
+    A PNG carries checksums of its own, which cost far less than decoding it. Where its metadata may
+    turn it, only decoding tells its size.
+    """
+    if not content.startswith(PNG):
+        return None
+    with open_image(path, max_megapixels) as image:
+        refuse_frames(path, frames_of(image))
+        size, channels = image.size, {"L": 1, "RGB": 3}.get(image.mode)
+        undecided = (MAY_TURN | {"transparency"}) & image.info.keys() or header_of(content)
+        image.verify()
+    if undecided or channels is None:
+        return None
+    per_sample = len(content) / (size[0] * size[1] * channels)
+    return size if VARIED[0] < per_sample < VARIED[1] else None
+
+
+def _check_levels(
+    folder: Path,
+    entries: list[_Entry],
+    extents: list[Extent | None],
+    white: float | None,
+) -> list[Problem]:
+    """What only the whole category can say of values of more than 8 bits: which of them is white.
+
+    Floats reach 1 or 255, whichever most files do. Integers must fill their type.
+    """
+    known = [(entry, extent) for entry, extent in zip(entries, extents, strict=True) if extent]
+    floats = [extent for _, extent in known if extent.is_float]
+    levels = Levels(white)
+    if floats and white is None:
+        whites = [extent.white(levels) for extent in floats]
+        levels = Levels(None, 255.0 if 2 * whites.count(255) > len(whites) else 1.0)
+        for entry in entries:
+            entry.float_white = levels.float_white or 0.0
+    found, unfilled = [], set()
+    for kind in sorted({extent.kind for _, extent in known}):
+        some = [(entry, one) for entry, one in known if one.kind == kind and one.noted is None]
+        brightest = max(some, key=lambda pair: pair[1].high, default=None)
+        if white is not None or brightest is None or brightest[1].fills or not brightest[1].high:
+            continue
+        unfilled.add(kind)
+        bits, most = brightest[1].bits, np.iinfo(kind).max
+        found.append(
+            Problem(
+                brightest[0].image_id,
+                "white is not known",
+                f"{len(some)} files of {kind}, the brightest of which reaches "
+                f"{brightest[1].high:g} of {most}",
+                f"`data: {{white: {2**bits - 1}}}` if they hold {bits} bits, or {most} if they are "
+                "dark",
+                "no",
+                "the photographs would be nearly black",
+            )
+        )
+    for entry, extent in known:
+        if extent.kind in unfilled and extent.noted is None and extent.spread:
+            continue
+        try:
+            check_extent(folder / entry.image_id, extent, levels)
+        except UnfitError as error:
+            found.append(_problem(entry, error.kind, error.found, error.expected))
+    return found
+
+
+def _check_mask(
+    folder: Path, entry: _Entry, max_megapixels: float, photograph: np.ndarray
+) -> list[Problem]:
     path = folder.parent / entry.mask_path
     expected = f"{entry.width} x {entry.height}, like its image"
     try:
-        mask = decode_mask(path, max_megapixels)
-    except FlawlineError as error:
-        kind, found = "mask unreadable", _detail(error, path)
-    else:
-        height, width = mask.shape
+        values, lossy = mask_values(path, max_megapixels)
+        height, width = values.shape
         if (width, height) != (entry.width, entry.height):
-            kind, found = "mask of another size", f"{width} x {height}"
-        elif not np.any(mask):
-            kind, found, expected = "empty mask", "all zero", "the defect marked"
-        else:
-            return []
+            raise UnfitError(path, "mask of another size", f"{width} x {height}", expected)
+        check_mask(path, values, lossy, photograph)
+        return []
+    except UnfitError as error:
+        kind, found, expected = error.kind, error.found, error.expected
+    except FlawlineError as error:
+        kind, found, expected = "mask unreadable", _detail(error, path), "a whole image"
     file = shown(path, folder)
     entry.mask_path = ""
     return [Problem(file, kind, found, expected, "yes", MASK_IGNORED)]

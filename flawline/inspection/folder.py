@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from flawline.data.images import decode_image, frame_count, reason, to_original
+from flawline.data.images import decode_photograph, reason, to_original
 from flawline.data.index import IGNORED, shown
 from flawline.detectors.base import CHUNK_IMAGES
 from flawline.detectors.boxes import find_boxes
@@ -181,9 +181,7 @@ def _read(path: Path, trained: "Trained") -> "Photograph | str":
         before = path.stat()
         if not before.st_size and path.is_file():
             return "empty: zero bytes"
-        if (frames := frame_count(path, most)) > 1:
-            return f"{frames} frames, expected one image"
-        image = decode_image(path, most)
+        image = decode_photograph(path, most, trained.levels)
         after = path.stat()
     except FlawlineError as error:
         return str(error).removeprefix(f"{path}: ")

@@ -20,12 +20,11 @@ from flawline.data.images import (
     FORMATS,
     SUFFIXES,
     decode_image,
-    decode_mask,
-    frame_count,
     resize_image,
     resize_mask,
 )
 from flawline.data.index import problem_table, scan
+from flawline.data.masks import decode_mask
 from flawline.data.source import folder_digest
 from flawline.errors import FlawlineError
 from flawline.files import read_table, write_table
@@ -89,7 +88,7 @@ def test_a_damaged_image_is_decoded_or_refused_by_name(tmp_path: Path, examples:
         path = tmp_path / f"{name.split('.')[0]}{suffix}"
         path.write_bytes(damage(FILES[name]))
         with watched():
-            for read in (decode_image, decode_mask, frame_count):
+            for read in (decode_image, decode_mask):
                 try:
                     found = read(path, MEGAPIXELS)
                 except FlawlineError as error:
@@ -254,7 +253,7 @@ def test_what_is_no_image_file_is_left_out_and_never_waited_for(
 def test_a_file_that_is_no_image_is_refused_by_name(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "strange.png"
     ODD[kind](path)
-    for read in (decode_image, decode_mask, frame_count):
+    for read in (decode_image, decode_mask):
         with pytest.raises(FlawlineError, match=r"strange\.png: "):
             read(path)
 
