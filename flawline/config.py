@@ -65,6 +65,13 @@ class Data(Options):
         description="What tells which photographs show one part, lot or day; they stay on one side "
         "of every split and fold.",
     )
+    white: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="The value that shows as white in files of more than 8 bits, such as 4095; "
+        "found, if not given.",
+    )
 
 
 class Calibration(Options):

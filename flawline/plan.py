@@ -36,6 +36,7 @@ PARAMS = {
     "image_size": "prepare.size",
     "resize": "prepare.resize",
     "max_megapixels": "data.max_megapixels",
+    "white": "data.white",
     "seed": "synthetic_seed",
     "folds": "calibration.folds",
     "detector": "detectors.{detector}.method",

@@ -149,6 +149,7 @@ rule prepare:
     params:
         folder=str(CONFIG.folder),
         max_megapixels=lambda wildcards: CONFIG.of(wildcards.category).data.max_megapixels,
+        white=lambda wildcards: CONFIG.of(wildcards.category).data.white,
         options=options("prepare"),
         regions=region_options,
         code=code("prepare.py"),
@@ -179,6 +180,7 @@ rule tiles:
     params:
         folder=str(CONFIG.folder),
         max_megapixels=lambda wildcards: CONFIG.of(wildcards.category).data.max_megapixels,
+        white=lambda wildcards: CONFIG.of(wildcards.category).data.white,
         options=options("prepare"),
         regions=region_options,
         code=code("tiles.py"),

@@ -5,7 +5,7 @@ with logged(snakemake.log[0]):
     from pathlib import Path
 
     from flawline.data.geometry import geometry_of
-    from flawline.data.prepare import prepare_tiles
+    from flawline.data.prepare import category_levels, prepare_tiles
     from flawline.data.regions import Counting
     from flawline.files import read_table, write_json
 
@@ -20,6 +20,7 @@ with logged(snakemake.log[0]):
         Counting.of_options(given.regions, tiling.canvas, options["resize"]),
         tiling,
         max_megapixels=given.max_megapixels,
+        levels=category_levels(table, given.white),
         workers=snakemake.threads,
     )
     write_json(snakemake.output.about, asdict(tiling))

@@ -85,6 +85,7 @@ class TestDefaults:
             "max_megapixels": 100.0,
             "min_train_good": 8,
             "on_problem": "error",
+            "white": None,
         }
 
     @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

@@ -23,6 +23,12 @@ def look(folder: Path, **options: Any) -> tuple[Any, list[Problem]]:
     )
 
 
+def marked() -> np.ndarray:
+    mask = np.zeros((24, 32), np.uint8)
+    mask[6:12, 8:20] = 255
+    return mask
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
 
@@ -101,7 +107,7 @@ def mask_with_broken_header(folder: Path) -> None:
 
 
 def orphan_mask(folder: Path) -> None:
-    save(folder / "ground_truth/crack/007_mask.png", np.full((24, 32), 255, np.uint8))
+    save(folder / "ground_truth/crack/007_mask.png", marked())
 
 
 def twin(folder: Path) -> None:
@@ -205,7 +211,7 @@ class TestWholeData:
     def test_may_name_masks_with_or_without_suffix(self, category: Path, mask: str) -> None:
         folder = category / "ground_truth" / "crack"
         (folder / "000_mask.png").unlink()
-        save(folder / mask, np.full((24, 32), 255, np.uint8))
+        save(folder / mask, marked())
         table, problems = look(category)
         assert problems == []
         assert f"bottle/ground_truth/crack/{mask}" in set(table["mask_path"])
@@ -294,7 +300,7 @@ class TestProblems:
             for folder in (crack, masks):
                 shutil.rmtree(folder, ignore_errors=True)
             save(category / IMAGE, photograph(100 + i))
-            save(category / MASK, np.full((24, 32), 255, np.uint8))
+            save(category / MASK, marked())
             apply(category)
             crack.rename(crack.with_name(f"kind{i:02d}"))
             masks.rename(masks.with_name(f"kind{i:02d}"))

@@ -324,7 +324,7 @@ class TestBadFiles:
     ) -> None:
         folder = tmp_path / "incoming"
         shutil.copytree(line.new / "good", folder)
-        real = inspecting.decode_image
+        real = inspecting.decode_photograph
 
         def grow(path: Path, *rest: Any) -> np.ndarray:
             image = real(path, *rest)
@@ -334,7 +334,7 @@ class TestBadFiles:
                 path.unlink()
             return image
 
-        monkeypatch.setattr(inspecting, "decode_image", grow)
+        monkeypatch.setattr(inspecting, "decode_photograph", grow)
         reasons = [v.reason for v in inspect_folder(folder, line.trained(), tmp_path / "o")]
         assert reasons[0] == "changed while it was read; the next inspection takes it"
         assert reasons[1] == "No such file or directory"

@@ -6,8 +6,9 @@ import pytest
 from conftest import photograph, save
 
 from flawline.data.datasets.folder import Folder
-from flawline.data.images import decode_image, decode_mask, resize_image, resize_mask
+from flawline.data.images import decode_image, resize_image, resize_mask
 from flawline.data.index import scan
+from flawline.data.masks import decode_mask
 from flawline.data.prepare import prepare_images, prepare_masks
 from flawline.data.prepare import test_labels as labels_of
 from flawline.data.regions import Counting, Regions

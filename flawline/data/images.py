@@ -1,23 +1,43 @@
 """Image files to uint8 arrays of one shape: decoding, checking, resizing."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import minimum_spanning_tree
 
-from flawline.data.source import files_below
+from flawline.data.samples import (
+    DEEP_FORMATS,
+    Levels,
+    Samples,
+    UnfitError,
+    check_alpha,
+    check_extent,
+    check_values,
+    header_of,
+    read_deep,
+)
 from flawline.errors import FlawlineError
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".tif", ".tiff", ".webp")
+ORIENTATION = 0x0112
+TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
+ONE_IMAGE = "one image per file: save each, or the one that counts, as a file of its own"
 
 
 class TooLargeError(FlawlineError):
     """The image has more pixels than are decoded."""
 
 
-def open_image(path: Path, max_megapixels: float) -> Image.Image:
+@contextmanager
+def open_image(path: Path, max_megapixels: float) -> Iterator[Image.Image]:
     """Open an image file without decoding it.
 
     Raises
@@ -25,51 +45,123 @@ def open_image(path: Path, max_megapixels: float) -> Image.Image:
     FlawlineError
         If it is no file, none of the accepted formats, or larger than `max_megapixels`.
     """
+    with _opened(path) as file:
+        Image.MAX_IMAGE_PIXELS = None  # our own limit, below, is stricter and its message clearer
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except UnidentifiedImageError:
+            known = ", ".join(FORMATS)
+            raise FlawlineError(f"{path}: not an image, its content is none of {known}") from None
+        except Exception as error:  # decoders raise nearly anything on damaged files
+            raise FlawlineError(
+                f"{path}: cannot be opened as an image ({reason(error)})"
+            ) from error
+        with image:
+            _refuse_large(path, image.size, max_megapixels)
+            yield image
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The open file; Pillow, given a path, maps it into memory and turns some TIFFs wrongly."""
     if path.exists() and not path.is_file():  # reading a pipe would wait for ever
         raise FlawlineError(f"{path}: not a file but a folder, a pipe, a device or a socket")
-    Image.MAX_IMAGE_PIXELS = None  # our own limit, below, is stricter and its message clearer
     try:
-        image = Image.open(path, formats=FORMATS)
-    except UnidentifiedImageError:
-        known = ", ".join(FORMATS)
-        raise FlawlineError(f"{path}: not an image, its content is none of {known}") from None
-    except Exception as error:  # decoders raise nearly anything on damaged files
+        file = path.open("rb")
+    except OSError as error:
         raise FlawlineError(f"{path}: cannot be opened as an image ({reason(error)})") from error
-    width, height = image.size
+    with file:
+        yield file
+
+
+def _refuse_large(path: Path, size: tuple[int, int], max_megapixels: float) -> None:
+    width, height = size
     if width * height > max_megapixels * 1e6:
-        image.close()
         raise TooLargeError(
             f"{path}: {width} x {height} pixels; at most {max_megapixels:g} megapixels are decoded "
             "(data.max_megapixels)"
         )
-    return image
 
 
-def frame_count(path: Path, max_megapixels: float = 100) -> int:
-    """How many images a file holds; raises as `open_image` does."""
+def refuse_frames(path: Path, frames: int) -> None:
+    """Raise an UnfitError, if a file holds several images."""
+    if frames > 1:
+        raise UnfitError(path, "several frames", f"{frames} frames", ONE_IMAGE)
+
+
+def frames_of(image: Image.Image) -> int:
+    """How many images an open file holds; the further pictures of a phone's JPEG count for none."""
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+
+
+def read_samples(path: Path, max_megapixels: float = 100) -> Samples:
+    """Decode one photograph upright, with all bits that its file has.
+
+    EXIF rotation is applied. Of up to 8 bits, grey, palette and CMYK images become RGB, and
+    transparency is laid over white, if not all is transparent.
+
+    Raises
+    ------
+    FlawlineError
+        If the file cannot be decoded, holds several images, or has bands that are not read.
+    """
+    with decoding(path):
+        return read_deep_samples(path, max_megapixels) or _read_ordinary(path, max_megapixels)
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Make whatever a decoder raises, which is nearly anything on damaged files, our own error."""
+    try:
+        yield
+    except FlawlineError:
+        raise
+    except Exception as error:
+        raise FlawlineError(f"{path}: cannot be decoded ({reason(error)})") from error
+
+
+def _read_ordinary(path: Path, max_megapixels: float) -> Samples:
     with open_image(path, max_megapixels) as image:
+        refuse_frames(path, frames_of(image))
+        image.load()
+        return Samples(np.asarray(_to_rgb(path, ImageOps.exif_transpose(image))))
+
+
+def read_deep_samples(path: Path, max_megapixels: float) -> Samples | None:
+    """Decode a file of more than 8 bits; None of others. Whatever the decoder raises."""
+    with _opened(path) as file:
+        if not (start := file.read(26)).startswith(DEEP_FORMATS):
+            return None
         try:
-            return getattr(image, "n_frames", 1)
+            header = header_of(start + file.read())
         except Exception as error:
-            raise FlawlineError(f"{path}: cannot be decoded ({reason(error)})") from error
+            raise FlawlineError(
+                f"{path}: cannot be opened as an image ({reason(error)})"
+            ) from error
+        if header is None:
+            return None
+        _refuse_large(path, header.size, max_megapixels)
+        refuse_frames(path, header.frames)
+        file.seek(0)
+        content = file.read()
+    transparent = None
+    if not header.directory:
+        with open_image(path, max_megapixels) as image:
+            refuse_frames(path, frames_of(image))
+            image.load()  # says what is damaged
+            header = replace(header, orientation=image.getexif().get(ORIENTATION, 1))
+            transparent = image.info.get("transparency")
+    return read_deep(path, content, header, transparent)
 
 
-def verify(path: Path, max_megapixels: float = 100) -> None:
-    """Compare a PNG file with the checksums in it, which decoders do not look at; pass others."""
-    with open_image(path, max_megapixels) as image:
-        if image.format != "PNG":
-            return
-        try:
-            image.verify()
-        except Exception as error:
-            raise FlawlineError(f"{path}: cannot be decoded ({reason(error)})") from error
+def decode_image(
+    path: Path, max_megapixels: float = 100, levels: Levels | None = None
+) -> np.ndarray:
+    """Decode one photograph to what a viewer shows.
 
-
-def decode_image(path: Path, max_megapixels: float = 100) -> np.ndarray:
-    """Decode one photograph upright.
-
-    EXIF rotation is applied; grey, palette and CMYK images become RGB; transparency is laid over
-    white; 16-bit grey keeps its upper 8 bits.
+    Parameters
+    ----------
+    levels : what is white in files of more than 8 bits; without them, as each file says.
 
     Returns
     -------
@@ -78,48 +170,23 @@ def decode_image(path: Path, max_megapixels: float = 100) -> np.ndarray:
     Raises
     ------
     FlawlineError
-        If the file cannot be decoded.
+        If the file cannot be decoded, or if its values fit no range that can be shown.
     """
-    with open_image(path, max_megapixels) as image:
-        try:
-            image.load()
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
-        except Exception as error:
-            raise FlawlineError(f"{path}: cannot be decoded ({reason(error)})") from error
+    levels = levels or Levels()
+    samples = read_samples(path, max_megapixels)
+    check_values(path, samples, levels)
+    return samples.shown(levels)
 
 
-def decode_mask(path: Path, max_megapixels: float = 100) -> np.ndarray:
-    """Decode one ground-truth mask: bool (H, W), True where any channel but alpha is not zero.
-
-    A folder of masks is one mask: what any of them marks.
-    """
-    if path.is_dir():
-        parts = [decode_mask(part, max_megapixels) for part in files_below(path)]
-        if len({part.shape for part in parts}) != 1:
-            sizes = ", ".join(sorted({f"{part.shape[1]} x {part.shape[0]}" for part in parts}))
-            raise FlawlineError(f"{path}: masks of one photograph, of {sizes or 'none'}")
-        return np.logical_or.reduce(parts)
-    with open_image(path, max_megapixels) as image:
-        try:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            # a palette may put black anywhere, not only first
-            upright = upright.convert("RGB") if upright.mode in ("P", "PA") else upright
-            pixels = np.asarray(upright)
-        except Exception as error:
-            raise FlawlineError(f"{path}: cannot be decoded ({reason(error)})") from error
-    if pixels.ndim == 3:
-        colours = pixels.shape[2] - (upright.mode in ("RGBA", "LA"))
-        pixels = pixels[..., :colours].max(axis=2)
-    return pixels > 0
-
-
-def is_black(path: Path, max_megapixels: float = 100) -> bool:
-    """Whether a label picture marks nothing; False where it cannot be read."""
-    try:
-        return not decode_mask(path, max_megapixels).any()
-    except FlawlineError:
-        return False
+def decode_photograph(
+    path: Path, max_megapixels: float = 100, levels: Levels | None = None
+) -> np.ndarray:
+    """As `decode_image`, and refuse what shows as one value or as nearly black."""
+    levels = levels or Levels()
+    samples = read_samples(path, max_megapixels)
+    check_values(path, samples, levels)
+    check_extent(path, samples.extent, levels)
+    return samples.shown(levels)
 
 
 def reason(error: Exception) -> str:
@@ -127,14 +194,13 @@ def reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image)
-        if image.mode.startswith("I"):
-            values = np.clip(values, 0, 65_535) >> 8
-        return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
+    if image.mode in TRANSPARENT or "transparency" in image.info:
         layered = image.convert("RGBA")
+        alpha = np.asarray(layered.getchannel("A"))
+        if not alpha.any():  # nobody wrote it
+            return layered.convert("RGB")
+        check_alpha(path, alpha / np.float32(255))
         white = Image.new("RGBA", layered.size, "white")
         return Image.alpha_composite(white, layered).convert("RGB")
     return image.convert("RGB")
@@ -162,7 +228,8 @@ def resize_image(image: np.ndarray, shape: tuple[int, int], mode: str) -> np.nda
 def resize_mask(mask: np.ndarray, shape: tuple[int, int], mode: str) -> np.ndarray:
     """Resize a mask exactly as its image: a pixel is set where half of its area was.
 
-    A defect so thin that nothing would be left keeps every pixel that it touches.
+    A defect so thin that nothing would be left keeps every pixel that it touches. One that would
+    fall apart keeps those that join its parts, the most covered ones first.
 
     Parameters
     ----------
@@ -172,11 +239,72 @@ def resize_mask(mask: np.ndarray, shape: tuple[int, int], mode: str) -> np.ndarr
     -------
     uint8 (H, W), 0 or 1.
     """
+    mask = _shortened(mask, shape, mode)
     covered = resize_share(mask, shape, mode)
     half = covered > 0.499  # an exact half, rounded: a line must not be torn by it
+    parts, _ = cv2.connectedComponents(half.astype(np.uint8))
     _, defects = cv2.connectedComponents((covered > 0).astype(np.uint8))
     vanished = ~np.isin(defects, defects[half])
-    return (half | (vanished & (covered > 0))).astype(np.uint8)
+    kept = half | (vanished & (covered > 0))
+    if len(np.unique(defects[half])) < parts - 1:
+        for touched in _long_ones(mask, shape, mode):
+            _join(kept, covered, touched)
+    return kept.astype(np.uint8)
+
+
+def _long_ones(mask: np.ndarray, shape: tuple[int, int], mode: str) -> Iterator[np.ndarray]:
+    """What each region of a mask touches, bool (H, W), if it can be in several parts there."""
+    count, regions, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    scaled = _scaled(mask.shape, shape, mode)
+    for number in range(1, count):
+        width, height = boxes[number, 2:4]
+        if max(width * scaled[1] / mask.shape[1], height * scaled[0] / mask.shape[0]) > 1:
+            yield resize_share(regions == number, shape, mode) > 0
+
+
+def _join(kept: np.ndarray, covered: np.ndarray, touched: np.ndarray) -> None:
+    """Add to `kept`, in place, what joins the parts of one region along pixels that it touches.
+
+    A minimum spanning tree of the pixels it touches, where kept ones cost nothing, without the
+    branches that lead to none.
+    """
+    y, x = np.nonzero(touched)
+    top, left = int(y.min()), int(x.min())
+    window = np.s_[top : int(y.max()) + 1, left : int(x.max()) + 1]
+    inside, share, here = kept[window], covered[window], touched[window]
+    parts, _ = cv2.connectedComponents((inside & here).astype(np.uint8))
+    if parts <= 2:
+        return
+    nodes = np.full(here.shape, -1)
+    nodes[here] = np.arange(here.sum())
+    cost = np.where(inside, 1e-6, 2 - share)
+    edges = [_edges(nodes, cost, *step) for step in ((0, 1), (1, 0), (1, 1), (1, -1))]
+    start, end, weight = (np.concatenate(some) for some in zip(*edges, strict=True))
+    total = int(here.sum())
+    tree = minimum_spanning_tree(coo_matrix((weight, (start, end)), (total, total))).tocoo()
+    fixed = inside[here]
+    one, other = tree.row, tree.col
+    while True:
+        degree = np.bincount(np.concatenate([one, other]), minlength=total)
+        loose = (degree == 1) & ~fixed
+        if not loose.any():
+            break
+        stays = ~(loose[one] | loose[other])
+        one, other = one[stays], other[stays]
+    joined = fixed | (degree > 0)
+    inside[here] = joined
+
+
+def _edges(
+    nodes: np.ndarray, cost: np.ndarray, down: int, right: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of neighbouring nodes, and what the dearer of both costs."""
+    height, width = nodes.shape
+    one = np.s_[: height - down, max(-right, 0) : width - max(right, 0)]
+    other = np.s_[down:, max(right, 0) : width + min(right, 0)]
+    both = (nodes[one] >= 0) & (nodes[other] >= 0)
+    weight = np.maximum(cost[one], cost[other])[both]
+    return nodes[one][both], nodes[other][both], weight * (1.01 if down and right else 1)
 
 
 def resize_share(mask: np.ndarray, shape: tuple[int, int], mode: str) -> np.ndarray:

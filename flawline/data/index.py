@@ -15,14 +15,23 @@ from flawline.data.fingerprints import alike, fingerprint
 from flawline.data.geometry import geometry_of, median_shape
 from flawline.data.images import (
     TooLargeError,
-    decode_image,
-    decode_mask,
-    frame_count,
+    frames_of,
+    open_image,
+    read_samples,
     reason,
+    refuse_frames,
     to_original,
-    verify,
 )
+from flawline.data.masks import check_mask, decode_mask, marked, mask_values
 from flawline.data.problems import LEFT_OUT, MASK_IGNORED, Problem, notice
+from flawline.data.samples import (
+    PNG,
+    Extent,
+    Levels,
+    UnfitError,
+    check_extent,
+    check_values,
+)
 from flawline.data.split import deal, units_of
 from flawline.errors import FlawlineError
 from flawline.options import Options
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ALIKE = "nearly equal photographs"
+UNDECODED = "cannot be decoded"
 UNUSUAL = 1.25  # times that proportions may differ before it is worth a notice
 COLUMNS = (
     "image_id",
@@ -44,6 +54,7 @@ COLUMNS = (
     "height",
     "width",
     "sha256",
+    "float_white",
 )
 
 
@@ -88,6 +99,7 @@ def scan(
     max_megapixels: float,
     min_train_good: int,
     workers: int,
+    white: float | None = None,
     groups: Mapping[str, Any] | None = None,
     prepare: Mapping[str, Any] | None = None,
 ) -> tuple["pd.DataFrame", list[Problem]]:
@@ -97,13 +109,15 @@ def scan(
     ----------
     max_megapixels : larger images are refused without decoding them.
     min_train_good : with fewer usable training images the category cannot go on.
+    white : what shows as white in files of more than 8 bits; found, if not given.
     groups : what `Groups` reads, or None.
     prepare : `size` and `resize`, to say what they do to photographs of unusual proportions.
 
     Returns
     -------
-    The usable images (paths relative to the dataset's folder, so that tables are the same wherever
-    the data lie), and all problems, sorted by file.
+    The usable images (`float_white`: what shows as white in the category's files of floats, 0 if it
+    has none; paths relative to the dataset's folder, so that tables are the same wherever the data
+    lie), and all problems, sorted by file.
 
     Raises
     ------
@@ -117,8 +131,12 @@ def scan(
     if groups is not None:
         problems += _name_groups(entries, Groups.model_validate(groups))
     with ThreadPoolExecutor(workers) as pool:
-        checks = pool.map(lambda entry: _check(dataset.folder, entry, max_megapixels), entries)
-        found = [problem for problems_of_one in checks for problem in problems_of_one]
+        folder = dataset.folder
+        checks = pool.map(lambda entry: _check(folder, entry, max_megapixels, white), entries)
+        checked = list(checks)
+    found = [problem for problems_of_one, _ in checked for problem in problems_of_one]
+    extents = [extent for _, extent in checked]
+    found += _check_levels(folder, entries, extents, white)
     problems += found
     bad = {problem.file for problem in found if problem.if_skipped == LEFT_OUT}
     usable = [entry for entry in entries if entry.image_id not in bad]
@@ -243,7 +261,7 @@ def _shape_notices(
             lost = 1 - mask[y0:y1, x0:x1].sum() / mask.sum()
             if lost > 0:
                 found = f"{lost:.0%} of the defect's pixels are cut off"
-                expected = "defects in the middle, or resize: stretch or letterbox"
+                expected = "defects in the middle, or prepare.resize: stretch or letterbox"
                 notices.append(notice(entry.image_id, "defect cut off", found, expected))
     return notices
 
@@ -252,59 +270,126 @@ def _times(one: float, other: float) -> float:
     return max(one / other, other / one)
 
 
-def _check(folder: Path, entry: Entry, max_megapixels: float) -> list[Problem]:
+def _check(
+    folder: Path, entry: Entry, max_megapixels: float, white: float | None
+) -> tuple[list[Problem], Extent | None]:
+    """What is wrong with one image, and what the values of more than 8 bits span."""
     path = folder / entry.path
     if path.exists() and not path.is_file():  # reading a pipe would wait for ever
-        return [_problem(entry, "not a file", "a pipe, a device or a socket", "an image")]
+        return [_problem(entry, "not a file", "a pipe, a device or a socket", "an image")], None
     try:
         content = path.read_bytes()
     except OSError as error:
-        return [_problem(entry, "unreadable", reason(error), "a whole image")]
+        return [_problem(entry, "unreadable", reason(error), "a whole image")], None
     if not content:
-        return [_problem(entry, "empty file", "zero bytes", "an image")]
+        return [_problem(entry, "empty file", "zero bytes", "an image")], None
     entry.sha256 = hashlib.sha256(content).hexdigest()
-    del content
     try:
-        frames = frame_count(path, max_megapixels)
+        if content.startswith(PNG):
+            _verify(path, max_megapixels)
+        del content
+        samples = read_samples(path, max_megapixels)
+        check_values(path, samples, Levels(white))
+        if samples.pixels.dtype == np.uint8:
+            check_extent(path, samples.extent, Levels())
+    except UnfitError as error:
+        return [_problem(entry, error.kind, error.found, error.expected)], None
     except TooLargeError as error:
         expected = f"at most {max_megapixels:g} megapixels"
-        return [_problem(entry, "too large", _detail(error, path), expected)]
+        return [_problem(entry, "too large", _detail(error, path), expected)], None
     except FlawlineError as error:
-        expected = "a PNG, JPEG, BMP, TIFF or WebP image"
-        return [_problem(entry, "not an image", _detail(error, path), expected)]
-    if frames > 1:
-        return [_problem(entry, "several frames", f"{frames} frames", "one image per file")]
-    try:
-        verify(path, max_megapixels)
-        image = decode_image(path, max_megapixels)
-    except FlawlineError as error:
-        return [_problem(entry, "unreadable", _detail(error, path), "a whole image")]
+        expected, detail = "a PNG, JPEG, BMP, TIFF or WebP image", _detail(error, path)
+        if detail.startswith(UNDECODED):
+            return [_problem(entry, "unreadable", detail, "a whole image")], None
+        return [_problem(entry, "not an image", detail, expected)], None
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        return [_problem(entry, "unreadable", reason(error), "a whole image")], None
+    image = samples.shown(Levels(white))
     entry.height, entry.width = image.shape[:2]
     entry.fingerprint = fingerprint(image)
-    return _check_mask(folder, entry, max_megapixels)
+    extent = None if samples.pixels.dtype == np.uint8 else samples.extent
+    return _check_mask(folder, entry, max_megapixels, image), extent
 
 
-def _check_mask(folder: Path, entry: Entry, max_megapixels: float) -> list[Problem]:
+def _verify(path: Path, max_megapixels: float) -> None:
+    """Compare a PNG file with the checksums in it, which decoders do not look at."""
+    with open_image(path, max_megapixels) as image:
+        refuse_frames(path, frames_of(image))
+        image.verify()
+
+
+def _check_levels(
+    folder: Path,
+    entries: list[Entry],
+    extents: list[Extent | None],
+    white: float | None,
+) -> list[Problem]:
+    """What only the whole category can say of values of more than 8 bits: which of them is white.
+
+    Floats reach 1 or 255, whichever most files do. Integers must fill their type.
+    """
+    known = [(entry, extent) for entry, extent in zip(entries, extents, strict=True) if extent]
+    floats = [extent for _, extent in known if extent.is_float]
+    levels = Levels(white)
+    if floats and white is None:
+        whites = [extent.white(levels) for extent in floats]
+        levels = Levels(None, 255.0 if 2 * whites.count(255) > len(whites) else 1.0)
+        for entry in entries:
+            entry.float_white = levels.float_white or 0.0
+    found, unfilled = [], set()
+    for kind in sorted({extent.kind for _, extent in known}):
+        some = [(entry, one) for entry, one in known if one.kind == kind and one.noted is None]
+        brightest = max(some, key=lambda pair: pair[1].high, default=None)
+        if white is not None or brightest is None or brightest[1].fills or not brightest[1].high:
+            continue
+        unfilled.add(kind)
+        bits, most = brightest[1].bits, np.iinfo(kind).max
+        found.append(
+            Problem(
+                brightest[0].image_id,
+                "white is not known",
+                f"{len(some)} files of {kind}, the brightest of which reaches "
+                f"{brightest[1].high:g} of {most}",
+                f"`data: {{white: {2**bits - 1}}}` if they hold {bits} bits, or {most} if they are "
+                "dark",
+                "no",
+                "the photographs would be nearly black",
+            )
+        )
+    for entry, extent in known:
+        if extent.kind in unfilled and extent.noted is None and extent.spread:
+            continue
+        try:
+            check_extent(folder / entry.path, extent, levels)
+        except UnfitError as error:
+            found.append(_problem(entry, error.kind, error.found, error.expected))
+    return found
+
+
+def _check_mask(
+    folder: Path, entry: Entry, max_megapixels: float, photograph: np.ndarray
+) -> list[Problem]:
     if not entry.mask_path:
         return []
     path = folder / entry.mask_path
     expected = f"{entry.width} x {entry.height}, like its image"
     try:
-        mask = decode_mask(path, max_megapixels)
-    except FlawlineError as error:
-        kind, found = "mask unreadable", _detail(error, path)
-    else:
-        height, width = mask.shape
+        values, lossy = mask_values(path, max_megapixels)
+        height, width = values.shape
         if (width, height) != (entry.width, entry.height):
-            kind, found = "mask of another size", f"{width} x {height}"
-        elif entry.label and not np.any(mask):
-            kind, found, expected = "empty mask", "all zero", "the defect marked"
-        elif not entry.label and np.any(mask):
-            kind, found = "mask of a good image", "a mask that marks something"
-            expected = "a black mask or none, or the image among those of a defect type"
+            raise UnfitError(path, "mask of another size", f"{width} x {height}", expected)
+        if not entry.label and marked(values, lossy).any():
+            found, expected = "a mask that marks something", "a black one, or a defect type"
+            raise UnfitError(path, "mask of a good image", found, expected)
+        if entry.label:
+            check_mask(path, values, lossy, photograph)
         else:
-            entry.mask_path = entry.mask_path if entry.label else ""
-            return []
+            entry.mask_path = ""
+        return []
+    except UnfitError as error:
+        kind, found, expected = error.kind, error.found, error.expected
+    except FlawlineError as error:
+        kind, found, expected = "mask unreadable", _detail(error, path), "a whole image"
     file = _below(entry)
     entry.mask_path = ""
     return [Problem(file, kind, found, expected, "yes", MASK_IGNORED)]

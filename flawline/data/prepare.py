@@ -10,8 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from flawline.data.geometry import Tiling
-from flawline.data.images import decode_image, decode_mask, resize_image, resize_mask
+from flawline.data.images import decode_image, resize_image, resize_mask
+from flawline.data.masks import decode_mask
 from flawline.data.regions import Counting
+from flawline.data.samples import Levels
 from flawline.files import new_array
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ def prepare_images(
     counting: Counting,
     *,
     max_megapixels: float,
+    levels: Levels | None = None,
     workers: int,
 ) -> None:
     """Write uint8 (N, H, W, 3), RGB, in the order of `paths`, to the .npy file `path`.
@@ -31,13 +34,25 @@ def prepare_images(
     Parameters
     ----------
     counting : has the shape, how images are resized to it, and the regions that are hidden.
+    levels : what is white in files of more than 8 bits, as `category_levels` gives it.
     """
 
     def prepare(source: Path) -> np.ndarray:
-        return prepared(decode_image(source, max_megapixels), counting)
+        return prepared(decode_image(source, max_megapixels, levels), counting)
 
     with new_array(path, (len(paths), *counting.shape, 3), np.uint8) as array:
         _fill(array, paths, prepare, workers, "images")
+
+
+def category_levels(index: "pd.DataFrame", white: float | None) -> Levels:
+    """What is white in a category's files of more than 8 bits.
+
+    Parameters
+    ----------
+    index : the table that `flawline.data.index.scan` made; its column float_white counts.
+    white : the value that the user gives.
+    """
+    return Levels(white, float(index["float_white"].max()) or None)
 
 
 def prepared(image: np.ndarray, counting: Counting) -> np.ndarray:
@@ -52,6 +67,7 @@ def prepare_tiles(
     tiling: Tiling,
     *,
     max_megapixels: float,
+    levels: Levels | None = None,
     workers: int,
 ) -> None:
     """Write the tiles of all images, uint8 (N T, h, w, 3), T for each in turn.
@@ -59,10 +75,11 @@ def prepare_tiles(
     Parameters
     ----------
     counting : as for `prepare_images`, with the canvas as its shape.
+    levels : as for `prepare_images`.
     """
 
     def prepare(source: Path) -> np.ndarray:
-        return tiling.cut(prepared(decode_image(source, max_megapixels), counting))
+        return tiling.cut(prepared(decode_image(source, max_megapixels, levels), counting))
 
     with new_array(path, (len(paths) * len(tiling), *tiling.tile, 3), np.uint8) as array:
         by_photograph = array.reshape(len(paths), len(tiling), *tiling.tile, 3)

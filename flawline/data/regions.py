@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from pydantic import Field, field_validator
 
-from flawline.data.images import decode_mask, photograph_area, resize_share
+from flawline.data.images import photograph_area, resize_share
+from flawline.data.masks import decode_mask
 from flawline.errors import FlawlineError
 from flawline.files import given_path, new_array
 from flawline.options import Options

@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from flawline.data.datasets.base import shown
-from flawline.data.images import decode_image, frame_count, reason, to_original
+from flawline.data.images import decode_photograph, reason, to_original
 from flawline.data.source import files_below
 from flawline.detectors.base import CHUNK_IMAGES
 from flawline.detectors.boxes import find_boxes
@@ -163,9 +163,7 @@ def _read(path: Path, trained: "Trained") -> "Photograph | str":
         before = path.stat()
         if not before.st_size and path.is_file():
             return "empty: zero bytes"
-        if (frames := frame_count(path, most)) > 1:
-            return f"{frames} frames, expected one image"
-        image = decode_image(path, most)
+        image = decode_photograph(path, most, trained.levels)
         after = path.stat()
     except FlawlineError as error:
         return str(error).removeprefix(f"{path}: ")

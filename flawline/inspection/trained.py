@@ -1,7 +1,7 @@
 """A trained detector with all that stands before and behind it: from photographs to decisions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import numpy as np
 from flawline.data.geometry import Geometry, Shape
 from flawline.data.prepare import prepared
 from flawline.data.regions import Counting, Regions
+from flawline.data.samples import Levels
 from flawline.detectors.base import Data, Detector, Scores
 from flawline.detectors.boxes import map_limit
 from flawline.detectors.registry import METHODS
@@ -74,6 +75,7 @@ class Trained:
     limit : pixels of a map above it are boxed.
     geometry : as the detector was trained.
     networks : each feature set's network and its settings.
+    levels : what was white in the photographs that it was trained on.
     """
 
     detector: Detector
@@ -85,6 +87,7 @@ class Trained:
     geometry: Geometry
     networks: "tuple[tuple[nn.Module, Mapping[str, Any]], ...]" = ()
     object_model: ObjectModel | None = None
+    levels: Levels = field(default_factory=Levels)
 
     @property
     def image_shape(self) -> Shape:
@@ -203,7 +206,7 @@ def settings_of(config: "Config", category: str, detector: str) -> dict[str, Any
 
     Returns
     -------
-    max_megapixels, prepare, regions, poses, detector, features (a list), object_masks,
+    max_megapixels, white, prepare, regions, poses, detector, features (a list), object_masks,
     threshold, boxes; None where not used.
     """
     from flawline.config import params as plain
@@ -214,6 +217,7 @@ def settings_of(config: "Config", category: str, detector: str) -> dict[str, Any
     sets = getattr(options, "feature_sets", [])
     return {
         "max_megapixels": own.data.max_megapixels,
+        "white": own.data.white,
         "prepare": plain(own.prepare),
         "regions": _regions(own.regions),
         "poses": plain(own.poses[poses]) if (poses := getattr(options, "poses", None)) else None,
@@ -261,7 +265,8 @@ def load_trained(
         if settings["object_masks"] is not None:
             folder = run.parents[2] / "object_masks"
             model = ObjectModel.load(folder / "background.npy", folder / "model.json")
-        geometry = Geometry.from_json(about["provenance"]["inputs"]["geometry"])
+        prepared_as = about["provenance"]["inputs"]["geometry"]
+        geometry, levels = Geometry.from_json(prepared_as), Levels(**prepared_as.get("levels", {}))
         recorded = about["provenance"]["inputs"]["features"]
         networks = tuple(
             _network(run, given, was, device)
@@ -276,7 +281,16 @@ def load_trained(
         ) from error
     detector = METHODS[settings["detector"]["method"]].load(run / "model", device)
     return Trained(
-        detector, settings, threshold, calibration, scale, limit, geometry, networks, model
+        detector,
+        settings,
+        threshold,
+        calibration,
+        scale,
+        limit,
+        geometry,
+        networks,
+        model,
+        levels,
     )
 
 
@@ -329,6 +343,11 @@ def _refuse_others(
             "was trained by an older version. Run the line to train it anew."
         )
     pairs = [
+        (
+            "data",
+            {"white": inputs["geometry"].get("levels", {}).get("white")},
+            {"white": settings.get("white")},
+        ),
         ("prepare", inputs["prepare"], settings["prepare"]),
         ("regions", inputs["regions"], settings["regions"]),
         ("poses", inputs["poses"] or {}, settings["poses"] or {}),

@@ -40,7 +40,7 @@ class Entry:
     split : train or test; empty where it is dealt to either.
     defect_type : good, or what is wrong with the part.
     group : photographs of one group stay on one side of every split; empty for a group of its own.
-    height, width, sha256, fingerprint : known when it was read.
+    height, width, sha256, float_white, fingerprint : known when it was read.
     """
 
     image_id: str
@@ -52,6 +52,7 @@ class Entry:
     height: int = 0
     width: int = 0
     sha256: str = ""
+    float_white: float = 0.0
     fingerprint: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
