@@ -6,7 +6,7 @@ photographs, whose cells are stitched together before they become the map of the
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -188,4 +188,12 @@ def at_area(shape: tuple[float, float], area: float) -> Shape:
     """A shape of the same proportions with about `area` pixels, in multiples of 32."""
     factor = math.sqrt(area / (shape[0] * shape[1]))
     height, width = (max(round(side * factor / MULTIPLE), 1) * MULTIPLE for side in shape)
+    return height, width
+
+
+def input_size(shape: Sequence[int], scale: float) -> tuple[int, int]:
+    """Height and width of the network's input, multiples of 32 unless they are the images'."""
+    if scale == 1:
+        return shape[0], shape[1]
+    height, width = (max(round(side * scale / MULTIPLE), 1) * MULTIPLE for side in shape)
     return height, width

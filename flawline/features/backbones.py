@@ -13,23 +13,31 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+TYPICAL = (256, 320)
+
+
 def weights_file(weights: str) -> Path | None:
     """The path that `weights` is, or None if it is a name."""
     is_path = "/" in weights or Path(weights).suffix in (".pth", ".pt", ".safetensors")
     return given_path(weights) if is_path else None
 
 
-def check_backbone(backbone: str, weights: str, layers: list[str]) -> str | None:
+def check_backbone(
+    backbone: str, weights: str, layers: list[str], shape: tuple[int, int] = TYPICAL
+) -> str | None:
     """What is wrong with these names, as one sentence, or None. Downloads nothing.
+
+    The network is tried on an empty image.
 
     Parameters
     ----------
     backbone, weights, layers : as in the configuration's `features`; no layers for a network that
         is used up to its last feature map.
+    shape : height and width of its input.
     """
     try:
         if layers:
-            _extractor(backbone, layers)
+            _channels_last(_extractor(backbone, layers), backbone, shape)
         else:
             split_network(untrained(backbone), 1)
         named = weights_file(weights) is None and (layers or weights != "none")
@@ -40,8 +48,10 @@ def check_backbone(backbone: str, weights: str, layers: list[str]) -> str | None
     return None
 
 
-def build_backbone(backbone: str, weights: str, layers: list[str]) -> "nn.Module":
-    """A network in evaluation mode that maps images to {layer: feature map}.
+def build_backbone(
+    backbone: str, weights: str, layers: list[str], shape: tuple[int, int] = TYPICAL
+) -> "nn.Module":
+    """A network in evaluation mode that maps images to {layer: feature map (N, C, H, W)}.
 
     Parameters
     ----------
@@ -50,16 +60,98 @@ def build_backbone(backbone: str, weights: str, layers: list[str]) -> "nn.Module
         ``/`` in it, or ending in .pth, .pt or .safetensors. Tensors of layers beyond the cut may
         be missing, no others.
     layers : names as in ``torchvision.models.feature_extraction``, shallow to deep.
+    shape : height and width of its input.
 
     Raises
     ------
     FlawlineError
-        If a name is unknown or a needed tensor is missing or of another shape.
+        If a name is unknown, a needed tensor is missing or of another shape, or a layer gives no
+        map.
     """
     network = _extractor(backbone, layers)
     if backbone != "gabor":
         _load(network, _state_dict(backbone, weights), weights)
-    return network.eval().requires_grad_(False)
+    network = network.eval().requires_grad_(False)
+    turned = _channels_last(network, backbone, shape)
+    return _channels_first(network, turned) if turned else network
+
+
+def _channels_last(network: "nn.Module", backbone: str, shape: tuple[int, int]) -> list[str]:
+    """Layers whose maps are (N, H, W, C), as those of Swin transformers, found by trying.
+
+    A map's sides are to each other as the image's are. On a square image a map of as many channels
+    as rows would leave it open, so that an oblong one is tried as well, where the network takes it.
+
+    Raises
+    ------
+    FlawlineError
+        If the network does not take such images, or a layer gives no map.
+    """
+    found = _tried(network, backbone, shape)
+    oblong = shape if shape[0] != shape[1] else (shape[0], shape[1] + shape[1] // 4 // 32 * 32)
+    try:
+        told = _tried(network, backbone, oblong) if oblong != shape else found
+    except FlawlineError:  # it takes squares alone
+        told, oblong = found, shape
+    first = [name for name, sides in told.items() if _is_map(sides[2:], sides[1:], oblong)]
+    last = [
+        name
+        for name, sides in told.items()
+        if name not in first and _is_map(sides[1:3], sides[1:], oblong)
+    ]
+    for name, sides in found.items():
+        if name not in [*first, *last]:
+            raise FlawlineError(
+                f"{backbone}: layer {name!r} gives {tuple(sides)} for an image of {shape[0]} x "
+                f"{shape[1]} px, which is no map of its places (N, C, H, W); choose an earlier "
+                "layer, or a convolutional network such as resnet18"
+            )
+    return last
+
+
+def _is_map(sides: list[int], channels: list[int], shape: tuple[int, int]) -> bool:
+    """Whether two sides of a tensor of four are those of a map of an image of a shape."""
+    if len(channels) != 3 or min(sides) < 2:
+        return False
+    return abs(sides[1] - sides[0] * shape[1] / shape[0]) < 1.5
+
+
+def _tried(network: "nn.Module", backbone: str, shape: tuple[int, int]) -> dict[str, list[int]]:
+    """The shapes of a network's layers for an empty image."""
+    import torch
+
+    try:
+        with torch.inference_mode():
+            layers = network(torch.zeros(1, 3, *shape))
+    except Exception as error:  # networks raise anything for sizes that they do not take
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FlawlineError(
+            f"{backbone} does not take images of {shape[0]} x {shape[1]} px ({why}); set "
+            "prepare.size to the one that it was made for, often 224, or choose a convolutional "
+            "network such as resnet18"
+        ) from None
+    return {name: list(found.shape) for name, found in layers.items()}
+
+
+def _channels_first(network: "nn.Module", layers: list[str]) -> "nn.Module":
+    from torch import nn
+
+    class ChannelsFirst(nn.Module):
+        """The same network, with maps of some layers turned from (N, H, W, C) to (N, C, H, W)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, images: "torch.Tensor") -> "dict[str, torch.Tensor]":
+            """Maps of all layers."""
+            found: dict[str, torch.Tensor] = self.network(images)
+            return {
+                name: one.permute(0, 3, 1, 2) if name in layers else one
+                for name, one in found.items()
+            }
+
+    return ChannelsFirst()
 
 
 def untrained(backbone: str) -> "nn.Module":

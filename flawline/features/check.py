@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flawline.data.geometry import input_size
 from flawline.errors import FlawlineError
-from flawline.features.backbones import weights_file
+from flawline.features.backbones import TYPICAL, weights_file
 from flawline.files import replacing
 
 if TYPE_CHECKING:
-    from flawline.config import Config
+    from flawline.config import Config, Prepare
+
+Asked = tuple[str, str, list[str], tuple[int, int]]
 
 # So usual that torchvision, whose import takes seconds, is not asked: backbone to layers.
 STAGES = frozenset({"layer1", "layer2", "layer3", "layer4"})
@@ -21,7 +24,7 @@ USUAL = {"gabor": frozenset({"fine", "medium", "coarse"})} | dict.fromkeys(RESNE
 
 
 def check_features(config: "Config", origin: str, cache: Path) -> None:
-    """Refuse a backbone, weights name or layer that does not exist.
+    """Refuse a backbone, weights name or layer that does not exist or gives no map.
 
     Names that passed once are remembered in `cache`, because asking torchvision takes seconds;
     the usual ones pass at once.
@@ -33,20 +36,22 @@ def check_features(config: "Config", origin: str, cache: Path) -> None:
         One message with every mistake and the keys that hold it.
     """
     passed = _read(cache)
-    unknown: dict[str, tuple[str, tuple[str, str, list[str]]]] = {}
+    unknown: dict[str, tuple[str, Asked]] = {}
     for category in config.category_names:
+        prepare = config.of(category).prepare
         for name, features in config.of(category).features.items():
-            asked = (features.backbone, features.weights, features.layers)
+            shape = input_size(_seen(prepare), features.scale)
+            asked: Asked = (features.backbone, features.weights, features.layers, shape)
             unknown.setdefault(json.dumps(asked), (f"features.{name}", asked))
         for name, detector in config.of(category).detectors.items():
             backbone = getattr(detector, "backbone", None)
             if backbone is not None:
-                asked = (backbone, getattr(detector, "weights", "default"), [])
+                asked = (backbone, getattr(detector, "weights", "default"), [], TYPICAL)
                 unknown.setdefault(json.dumps(asked), (f"detectors.{name}", asked))
     unknown = {
         key: (place, asked)
         for key, (place, asked) in unknown.items()
-        if key not in passed and not _is_usual(*asked)
+        if key not in passed and not _is_usual(*asked[:3])
     }
     if not unknown:
         return
@@ -62,12 +67,22 @@ def check_features(config: "Config", origin: str, cache: Path) -> None:
     _write(cache, sorted(passed | set(unknown)))
 
 
+def _seen(prepare: "Prepare") -> tuple[int, int]:
+    """The shape that networks see; where it follows from the photographs, a typical one."""
+    if prepare.tiles:
+        return prepare.tiles.size, prepare.tiles.size
+    size = prepare.size
+    if size == "auto":
+        return TYPICAL
+    return (size, size) if isinstance(size, int) else size
+
+
 def _is_usual(backbone: str, weights: str, layers: list[str]) -> bool:
     known = weights == "default" or weights_file(weights) is not None
     return known and bool(layers) and USUAL.get(backbone, frozenset()).issuperset(layers)
 
 
-def _ask(names: list[tuple[str, str, list[str]]]) -> list[str | None] | None:
+def _ask(names: list[Asked]) -> list[str | None] | None:
     """What is wrong with each; None where torch is not installed.
 
     In a process of its own: torch would stay in the memory of a Snakemake that runs for days.

@@ -1,6 +1,5 @@
 """From prepared images to one array of patch features per subset."""
 
-from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from flawline.data.geometry import MULTIPLE
+from flawline.data.geometry import input_size
 from flawline.devices import autocast, images_at_once, inference_precision, to_tensor
 from flawline.errors import FlawlineError
 from flawline.files import new_array, write_json
@@ -80,14 +79,6 @@ def patch_features(
         return stacked.clamp_(-HALF_MAX, HALF_MAX).half()
 
 
-def input_size(shape: Sequence[int], scale: float) -> tuple[int, int]:
-    """Height and width of the network's input, multiples of 32 unless they are the images'."""
-    if scale == 1:
-        return shape[0], shape[1]
-    height, width = (max(round(side * scale / MULTIPLE), 1) * MULTIPLE for side in shape)
-    return height, width
-
-
 def extract(
     images: np.ndarray,
     path: Path | str,
@@ -112,7 +103,8 @@ def extract(
     """
     from flawline.features.backbones import build_backbone, weights_file
 
-    network = build_backbone(backbone, weights, layers)
+    seen = input_size(images.shape[1:3], scale)
+    network = build_backbone(backbone, weights, layers, seen)
     network = network.to(device).to(memory_format=torch.channels_last)
     # filter responses of the bank span more orders of magnitude than bfloat16 resolves
     precision = "float32" if backbone == "gabor" else inference_precision(device.type, precision)

@@ -19,12 +19,13 @@ import yaml
 from torch import nn
 from torch.nn import functional
 
+from flawline.data.geometry import input_size
 from flawline.detectors.base import HALF, MapDetector, Scores, ring_numbers
 from flawline.detectors.featcae import FeatCAE
 from flawline.detectors.patchcore import PatchCore
 from flawline.detectors.reconstruction import Reconstruction
 from flawline.errors import FlawlineError
-from flawline.features.extraction import HALF_MAX, IMAGENET_MEAN, IMAGENET_STD, input_size
+from flawline.features.extraction import HALF_MAX, IMAGENET_MEAN, IMAGENET_STD
 from flawline.files import replacing
 from flawline.inspection.trained import (
     CHECKED,
