@@ -185,7 +185,7 @@ def _shape_notices(
             lost = 1 - mask[y0:y1, x0:x1].sum() / mask.sum()
             if lost > 0:
                 found = f"{lost:.0%} of the defect's pixels are cut off"
-                expected = "defects in the middle, or resize: stretch or letterbox"
+                expected = "defects in the middle, or prepare.resize: stretch or letterbox"
                 notices.append(_notice(entry.image_id, "defect cut off", found, expected))
     return notices
 

@@ -203,6 +203,9 @@ class Header:
     size : width and height as stored, pixels.
     frames : how many images the file holds.
     white_bits : significant bits, if it says so.
+    extra : what a TIFF says of its fourth band: 0 nothing, 1 and 2 alpha.
+    directory : where the tags of a TIFF begin; 0 for a PNG.
+    scaled : whether samples of fewer significant bits should fill their type all the same.
     """
 
     size: tuple[int, int]
@@ -215,6 +218,7 @@ class Header:
     extra: int = 0
     planar: bool = False
     directory: int = 0
+    scaled: bool = True
 
 
 def header_of(content: bytes) -> Header | None:
@@ -261,7 +265,7 @@ def _tiff_header(content: bytes) -> Header | None:
     white_bits = None
     if len(brightest) == 1 and (most := int(brightest.pop())) & (most + 1) == 0:
         white_bits = most.bit_length()  # others count what this one image holds, and say nothing
-    if max(bits) in (10, 12, 14):
+    if packed := max(bits) in (10, 12, 14):  # OpenCV scales them up
         white_bits = max(bits)
     return Header(
         (int(tags[256]), int(tags[257])),
@@ -274,6 +278,7 @@ def _tiff_header(content: bytes) -> Header | None:
         int(_several(tags.get(338, 0))[0]),
         channels > 1 and tags.get(284, 1) == 2,
         first,
+        packed,
     )
 
 
@@ -372,8 +377,11 @@ def _noted(values: np.ndarray, header: Header) -> float | None:
     most, white = int(np.iinfo(values.dtype).max), 2**bits - 1
     if bits < 8 or white >= most or values.max() > white:
         return None
-    # samples that fill their type, as PNG asks for, lie on a grid of its significant bits
-    step = most / white
-    counted = np.rint(values / step)
-    off_grid = np.abs(values - counted * step) > step / 4
-    return float(white) if off_grid.any() else None
+    if header.scaled:
+        # samples that fill their type, as PNG asks for, lie on a grid of its significant bits; yet
+        # so dark that they reach a sixteenth of it at most, they were written without scaling
+        step = most / white
+        off_grid = np.abs(values - np.rint(values / step) * step) > step / 4
+        if step < DARK and not off_grid.any():
+            return None
+    return float(white)

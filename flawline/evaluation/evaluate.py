@@ -81,7 +81,7 @@ def evaluate(
     scores : float (N,), in the same order.
     threshold : images scoring above it are called defective.
     anomaly_maps : float16 (N, H, W).
-    masks : uint8 (N, H, W).
+    masks : uint8 (N, H, W); images whose masks were given and are empty have no pixel figures.
     counted : uint8 (N, H, W), 0 = neither normal nor defective; all pixels count, if None. Images
         whose defects do not count at all have no pixel figures.
     costs : miss, false_alarm and defect_rate of the risk curve.
@@ -94,7 +94,10 @@ def evaluate(
     """
     truth = labels["label"].to_numpy()
     types = np.where(truth == 1, labels["defect_type"].astype(str), "good")
-    rows = np.flatnonzero((truth == 0) | (labels["has_mask"].to_numpy() == 1))
+    masked = (truth == 1) & (labels["has_mask"].to_numpy() == 1)
+    # a mask was given and nothing of it is left: center_crop cut the defect off
+    cut_off = masked & ~np.array([mask.any() for mask in masks], bool)
+    rows = np.flatnonzero((truth == 0) | (masked & ~cut_off))
     hidden = np.zeros(0, int)
     if counted is not None:
         hidden = np.array([row for row in rows if _hides(counted[row], masks[row])], int)
@@ -124,7 +127,8 @@ def evaluate(
             "test_defective": int(truth.sum()),
             "masked": int(truth[rows].sum()),
         }
-        | ({"defects_not_counted": len(hidden)} if len(hidden) else {}),
+        | ({"defects_not_counted": len(hidden)} if len(hidden) else {})
+        | ({"defects_cut_off": int(cut_off.sum())} if cut_off.any() else {}),
         "bootstrap": {"resamples": resamples, "confidence": confidence},
         "by_defect_type": {
             str(kind): _one_type(test, kind) for kind in sorted(set(types[truth == 1]))

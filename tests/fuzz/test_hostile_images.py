@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from fuzzing import cases, damages, try_all, watched
@@ -69,6 +70,9 @@ def photographs() -> dict[str, bytes]:
         "lossless.webp": encoded(colour, "WEBP", lossless=True),
         "animated.webp": encoded(pages[0], "WEBP", **several),
         "several.tif": encoded(pages[0], "TIFF", **several),
+        "colour16.png": cv2.imencode(".png", pixels(20, 30, 3, dtype=np.uint16))[1].tobytes(),
+        "colour16.tif": cv2.imencode(".tif", pixels(20, 30, 3, dtype=np.uint16))[1].tobytes(),
+        "float_rgb.tif": cv2.imencode(".tif", pixels(20, 30, 3).astype(np.float32))[1].tobytes(),
         "float.tif": encoded(Image.fromarray(pixels(20, 30).astype(np.float32)), "TIFF"),
         "frames.gif": encoded(pages[0], "GIF", save_all=True, append_images=pages * 300),
         "other.ppm": encoded(colour, "PPM"),
@@ -265,5 +269,6 @@ def test_a_category_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_format_that_is_read_is_damaged_here() -> None:
-    read = {Image.open(io.BytesIO(content)).format for content in FILES.values()}
+    known = [content for name, content in FILES.items() if name != "float_rgb.tif"]
+    read = {Image.open(io.BytesIO(content)).format for content in known}
     assert read >= set(FORMATS)
