@@ -295,6 +295,26 @@ def test_a_defect_that_does_not_count_at_all_is_measured_on_images_alone() -> No
     assert "defects_not_counted" not in plain["counts"]
 
 
+def test_a_defect_that_is_cut_off_is_not_counted_as_masked() -> None:
+    masks = np.zeros((5, 4, 12), np.uint8)
+    masks[4, 0, 6] = 1
+    maps = np.zeros(masks.shape, np.float16)
+    maps[4, 0, 6] = 1
+    types, scores = ["good", "good", "left", "left", "stain"], [1, 2, 1, 2, 4.0]
+    found = evaluated(types, scores, 2.5, maps, masks)
+    assert found["counts"] == {
+        "test_good": 2,
+        "test_defective": 3,
+        "masked": 1,
+        "defects_cut_off": 2,
+    }
+    assert found["by_defect_type"]["left"]["pixel"] is None
+    assert found["by_defect_type"]["left"]["recall"] == 0
+    assert (found["pixel"]["regions"], found["pixel"]["auroc"]) == (1, 1.0)
+    unmasked = evaluated(types, scores, 2.5, maps, masks, with_masks=False)
+    assert "defects_cut_off" not in unmasked["counts"]
+
+
 def labels_of(types: list[str], with_masks: bool = True) -> pd.DataFrame:
     defective = [int(kind != "good") for kind in types]
     masked = [label if with_masks else 0 for label in defective]

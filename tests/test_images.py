@@ -1,4 +1,5 @@
 import io
+import itertools
 import struct
 import tracemalloc
 import zlib
@@ -19,6 +20,8 @@ from flawline.data.images import (
     photograph_area,
     resize_image,
     resize_mask,
+    resize_share,
+    to_original,
 )
 from flawline.data.masks import decode_mask
 from flawline.errors import FlawlineError
@@ -363,6 +366,63 @@ class TestResizing:
         mask[25, :14] = True
         found = resize_mask(mask, (21, 21), "stretch")
         assert np.array_equal(np.argwhere(found), [(19, x) for x in range(4)])
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("shape", [(256, 256), (320, 320), (192, 352)])
+    def test_a_scratch_of_any_width_and_angle_stays_in_one_piece(
+        self, mode: str, shape: tuple[int, int]
+    ) -> None:
+        torn = 0
+        for width, degrees in itertools.product(range(1, 7), range(0, 180, 20)):
+            mask = np.zeros((900, 1000), np.uint8)
+            angle = np.deg2rad(degrees + 5 * width)
+            reach = 220 * np.array([np.cos(angle), np.sin(angle)])
+            middle = np.array([501, 450])
+            ends = [tuple(np.rint(middle + side * reach).astype(int).tolist()) for side in (-1, 1)]
+            cv2.line(mask, *ends, 1, width)
+            found = resize_mask(mask > 0, shape, mode)
+            assert cv2.connectedComponents(found)[0] == 2, (width, degrees)
+            half = (resize_share(mask > 0, shape, mode) > 0.499).astype(np.uint8)
+            torn += cv2.connectedComponents(half)[0] > 2
+            assert (found >= half).all()
+        assert torn > 0, "none of these would be torn"
+
+    def test_joining_a_thin_tail_adds_nothing_to_a_wide_part(self) -> None:
+        mask = np.zeros((400, 400), np.uint8)
+        cv2.circle(mask, (100, 100), 41, 1, -1)
+        cv2.line(mask, (100, 100), (370, 246), 1, 2)
+        shape = (100, 100)
+        found = resize_mask(mask > 0, shape, "stretch")
+        half = resize_share(mask > 0, shape, "stretch") > 0.499
+        assert cv2.connectedComponents(half.astype(np.uint8))[0] > 2
+        assert cv2.connectedComponents(found)[0] == 2
+        assert np.array_equal(found[:36, :34] > 0, half[:36, :34])
+        assert found.sum() <= half.sum() + 20
+
+    def test_separate_defects_stay_separate(self) -> None:
+        mask = np.zeros((300, 300), bool)
+        mask[100:103, 20:280] = True
+        mask[108:111, 20:280] = True
+        mask[100:111, 150:153] = False
+        found = resize_mask(mask, (100, 100), "stretch")
+        assert cv2.connectedComponents(found)[0] - 1 == 4
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.integers(0, 10**6), st.sampled_from(MODES))
+    def test_there_are_never_more_regions_than_before(self, seed: int, mode: str) -> None:
+        rng = np.random.default_rng(seed)
+        mask = np.zeros((200, 200), np.uint8)
+        for _ in range(rng.integers(1, 6)):
+            corners = rng.integers(0, 200, (rng.integers(2, 5), 1, 2)).astype(np.int32)
+            cv2.polylines(mask, [corners], False, 1, int(rng.integers(1, 7)))
+        height, width = (int(side) for side in rng.integers(30, 150, 2))
+        found = resize_mask(mask > 0, (height, width), mode)
+        if mode == "center_crop":  # what is cut in two counts as two
+            (x0, y0, x1, y1), *_ = to_original(
+                np.array([[0, 0, width, height]]), (height, width), (200, 200), mode
+            )
+            mask = mask[y0:y1, x0:x1]
+        assert cv2.connectedComponents(found)[0] <= cv2.connectedComponents(mask)[0]
 
     def test_a_wide_defect_is_not_fattened(self) -> None:
         mask = np.zeros((64, 64), bool)

@@ -2,8 +2,10 @@
 
 import csv
 import os
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,14 @@ import pandas as pd
 import pytest
 import torch
 from conftest import photograph, save
+from PIL import Image
 
 from flawline.config import load_config
 from flawline.data.demo import write_category
 from flawline.data.geometry import Geometry
 from flawline.data.prepare import prepare_images
 from flawline.data.regions import Counting, write_counted
+from flawline.data.samples import Levels
 from flawline.detectors.base import Data
 from flawline.detectors.registry import METHODS
 from flawline.detectors.scoring import score_to_files
@@ -280,6 +284,45 @@ BAD: dict[str, tuple[str, Callable[[Path, Path], object], str]] = {
     "broken link": ("a.png", lambda path, good: path.symlink_to("absent"), "No such file"),
     "too large": ("a.png", lambda path, good: save(path, photograph(1, 1100, 1000)), "megapixels"),
 }
+
+
+class TestDeepFiles:
+    """Files of more than 8 bits, read by the levels that `index` found for the training."""
+
+    def read(self, line: Line, folder: Path, pixels: np.ndarray, levels: Levels) -> Verdict:
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(folder / "deep.tif")
+        trained = replace(line.trained(), levels=levels)
+        (verdict,) = inspect_folder(folder, trained, folder.with_name("overlays"))
+        return verdict
+
+    def test_are_scored_as_the_photographs_that_they_were_made_from(
+        self, line: Line, tmp_path: Path
+    ) -> None:
+        grey = np.asarray(Image.open(line.new / "good/000.png").convert("L"))
+        plain = self.read(line, tmp_path / "new", grey, Levels())
+        twelve = self.read(line, tmp_path / "new", grey.astype(np.uint16) * 16, Levels(4095))
+        ones = self.read(line, tmp_path / "new", grey / np.float32(255), Levels(None, 1))
+        assert plain.score == twelve.score == ones.score is not None
+
+    def test_that_fit_no_level_are_unreadable_with_the_reason(
+        self, line: Line, tmp_path: Path
+    ) -> None:
+        grey = np.asarray(Image.open(line.new / "good/000.png").convert("L"))
+        reasons = {
+            "nearly black|blank": (grey.astype(np.uint16) * 4, Levels()),
+            "values out of range": (grey.astype(np.float32), Levels(None, 1)),
+            "blank": (grey / np.float32(255), Levels(None, 255)),
+            "blank: every pixel is 7": (np.full((40, 40), 7, np.uint8), Levels()),
+        }
+        for words, (pixels, levels) in reasons.items():
+            verdict = self.read(line, tmp_path / "new", pixels, levels)
+            assert verdict.decision == "unreadable"
+            assert re.match(words, verdict.reason)
+
+    def test_need_the_white_of_the_training(self, line: Line) -> None:
+        with pytest.raises(FlawlineError, match=r"data.white: trained with None, .* 4095"):
+            line.trained(data={"white": 4095})
 
 
 class TestBadFiles:

@@ -233,6 +233,11 @@ class TestThePage:
         assert "The defects of 2 test images lie wholly where pixels are not counted" in text
         assert "ot counted" not in re.sub("<script>.*", "", write(fake_run(cases=[picture()])))
 
+    def test_says_which_defects_are_cut_off(self, write: Any) -> None:
+        text = write(fake_run(counts={"defects_cut_off": 4, "masked": 2}))
+        assert "4 of 6 marked defects lie outside what <code>center_crop</code> keeps" in text
+        assert "marked defects lie" not in write(fake_run())
+
     def test_drawings_lose_whatever_is_not_a_drawing(self, write: Any) -> None:
         svg = (
             '<svg xmlns="http://www.w3.org/2000/svg" onload="x()"><script>x()</script>'

@@ -269,6 +269,8 @@ def _join(kept: np.ndarray, covered: np.ndarray, touched: np.ndarray) -> None:
     branches that lead to none.
     """
     y, x = np.nonzero(touched)
+    if not len(y):  # center_crop leaves nothing of it
+        return
     top, left = int(y.min()), int(x.min())
     window = np.s_[top : int(y.max()) + 1, left : int(x.max()) + 1]
     inside, share, here = kept[window], covered[window], touched[window]
