@@ -447,8 +447,8 @@ class TestCheckFeatures:
         """The backbones that torchvision was asked for."""
         asked: list[str] = []
 
-        def record(names: list[tuple[str, str, list[str]]]) -> list[str | None]:
-            backbones = [backbone for backbone, _, _ in names]
+        def record(names: list[check.Asked]) -> list[str | None]:
+            backbones = [backbone for backbone, *_ in names]
             asked.extend(backbones)
             return [
                 f"{backbone} is wrong" if backbone.startswith("wrong") else None
@@ -582,4 +582,6 @@ class TestCheckFeatures:
         ]
         found = [subprocess.check_output(arguments, text=True).strip() for _ in range(2)]
         assert found == ["False", "False"]
-        assert check._read(cache) == {json.dumps(["squeezenet1_1", "default", ["features"]])}
+        assert check._read(cache) == {
+            json.dumps(["squeezenet1_1", "default", ["features"], [256, 320]])
+        }

@@ -9,6 +9,7 @@ import pytest
 from conftest import photograph, save
 from PIL import Image
 
+from flawline.data.datasets.folder import Folder
 from flawline.data.index import scan
 from flawline.data.masks import check_mask, decode_mask, mask_values
 from flawline.data.samples import UnfitError
@@ -127,7 +128,13 @@ def test_a_defect_of_most_of_the_part_is_no_mistake(tmp_path: Path) -> None:
 def test_the_index_lists_them_and_goes_on_without_pixel_figures(category: Path) -> None:
     mask = category / "ground_truth/crack/000_mask.png"
     save(mask, photograph(20))  # as its image
-    table, problems = scan(category, max_megapixels=1, min_train_good=2, workers=1)
+    table, problems = scan(
+        Folder(name="any", source=str(category.parent)),
+        category.name,
+        max_megapixels=1,
+        min_train_good=2,
+        workers=1,
+    )
     assert [(p.file, p.problem) for p in problems] == [
         ("ground_truth/crack/000_mask.png", "mask is a photograph")
     ]

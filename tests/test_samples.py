@@ -12,6 +12,7 @@ import pytest
 from conftest import photograph, save
 from PIL import Image
 
+from flawline.data.datasets.folder import Folder
 from flawline.data.images import decode_image, decode_photograph
 from flawline.data.index import Problem, scan
 from flawline.data.prepare import category_levels
@@ -259,7 +260,14 @@ def write(category: Path, images: list[np.ndarray], suffix: str = "tif") -> None
 
 
 def look(category: Path, **options: Any) -> tuple[Any, list[Problem]]:
-    return scan(category, max_megapixels=1, min_train_good=2, workers=2, **options)
+    return scan(
+        Folder(name="any", source=str(category.parent)),
+        category.name,
+        max_megapixels=1,
+        min_train_good=2,
+        workers=2,
+        **options,
+    )
 
 
 class TestCategories:

@@ -143,7 +143,8 @@ def scan(
     twins = _twins(usable)
     problems += twins
     usable = [e for e in usable if e.image_id not in {problem.file for problem in twins}]
-    problems += _group_alike(usable)
+    if all(problem.can_go_on != "no" for problem in found):  # else they may all look black
+        problems += _group_alike(usable)
     problems += _deal(usable, dataset, category)
     goods = sum(entry.split == "train" and not entry.label for entry in usable)
     if goods < min_train_good:
