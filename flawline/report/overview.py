@@ -109,10 +109,10 @@ def lead(best: Sequence[Best]) -> str:
     several = len({one.category for one in measured}) > 1
     if not measured:
         return (
-            "The detectors are trained and have thresholds from good parts, whose promises are with "
-            "each category. How well they do is not known: no category has both good and defective "
-            "test images. Add some to test/good and test/<defect type>, and run the same command "
-            "again."
+            "The detectors are trained and can inspect new images: each has a threshold from good "
+            "parts, and what it promises is shown with the category. How well they do is not "
+            "known, because no category has both good and defective test images. Add some to "
+            "test/good and test/<defect type>, and run the same command again."
         )
     missed = _span([one.missed.mean for one in measured])
     rejected = _span([one.rejected.mean for one in measured])
@@ -282,8 +282,8 @@ KINDS: tuple[tuple[str, str, Callable[[Run], str | None]], ...] = (
     (
         "Nothing to evaluate",
         "Without test images nobody knows how many defects are found and how many good parts are "
-        "rejected. Add good parts to test/good and defective ones to test/<defect type>, and run the "
-        "same command again.",
+        "rejected. Add good parts to test/good and defective ones to test/<defect type>, and run "
+        "the same command again.",
         _nothing,
     ),
     (
