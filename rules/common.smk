@@ -221,6 +221,16 @@ def counted(subset):
     )
 
 
+def calibration_images(wildcards):
+    """The images that the calibration scores are of: with cross-calibration, those to train on."""
+    subset = "train" if wildcards.category in CROSS else "calibration"
+    return f"{SUBSET}/images.npy".format(**dict(wildcards) | {"subset": subset})
+
+
+def calibration_counted(wildcards):
+    return counted("train" if wildcards.category in CROSS else "calibration")(wildcards)
+
+
 def region_options(wildcards):
     """The ignored regions, and what the mask's content is."""
     regions = CONFIG.of(wildcards.category).regions
@@ -394,19 +404,14 @@ def every_stage():
 
 
 def closing_line():
-    """Where the report is, and which detector was best for each category."""
+    """Where the report is, which detector was best for each category, and what was not tested."""
     if "inspect" in workflow.dag_settings.targets:
         return inspection_line()
+    from flawline.evaluation.comparison import best_in_words
+
     table = Path(RESULTS, "comparison", "best.csv")
     best = ""
     if table.exists():
         with table.open(encoding="utf-8", newline="") as file:
-            best = "; ".join(
-                (
-                    f"{row['category']}: {row['detector']} {float(row['image_auroc']):.3f}"
-                    if row["detector"]
-                    else f"{row['category']}: nothing to evaluate"
-                )
-                for row in csv.DictReader(file)
-            )
-    return f"Report: {RESULTS}/report.html - best image AUROC: {best}"
+            best = best_in_words(list(csv.DictReader(file)))
+    return f"Report: {RESULTS}/report.html" + (f" - {best}" if best else "")

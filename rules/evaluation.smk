@@ -34,6 +34,7 @@ rule evaluate:
         masks=f"{PROTOCOL}/test/masks.npy",
         counted=counted("test"),
         split=f"{PROTOCOL}/split.csv",
+        problems=f"{CATEGORY}/problems.csv",
         near_duplicates=f"{PROTOCOL}/near_duplicates.csv",
         train=f"{DETECTOR}/train/scores.csv",
         calibration=f"{DETECTOR}/calibration/scores.csv",

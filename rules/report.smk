@@ -13,6 +13,10 @@ rule figures:
         metrics=f"{DETECTOR}/metrics.json",
         training=f"{DETECTOR}/training.csv",
         boxes=f"{DETECTOR}/test/boxes.csv",
+        # stand in where there are no good test images
+        split=f"{PROTOCOL}/split.csv",
+        calibration_images=calibration_images,
+        calibration_counted=calibration_counted,
     output:
         histogram=figure("histogram.svg", "histogram", "score histogram"),
         roc=figure("roc.svg", "roc", "ROC curve"),
@@ -38,6 +42,7 @@ rule figures:
         runtime=minutes(20),
     params:
         options=options("report"),
+        boxes=options("boxes"),
         unit=lambda wildcards: METHODS[detector_options(wildcards).method].unit,
         code=code("figures.py"),
     message:

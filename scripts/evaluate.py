@@ -1,6 +1,7 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]):
+    from flawline.data.problems import left_out
     from flawline.evaluation.checks import border_peaks, check
     from flawline.evaluation.evaluate import evaluate
     from flawline.evaluation.image_metrics import decision_metrics
@@ -22,6 +23,7 @@ with logged(snakemake.log[0]):
     maps, counted = read_array(snakemake.input.maps), read_if_given(snakemake.input.counted)
     good = labels["label"].to_numpy() == 0
     costs, assumed = costs_of(threshold)
+    problems = read_table(snakemake.input.problems)
     found = evaluate(
         labels,
         scores,
@@ -30,6 +32,7 @@ with logged(snakemake.log[0]):
         read_array(snakemake.input.masks),
         counted=counted,
         costs=costs,
+        left_out=left_out(problems, "test"),
         seed=int(names.seed),
         category=names.category,
         **snakemake.params.options,

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from flawline.evaluation.evaluate import missing_in_words
 from flawline.files import write_json, write_table
 from flawline.report import page
 from flawline.report.cases import GAP
@@ -152,7 +153,7 @@ def fake_run(
         "method": detector,
         "seed": seed,
         "protocol": protocol,
-        "note": None if defects else "no defective test images: nothing to evaluate",
+        "note": missing_in_words(goods, defects),
         "counts": {
             "calibration": 50,
             "test_good": goods,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from flawline.data.geometry import Geometry
+from flawline.data.geometry import Geometry, Tiling
 from flawline.detectors.base import Data, Detector, Synthetic, smooth_maps
 from flawline.detectors.featcae import FeatCAE, FeatCAEOptions
 from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
@@ -17,7 +17,7 @@ from flawline.detectors.scoring import score_to_files
 from flawline.errors import FlawlineError
 from flawline.features.coreset import greedy_coreset, project
 from flawline.features.neighbours import nearest, nearest_by_candidates
-from flawline.files import read_table
+from flawline.files import read_array, read_table
 
 CPU = torch.device("cpu")
 SIZE = 32
@@ -130,6 +130,19 @@ class TestEveryMethodOnFeatures:
         maps = np.load(tmp_path / "maps.npy")
         assert maps.dtype == np.float16
         np.testing.assert_allclose(maps, expected.anomaly_maps, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("tiling", [None, Tiling.of((64, 96), 64, 32)])
+def test_a_subset_without_images_has_a_table_and_maps_of_none(
+    tiling: Tiling | None, tmp_path: Path
+) -> None:
+    data = Data(Geometry((32, 48), tiling), features=(np.zeros((0, 8, 12, 8), np.float16),))
+    scores, maps = tmp_path / "scores.csv", tmp_path / "maps.npy"
+    score_to_files(detector("patchcore"), data, scores, maps)
+    assert read_table(scores).columns.tolist() == ["row", "score"]
+    assert len(read_table(scores)) == 0
+    assert read_array(maps).shape == (0, 32, 48)
+    assert read_array(maps).dtype == np.float16
 
 
 def plain_greedy(vectors: np.ndarray, count: int, first: int) -> list[int]:

@@ -1,7 +1,9 @@
 """Figures against their definitions and against scikit-learn."""
 
+import csv
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from sklearn import metrics as sk
 
 from flawline.evaluation.comparison import (
     best_by_category,
+    best_in_words,
     over_categories,
     over_seeds,
     pairwise,
@@ -20,8 +23,10 @@ from flawline.evaluation.comparison import (
     signed_ranks,
 )
 from flawline.evaluation.curves import log_area, overlap_area
-from flawline.evaluation.evaluate import evaluate
+from flawline.evaluation.evaluate import evaluate, missing_in_words
 from flawline.evaluation.image_metrics import (
+    DECISION,
+    RANKING,
     decision_metrics,
     oracle_f1,
     ranking_metrics,
@@ -35,6 +40,7 @@ from flawline.evaluation.pixel_metrics import (
     total,
     value_of,
 )
+from flawline.files import write_table
 
 two_classes = st.lists(
     st.tuples(st.booleans(), st.floats(-100, 100, width=16)), min_size=2, max_size=60
@@ -427,7 +433,31 @@ def test_without_defects_the_figures_are_empty_and_the_note_says_why() -> None:
     assert found["at_threshold"]["recall"] is None
     assert list(found["intervals"]) == ["at_threshold.false_alarm_rate"]
     assert found["risk"] is None
-    assert "nothing to evaluate" in found["note"]
+    assert found["at_threshold"]["precision"] is None
+    assert found["at_threshold"]["accuracy"] is None
+    assert "no defective test images" in found["note"]
+    assert "nothing to evaluate but false alarms" in found["note"]
+
+
+@pytest.mark.parametrize("counted", [None, np.zeros((0, 4, 4), np.uint8)])
+def test_without_test_images_there_is_no_figure_and_the_note_says_what_to_add(
+    counted: np.ndarray | None,
+) -> None:
+    maps, masks = np.zeros((0, 4, 4), np.float16), np.zeros((0, 4, 4), np.uint8)
+    found = evaluated([], [], 1.5, maps, masks, counted=counted)
+    measured = [found["image"][name] for name in RANKING]
+    measured += [found["at_threshold"][name] for name in DECISION]
+    assert set(measured) == {None}
+    assert found["pixel"] is None
+    assert found["intervals"] == {}
+    assert found["counts"] == {"test_good": 0, "test_defective": 0, "masked": 0}
+    assert "no test images, so there is nothing to evaluate" in found["note"]
+    assert "test/<defect type>" in found["note"]
+
+
+def test_the_note_says_that_test_images_were_left_out() -> None:
+    assert "problems.csv says why 3 could not be used" in str(missing_in_words(0, 0, 3))
+    assert missing_in_words(1, 1, 3) is None
 
 
 def test_without_goods_there_is_recall_alone() -> None:
@@ -435,7 +465,9 @@ def test_without_goods_there_is_recall_alone() -> None:
     found = evaluated(["crack", "crack"], [1, 2], 1.5, masks.astype(np.float16), masks)
     assert found["image"]["auroc"] is None
     assert found["at_threshold"]["recall"] == 0.5
+    assert found["at_threshold"]["precision"] is None
     assert found["pixel"] is None
+    assert "Add good parts to test/good" in found["note"]
 
 
 def test_without_masks_there_are_no_pixel_figures() -> None:
@@ -452,7 +484,9 @@ def test_without_masks_there_are_no_pixel_figures() -> None:
     assert found["by_defect_type"]["crack"]["pixel_auroc"] is None
 
 
-def run(category: str, detector: str, seed: int, auroc: float | None) -> dict:
+def run(
+    category: str, detector: str, seed: int, auroc: float | None, tested: tuple[int, int] = (4, 5)
+) -> dict:
     return {
         "protocol": "unsupervised",
         "category": category,
@@ -463,6 +497,7 @@ def run(category: str, detector: str, seed: int, auroc: float | None) -> dict:
         "bootstrap": {"confidence": 0.95},
         "pixel": None,
         "at_threshold": {"f1": auroc},
+        "counts": {"test_good": tested[0], "test_defective": tested[1]},
     }
 
 
@@ -491,6 +526,32 @@ def test_a_category_without_defects_has_no_best_detector() -> None:
     best = best_by_category(run_table([run("a", "x", 0, None)]))
     assert best["detector"].tolist() == [""]
     assert math.isnan(best["image_auroc"][0])
+
+
+def test_means_leave_out_categories_without_tests_and_say_over_how_many_they_are() -> None:
+    runs = [run("a", "x", 0, 0.9), run("b", "x", 0, None, (0, 0)), run("c", "x", 0, 0.7)]
+    table = over_categories(run_table(runs))
+    assert table["categories"][0] == 3
+    assert table["image_auroc_categories"][0] == 2
+    assert table["image_auroc_mean"][0] == pytest.approx(0.8)
+
+
+def test_the_last_line_of_a_run_says_what_was_best_and_what_was_not_tested(tmp_path: Path) -> None:
+    runs = [
+        run("a", "x", 0, 0.9),
+        run("b", "x", 0, None, (0, 0)),
+        run("c", "x", 0, None, (0, 0)),
+        run("d", "x", 0, None, (3, 0)),
+        run("e", "x", 0, None, (0, 3)),
+    ]
+    write_table(tmp_path / "best.csv", best_by_category(run_table(runs)))
+    with (tmp_path / "best.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert best_in_words(rows) == (
+        "best image AUROC: a: x 0.900; nothing to evaluate: b, c (no test images); "
+        "false alarms alone: d (no defective test images); recall alone: e (no good test images)"
+    )
+    assert best_in_words(rows[1:2]) == "nothing to evaluate: b (no test images)"
 
 
 def prediction(scores: list[float]) -> pd.DataFrame:

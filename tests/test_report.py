@@ -25,8 +25,10 @@ from fake_runs import (
 
 from flawline.report import charts, figures, overview, page
 from flawline.report.cases import (
+    CALIBRATION,
     Case,
     absolute_scale,
+    calibration_cases,
     choose,
     open_cases,
     panels,
@@ -39,6 +41,7 @@ from flawline.report.overview import attention, best_of_categories, lead, percen
 from flawline.report.runs import Run, comparison_rows, read_run
 from flawline.report.stages import graph
 
+ONE_KIND = "Test images of one kind alone"
 ORIGIN = page.Origin("demo", "2025-01-31 12:00 UTC", "seeds: [0]\n", {"flawline": "0.1.0"})
 
 
@@ -46,8 +49,8 @@ def picture() -> bytes:
     return strip(np.random.default_rng(0), 64)
 
 
-def without_defects(**changes: Any) -> Run:
-    return fake_run(defects=0, **changes)
+def without_defects(category: str = "bolt", **changes: Any) -> Run:
+    return fake_run(category, defects=0, **changes)
 
 
 def with_auroc(auroc: float | None, **place: Any) -> Run:
@@ -189,13 +192,30 @@ class TestThePage:
 
     def test_shows_no_invented_figures_without_defects(self, write: Any) -> None:
         text = write(without_defects())
-        assert "no defective test images: nothing to evaluate" in text
-        assert "Nothing to evaluate" in text
+        assert "There are no defective test images" in text
+        assert "nothing to evaluate but false alarms" in text
+        assert "Add defective parts to test/&lt;defect type&gt;" in text
         assert "not measured" in text
+        assert "<dt>False-alarm rate" in text
+        assert not re.search(r"<dt>(Recall|Precision|F1)</dt><dd data-live", text)
         assert not re.search(r"\b(nan|NaN|None)\b", re.sub(r"<script>.*", "", text, flags=re.S))
 
-    def test_can_be_written_without_test_images(self, write: Any) -> None:
-        assert "Nothing to evaluate" in write(fake_run(goods=0, defects=0))
+    def test_without_test_images_shows_threshold_promise_and_calibration_goods(
+        self, write: Any
+    ) -> None:
+        run = fake_run(goods=0, defects=0, cases=[picture()])
+        shown = dict(run.cases["cases"][0]) | {"name": "train/good/3.png", "kind": CALIBRATION}
+        text = write(Run(run.metrics, run.scores, (), dict(run.cases) | {"cases": [shown]}, b"x"))
+        assert "There are no test images, so there is nothing to evaluate" in text
+        assert "Nothing to evaluate" in text
+        assert "of 50 good calibration parts are rejected" in text
+        assert run.metrics["threshold"]["promise"] in text
+        assert "Calibration, good: 50" in text
+        assert "Calibration goods with the highest scores" in text
+        assert "train/good/3.png" in text
+        for absent in ('<table class="confusion">', "Misses, false alarms", "What the method sees"):
+            assert absent not in text
+        assert not re.search(r"\b(nan|NaN|None)\b", re.sub(r"<script>.*", "", text, flags=re.S))
 
     def test_can_be_written_from_the_least_that_a_run_has(self, write: Any) -> None:
         kept = ("category", "protocol", "detector", "seed", "method", "threshold", "counts")
@@ -215,7 +235,7 @@ class TestThePage:
 
     def test_names_missing_runs_and_failed_jobs_first(self, write: Any) -> None:
         failures = overview.failures(["bolt, featcae, seed 3"], [], ["logs/train/x.log"])
-        text = write(without_defects(), failures=failures)
+        text = write(fake_run(goods=0, defects=0), failures=failures)
         where = [text.index(words) for words in ("seed 3", "logs/train/x.log", "Nothing to eval")]
         assert where == sorted(where)
         assert "Runs without pictures" not in text
@@ -292,7 +312,14 @@ class TestAttention:
     @pytest.mark.parametrize(
         ("run", "title", "words"),
         [
-            (without_defects(), "Nothing to evaluate", ""),
+            (fake_run(goods=0, defects=0), "Nothing to evaluate", ""),
+            (
+                fake_run(counts={"calibration": 50, "test_left_out": 2}),
+                "Nothing to evaluate",
+                "(2 test images left out: see problems.csv)",
+            ),
+            (without_defects(), ONE_KIND, "(no defective test images)"),
+            (fake_run(goods=0), ONE_KIND, "(no good test images)"),
             (fake_run(pixel=None), "No ground-truth masks", ""),
             (
                 fake_run(counts={"calibration": 29, "test_good": 20, "test_defective": 40}),
@@ -358,6 +385,20 @@ class TestTheBestOfEachCategory:
             f"At the thresholds in use, patchcore misses 10{space}% of the defective test parts "
             f"and wrongly rejects 0{space}% of the good ones."
         )
+        rest = [fake_run("nut", goods=0, defects=0), fake_run("washer", goods=0)]
+        words = lead(best_of_categories([with_at(recall=0.9, false_alarm_rate=0.0), *rest]))
+        assert "patchcore misses 10" in words
+        assert words.endswith(
+            "2 of 3 categories lack good or defective test images and are not counted here."
+        )
+        assert "can inspect new images" in lead(best_of_categories(rest))
+
+    def test_is_nobody_where_several_cannot_be_compared(self) -> None:
+        runs = [without_defects(), without_defects(detector="featcae")]
+        assert [best.detector for best in best_of_categories(runs)] == [""]
+        alone = best_of_categories(runs[:1])[0]
+        assert alone.detector == "patchcore"
+        assert alone.rejected.mean is not None
 
     @pytest.mark.parametrize(
         ("value", "words"),
@@ -433,6 +474,13 @@ class TestTheLeaderboard:
         assert [row.detector for row in rows] == ["featcae", "cae", "patchcore"]
         assert [row.mean.best for row in rows] == [True, False, False]
         assert [row.mean.coverage for row in rows] == ["", "", "1 of 2"]
+
+    def test_says_over_how_many_categories_its_means_are(self, write: Any) -> None:
+        runs = [with_auroc(0.9), fake_run("nut", goods=0, defects=0), without_defects("washer")]
+        text = write(*runs)
+        assert rank(runs)[0].boards[0].rows[0].mean.mean == 0.9
+        assert "Means are over 1 of 3 categories" in text
+        assert "Means are over" not in write(with_auroc(0.9))
 
     def test_can_be_taken_away_as_csv(self, write: Any) -> None:
         text = write(fake_run(HOSTILE), fake_run("nut"))
@@ -515,6 +563,31 @@ class TestTheCasesShown:
             (7, "closest call: defective"),
             (0, "closest call: good"),
         ]
+
+    @pytest.mark.parametrize("subset", ["calibration", "train"])
+    def test_are_the_highest_calibration_goods_where_there_are_no_good_test_images(
+        self, subset: str
+    ) -> None:
+        split = pd.DataFrame(
+            {
+                "image_id": ["test/good/9.png", *(f"train/good/{i}.png" for i in range(4))],
+                "subset": ["test", *[subset] * 4],
+            }
+        )
+        images = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((8, 8, 3), np.uint8)
+        maps = np.zeros((3, 8, 8), np.float16)
+        maps[2, 1:3, 1:4] = 9
+        # folds need not hold every image
+        scores = pd.DataFrame({"row": [0, 1, 3], "score": [0.1, 0.3, 0.2]})
+        found = calibration_cases(scores, split, images, maps, 2, limit=1.0, min_area=1)
+        assert [(one.name, one.row, one.score) for one in found] == [
+            ("train/good/1.png", 1, 0.3),
+            ("train/good/3.png", 3, 0.2),
+        ]
+        assert {one.kind for one in found} == {CALIBRATION}
+        assert found[1].image[0, 0, 0] == 3
+        assert [one.boxes.tolist() for one in found] == [[], [[1, 1, 4, 3]]]
+        assert found[0].title == "train/good/1.png: calibration good, score 0.3000"
 
     def test_keep_room_for_both_kinds(self) -> None:
         reasons = [reason for _, reason in choose(LABELS, SCORES, 0.5, 3)]

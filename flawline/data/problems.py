@@ -49,6 +49,12 @@ def problem_table(problems: list[Problem]) -> "pd.DataFrame":
     return pd.DataFrame([asdict(p) for p in problems], columns=list(Problem.__annotations__))
 
 
+def left_out(problems: "pd.DataFrame", split: str) -> int:
+    """How many files of a split are not used, from `problem_table`."""
+    unused = problems["if_skipped"].str.endswith(" left out")
+    return int((unused & problems["file"].str.startswith(f"{split}/")).sum())
+
+
 def refuse(category: str, problems: list[Problem], on_problem: str) -> None:
     """Raise one error with all problems in it, if the line must not go on.
 

@@ -23,10 +23,11 @@ def score_to_files(
     maps: Path,
     rows: np.ndarray | None = None,
 ) -> None:
-    """Write ``row, score`` per image to `scores` (.csv) and float16 (N, h, w) to `maps` (.npy).
+    """Write ``row, score`` per image to `scores` (.csv) and float16 (N, H, W) to `maps` (.npy).
 
     Parameters
     ----------
+    data : N images, which may be none; maps have the shape of its prepared images.
     rows : int (K,), ascending; only these images are scored. All, if None.
 
     Raises
@@ -39,9 +40,8 @@ def score_to_files(
     if rows is not None:
         data = data.take(rows)
     values = np.empty(len(data), np.float32)
-    first = detector.score(next(data.chunks(1))).anomaly_maps
     with (
-        new_array(maps, (len(data), *first.shape[1:]), np.float16) as array,
+        new_array(maps, (len(data), *data.geometry.shape), np.float16) as array,
         tqdm(total=len(data), desc="scores", unit="image", disable=None) as bar,
     ):
         done = 0

@@ -36,6 +36,7 @@ FIGURES = {
     "f1": ("at_threshold", "f1"),
     "false_alarm_rate": ("at_threshold", "false_alarm_rate"),
 }
+TESTED = ("test_good", "test_defective")
 COMPARED = ("image_auroc", "image_average_precision", "pixel_auroc", "pixel_aupro_30")
 PAIRWISE = (
     "protocol",
@@ -99,12 +100,13 @@ def write_comparison(
 
 
 def run_table(metrics: list[dict[str, Any]]) -> "pd.DataFrame":
-    """One row per protocol, category, detector and seed; one column per figure."""
+    """One row per protocol, category, detector and seed; test images, and a column per figure."""
     import pandas as pd
 
     rows = []
     for run in metrics:
         row = {key: run[key] for key in ("protocol", "category", "detector", "method", "seed")}
+        row |= {key: run["counts"][key] for key in TESTED}
         for name, (part, key) in FIGURES.items():
             row[name] = (run[part] or {}).get(key)
         rows.append(row)
@@ -123,10 +125,15 @@ def over_seeds(runs: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def over_categories(runs: "pd.DataFrame") -> "pd.DataFrame":
-    """Mean and median over categories of the means over seeds, per protocol and detector."""
+    """Mean and median over categories of the means over seeds, per protocol and detector.
+
+    `categories` is how many were run; each figure has its own number of those that it could be
+    measured on, which its mean and median are over.
+    """
     keys = ["protocol", "detector", "method"]
     per_category = runs.groupby([*keys, "category"])[list(FIGURES)].mean()
-    table = per_category.groupby(keys).agg(["mean", "median"])
+    table = per_category.groupby(keys).agg(["mean", "median", "count"])
+    table = table.rename(columns={"count": "categories"}, level=1)
     table.columns = ["_".join(pair) for pair in table.columns]
     table.insert(0, "categories", per_category.groupby(keys).size())
     return table.reset_index()
@@ -135,7 +142,8 @@ def over_categories(runs: "pd.DataFrame") -> "pd.DataFrame":
 def best_by_category(runs: "pd.DataFrame") -> "pd.DataFrame":
     """The unsupervised detector with the highest mean image AUROC in each category.
 
-    Categories where no detector could be measured have an empty detector.
+    Categories where no detector could be measured have an empty detector. `test_good` and
+    `test_defective` are their numbers of test images.
     """
     import pandas as pd
 
@@ -143,8 +151,34 @@ def best_by_category(runs: "pd.DataFrame") -> "pd.DataFrame":
     for category, found in runs[runs["protocol"] == "unsupervised"].groupby("category"):
         means = found.groupby("detector")["image_auroc"].mean().dropna()
         best = means.idxmax() if len(means) else ""
-        rows.append((category, best, means.max() if len(means) else float("nan")))
-    return pd.DataFrame(rows, columns=["category", "detector", "image_auroc"])
+        figure = means.max() if len(means) else float("nan")
+        rows.append((category, best, figure, *found[list(TESTED)].iloc[0]))
+    return pd.DataFrame(rows, columns=["category", "detector", "image_auroc", *TESTED])
+
+
+def best_in_words(rows: Sequence[Mapping[str, str]]) -> str:
+    """What was best, and what could not be evaluated and why, for the last line of a run.
+
+    Parameters
+    ----------
+    rows : of ``best.csv``, as text.
+    """
+    best, without = [], {}
+    for row in rows:
+        if row["detector"]:
+            best.append(f"{row['category']}: {row['detector']} {float(row['image_auroc']):.3f}")
+            continue
+        good, defective = (int(row[key]) > 0 for key in TESTED)
+        known, lacking = "nothing to evaluate", "no test images"
+        if good:
+            known, lacking = "false alarms alone", "no defective test images"
+        elif defective:
+            known, lacking = "recall alone", "no good test images"
+        without.setdefault((known, lacking), []).append(row["category"])
+    parts = ["best image AUROC: " + "; ".join(best)] if best else []
+    for (known, lacking), names in without.items():
+        parts.append(f"{known}: {', '.join(names)} ({lacking})")
+    return "; ".join(parts)
 
 
 def pairwise(

@@ -30,7 +30,6 @@ from flawline.seeding import generator
 if TYPE_CHECKING:
     import pandas as pd
 
-NOTHING = "no defective test images: nothing to evaluate"
 FEW_PIXELS = "too few pixels in good test images for false-positive rates as low as AUPIMO's"
 POINTS = 200
 
@@ -68,6 +67,7 @@ def evaluate(
     *,
     counted: np.ndarray | None = None,
     costs: dict[str, float],
+    left_out: int = 0,
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -77,7 +77,8 @@ def evaluate(
 
     Parameters
     ----------
-    labels : one row per test image; columns label (1 = defective), defect_type, has_mask.
+    labels : one row per test image, of which there may be none; columns label (1 = defective),
+        defect_type, has_mask.
     scores : float (N,), in the same order.
     threshold : images scoring above it are called defective.
     anomaly_maps : float16 (N, H, W).
@@ -85,6 +86,7 @@ def evaluate(
     counted : uint8 (N, H, W), 0 = neither normal nor defective; all pixels count, if None. Images
         whose defects do not count at all have no pixel figures.
     costs : miss, false_alarm and defect_rate of the risk curve.
+    left_out : test images that could not be used, for the note.
     resamples, confidence : of the bootstrap intervals.
     seed, category : what the resamples derive from.
 
@@ -92,7 +94,7 @@ def evaluate(
     -------
     Nested dictionary; a figure that the data do not allow is None, and `note` says why.
     """
-    truth = labels["label"].to_numpy()
+    truth = labels["label"].to_numpy(int)
     types = np.where(truth == 1, labels["defect_type"].astype(str), "good")
     masked = (truth == 1) & (labels["has_mask"].to_numpy() == 1)
     # a mask was given and nothing of it is left: center_crop cut the defect off
@@ -121,22 +123,61 @@ def evaluate(
         found["pixel"]["aupimo_note"] = FEW_PIXELS
     risk, best = _risk(truth, test.scores, threshold, costs)
     found["oracle"] |= best
+    good, defective = int((truth == 0).sum()), int(truth.sum())
     return found | {
         "counts": {
-            "test_good": int((truth == 0).sum()),
-            "test_defective": int(truth.sum()),
+            "test_good": good,
+            "test_defective": defective,
             "masked": int(truth[rows].sum()),
         }
         | ({"defects_not_counted": len(hidden)} if len(hidden) else {})
-        | ({"defects_cut_off": int(cut_off.sum())} if cut_off.any() else {}),
+        | ({"defects_cut_off": int(cut_off.sum())} if cut_off.any() else {})
+        | ({"test_left_out": left_out} if left_out else {}),
         "bootstrap": {"resamples": resamples, "confidence": confidence},
         "by_defect_type": {
             str(kind): _one_type(test, kind) for kind in sorted(set(types[truth == 1]))
         },
         "curves": _image_curves(truth, test.scores) | _pixel_curves(counts),
         "risk": risk,
-        "note": None if truth.any() else NOTHING,
+        "note": missing_in_words(good, defective, left_out),
     }
+
+
+def missing_in_words(good: int, defective: int, left_out: int = 0) -> str | None:
+    """What cannot be evaluated, why, and what to add; None if there are tests of both kinds.
+
+    Parameters
+    ----------
+    good, defective : how many test images there are.
+    left_out : how many more could not be used.
+    """
+    if good and defective:
+        return None
+    kind, known, unknown, place = {
+        (False, False): (
+            "",
+            "",
+            "how many defects are found and how many good parts are rejected",
+            "good parts to test/good and defective ones to test/<defect type>",
+        ),
+        (True, False): (
+            "defective ",
+            " but false alarms",
+            "how many defects are found",
+            "defective parts to test/<defect type>",
+        ),
+        (False, True): (
+            "good ",
+            " but how many defects are found",
+            "how many good parts are rejected",
+            "good parts to test/good",
+        ),
+    }[good > 0, defective > 0]
+    unused = f" (problems.csv says why {left_out} could not be used)" if left_out else ""
+    return (
+        f"There are no {kind}test images{unused}, so there is nothing to evaluate{known}: "
+        f"{unknown} is not known. Add {place}, and run the same command again."
+    )
 
 
 def _measure(test: _TestSubset, chosen: np.ndarray, name: str) -> dict[str, Any]:

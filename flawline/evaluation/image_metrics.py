@@ -56,6 +56,9 @@ def ranking_figures(good: np.ndarray, defective: np.ndarray) -> dict[str, np.nda
 def decision_metrics(labels: np.ndarray, decisions: np.ndarray) -> dict[str, Any]:
     """Confusion matrix and the figures that follow from it; None where one is undefined.
 
+    Where a class is absent, only the rate of the other one is a figure: precision or accuracy would
+    tell nothing but what was tested.
+
     Parameters
     ----------
     labels : int (N,), 1 = defective.
@@ -65,6 +68,9 @@ def decision_metrics(labels: np.ndarray, decisions: np.ndarray) -> dict[str, Any
     hit, miss = int((defective & called).sum()), int((defective & ~called).sum())
     alarm, passed = int((~defective & called).sum()), int((~defective & ~called).sum())
     figures = decision_figures(hit, miss, alarm, passed)
+    if not (hit + miss and alarm + passed):
+        undefined = dict.fromkeys(DECISION, np.array(np.nan))
+        figures = undefined | {name: figures[name] for name in ("recall", "false_alarm_rate")}
     return {
         **{name: None if np.isnan(value) else float(value) for name, value in figures.items()},
         "true_positive": hit,

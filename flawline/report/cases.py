@@ -1,4 +1,4 @@
-"""The test images that are worth looking at, and the panels that show each of them."""
+"""The images that are worth looking at, and the panels that show each of them."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from flawline.detectors.boxes import find_boxes
 from flawline.files import read_json, replacing, write_json
 from flawline.pictures import any_uncounted, hatched, panel_shape, resized
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 COLUMNS = ("image with boxes found", "ground truth outlined", "anomaly map")
 OUTLINE, BOX, RIM = (255, 221, 0), (86, 180, 233), (0, 0, 0)
 CORNERS = ["x0", "y0", "x1", "y1"]
+CALIBRATION = "calibration good"
+"""The kind of a calibration good that stands in where there are no good test images."""
 LARGEST_PANEL = 256  # pixels of a side: a square panel of the page's gallery
 GAP = 4
 QUALITY = 80
@@ -26,13 +29,13 @@ QUALITY = 80
 
 @dataclass(frozen=True)
 class Case:
-    """One test image of the gallery.
+    """One image of the gallery.
 
     Attributes
     ----------
-    row : its number in the test subset.
-    name : its image id, without the subset.
-    kind : why it is shown, one of those of `choose`.
+    row : its number in its subset.
+    name : its image id; of test images, without the subset.
+    kind : why it is shown, one of those of `choose`, or `CALIBRATION`.
     defect_type : `good` for a good part.
     score : float.
     image : uint8 (H, W, 3), RGB.
@@ -144,6 +147,52 @@ def open_cases(
             )
         )
     return cases
+
+
+def calibration_cases(
+    scores: "pd.DataFrame",
+    split: "pd.DataFrame",
+    images: np.ndarray,
+    anomaly_maps: np.ndarray,
+    count: int,
+    *,
+    limit: float,
+    min_area: int,
+    counted: np.ndarray | None = None,
+) -> list[Case]:
+    """The calibration goods with the highest scores: all there is to see without test images.
+
+    Parameters
+    ----------
+    scores : columns row, score; rows are those of `images`.
+    split : columns image_id, subset; where no subset is called calibration (cross-calibration), the
+        images are those of the training subset.
+    images : uint8 (N, H, W, 3).
+    anomaly_maps : float16 (n, H, W), in the order of `scores`.
+    count : how many at most.
+    limit, min_area : what is boxed, as in `boxes.find_boxes`.
+    counted : uint8 (N, H, W), 1 where pixels count; None where all do.
+    """
+    subset = "calibration" if (split["subset"] == "calibration").any() else "train"
+    names = split.loc[split["subset"] == subset, "image_id"].to_numpy()
+    found = []
+    for place in np.argsort(-scores["score"].to_numpy(), kind="stable")[:count]:
+        row = int(scores["row"].iloc[place])
+        found.append(
+            Case(
+                row,
+                str(names[row]),
+                CALIBRATION,
+                "good",
+                float(scores["score"].iloc[place]),
+                images[row],
+                np.zeros(images[row].shape[:2], np.uint8),
+                anomaly_maps[place].astype(np.float32),
+                find_boxes(anomaly_maps[place], limit, min_area)[:, :4],
+                None if counted is None else counted[row],
+            )
+        )
+    return found
 
 
 def absolute_scale(calibration: np.ndarray, test: np.ndarray) -> tuple[float, float]:

@@ -263,7 +263,7 @@ def sheet(
     with matplotlib.style.context(["default", {"font.size": 8.5, "text.color": PLATE_TEXT}]):
         figure = Figure(figsize=(width, height), facecolor=PLATE)
         if not rows:
-            figure.text(0.5, 0.5, "no test images to show", ha="center", va="center")
+            figure.text(0.5, 0.5, "no images to show", ha="center", va="center")
         for number, (title, pictures) in enumerate(rows):
             left = GAP + number % across * wide
             top = height - HEAD - number // across * (tall + TITLE)

@@ -136,6 +136,8 @@ class Board:
     figure: Figure
     categories: tuple[str, ...]
     rows: tuple[Row, ...]
+    measured: int
+    """How many of the categories have the figure, of any detector."""
 
     @property
     def key(self) -> str:
@@ -256,7 +258,7 @@ def _board(runs: Sequence[Run], figure: Figure) -> Board:
             worst if row.mean.mean is None else sign * row.mean.mean,
         )
     )
-    return Board(figure, categories, _with_best(rows, figure.higher))
+    return Board(figure, categories, _with_best(rows, figure.higher), len(measured))
 
 
 def _over_categories(by_category: Mapping[str, Sequence[Run]], figure: Figure, total: int) -> Value:

@@ -26,6 +26,8 @@ class Best:
 
     Attributes
     ----------
+    detector : empty where several cannot be compared for want of test images; then nothing is
+        measured.
     alike : detectors that the test images cannot tell from it.
     rivals : how many detectors it was compared with.
     """
@@ -40,6 +42,11 @@ class Best:
     good: int
     rivals: int = 0
     alike: tuple[str, ...] = ()
+
+    @property
+    def lacking(self) -> str | None:
+        """Which test images there are none of, in words."""
+        return lacking(self.good, self.defective)
 
 
 @dataclass(frozen=True)
@@ -71,14 +78,16 @@ def best_of_categories(
                 continue
             name = max(rivals, key=lambda name: summary(rivals[name], AUROC).mean or -1)
             seeds = rivals[name]
+            auroc = summary(seeds, AUROC)
+            known = auroc.mean is not None or len(rivals) == 1
             found.append(
                 Best(
                     category,
                     protocol,
-                    name,
-                    summary(seeds, AUROC),
-                    complement(summary(seeds, RECALL)),
-                    summary(seeds, FALSE_ALARMS),
+                    name if known else "",
+                    auroc,
+                    complement(summary(seeds, RECALL)) if known else Value(None),
+                    summary(seeds, FALSE_ALARMS) if known else Value(None),
                     seeds[0].count("test_defective"),
                     seeds[0].count("test_good"),
                     len(rivals) - 1,
@@ -96,17 +105,35 @@ def complement(value: Value) -> Value:
 
 def lead(best: Sequence[Best]) -> str:
     """One paragraph for a reader who knows parts, not figures."""
-    measured = [one for one in best if one.missed.mean is not None]
+    measured = [one for one in best if one.auroc.mean is not None]
     several = len({one.category for one in measured}) > 1
     if not measured:
-        return "No category has good and defective test images, so nothing could be measured."
+        return (
+            "The detectors are trained and can inspect new images: each has a threshold from good "
+            "parts, and what it promises is shown with the category. How well they do is not "
+            "known, because no category has both good and defective test images. Add some to "
+            "test/good and test/<defect type>, and run the same command again."
+        )
     missed = _span([one.missed.mean for one in measured])
     rejected = _span([one.rejected.mean for one in measured])
     whose = "the best detector of each category" if several else f"{measured[0].detector}"
-    return (
-        f"At the thresholds in use, {whose} misses {missed} of the defective test parts and "
-        f"wrongly rejects {rejected} of the good ones."
+    rest = len({one.category for one in best} - {one.category for one in measured})
+    of_these = f" on {measured[0].category}" if rest and not several else ""
+    without = (
+        f" {rest} of {len({one.category for one in best})} categories lack good or defective test "
+        "images and are not counted here."
     )
+    return (
+        f"At the thresholds in use, {whose} misses {missed} of the defective test parts{of_these} "
+        f"and wrongly rejects {rejected} of the good ones." + (without if rest else "")
+    )
+
+
+def lacking(good: int, defective: int) -> str | None:
+    """Which test images there are none of, in words; None where there are both kinds."""
+    if good and defective:
+        return None
+    return f"no {'defective ' if good else 'good ' if defective else ''}test images"
 
 
 def percent(value: float | None) -> str:
@@ -184,7 +211,17 @@ def _drifted(run: Run) -> str | None:
 
 
 def _nothing(run: Run) -> str | None:
-    return "" if run.figure("image", "auroc") is None else None
+    if run.count("test_good") or run.count("test_defective"):
+        return None
+    count = run.count("test_left_out")
+    return (
+        f"{count} test image{'s' if count > 1 else ''} left out: see problems.csv" if count else ""
+    )
+
+
+def _one_kind(run: Run) -> str | None:
+    good, defective = run.count("test_good"), run.count("test_defective")
+    return lacking(good, defective) if good or defective else None
 
 
 def _misses(run: Run) -> str | None:
@@ -244,9 +281,17 @@ KINDS: tuple[tuple[str, str, Callable[[Run], str | None]], ...] = (
     ),
     (
         "Nothing to evaluate",
-        "Without defective and good test images nobody knows how many defects are found. Add some "
-        "of both to the test images.",
+        "Without test images nobody knows how many defects are found and how many good parts are "
+        "rejected. Add good parts to test/good and defective ones to test/<defect type>, and run "
+        "the same command again.",
         _nothing,
+    ),
+    (
+        "Test images of one kind alone",
+        "How many defects are found takes defective parts in test/<defect type>, how many good "
+        "parts are rejected takes good ones in test/good. Add what is missing, and run the same "
+        "command again.",
+        _one_kind,
     ),
     (
         "Most defects are missed",

@@ -124,6 +124,7 @@
     const [good, defective] = ["good", "defective"].map((name) => (data.scores[name] || []).length);
     const [alarms, found] = [above("good"), above("defective")];
     const [recall, rate] = [found / defective, alarms / good];
+    const both = good && defective;
     return {
       threshold,
       true_positive: found,
@@ -132,8 +133,14 @@
       true_negative: good - alarms,
       recall,
       false_alarm_rate: rate,
-      precision: found / (found + alarms),
-      f1: (2 * found) / (found + alarms + defective),
+      precision: both ? found / (found + alarms) : NaN,
+      f1: both ? (2 * found) / (found + alarms + defective) : NaN,
+      calibration_rejected: above("calibration"),
+      said: [
+        ...(defective ? [`${defective - found} missed`] : []),
+        ...(good ? [`${alarms} wrongly rejected`] : []),
+        ...(good || defective ? [] : [`${above("calibration")} good calibration parts rejected`]),
+      ].join(", "),
     };
   };
   const decisions = new WeakMap();
@@ -151,7 +158,7 @@
     for (const cell of all("[data-live]", place)) {
       const key = cell.dataset.live;
       const value = found[key];
-      const counted = ["true_positive", "false_negative", "false_positive", "true_negative"].includes(key);
+      const counted = ["true_positive", "false_negative", "false_positive", "true_negative", "calibration_rejected"].includes(key);
       if (Number.isNaN(value)) cell.textContent = "–";
       else if (counted) cell.textContent = value;
       else if (key === "threshold") cell.textContent = short(value);
@@ -161,7 +168,7 @@
     const [low, high] = data.range;
     const part = (threshold - low) / (high - low);
     one(".threshold-line", place).setAttribute("transform", `translate(${340 * part} 0)`);
-    slider.setAttribute("aria-valuetext", `${short(threshold)}: ${found.false_negative} missed, ${found.false_positive} wrongly rejected`);
+    slider.setAttribute("aria-valuetext", `${short(threshold)}: ${found.said}`);
     one(".reset", place).hidden = threshold === data.threshold;
     const points = { roc: [found.false_alarm_rate, found.recall], pr: [found.recall, found.precision] };
     for (const chart of all("[data-curve]", place.parentElement)) {
