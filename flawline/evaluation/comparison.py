@@ -163,7 +163,8 @@ def best_in_words(rows: Sequence[Mapping[str, str]]) -> str:
     ----------
     rows : of ``best.csv``, as text.
     """
-    best, without = [], {}
+    best: list[str] = []
+    without: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row["detector"]:
             best.append(f"{row['category']}: {row['detector']} {float(row['image_auroc']):.3f}")
