@@ -187,8 +187,18 @@ def write_table(path: Path | str, table: "pd.DataFrame") -> None:
         table.to_csv(partial, index=False, float_format="%.9g", lineterminator="\n")
 
 
+NAMES = (
+    *("image_id", "path", "mask_path", "defect_type", "group", "sha256", "split", "subset"),
+    *("category", "protocol", "detector", "detector_a", "detector_b", "kind", "file", "reason"),
+    *("problem", "found", "expected", "can_go_on", "if_skipped", "figure", "rule", "note"),
+)
+"""Columns of tables that hold words."""
+
+
 def read_table(path: Path | str, **options: Any) -> "pd.DataFrame":
     """Read a CSV file written by `write_table`; empty cells of text columns stay empty strings.
+
+    What names something is text, also where it looks like a number: a defect type of 01 stays one.
 
     Raises
     ------
@@ -206,6 +216,7 @@ def read_table(path: Path | str, **options: Any) -> "pd.DataFrame":
             path,
             keep_default_na=False,
             na_values={},
+            dtype=dict.fromkeys(NAMES, str) | options.pop("dtype", {}),
             encoding="utf-8",
             lineterminator="\n",  # a carriage return can be part of a file's name
             **options,

@@ -16,7 +16,7 @@ if CONFIG.dataset.kind == "demo":
             mem_mb=memory(1000),
             runtime=minutes(10),
         params:
-            folder=str(CONFIG.folder),
+            folder=lambda wildcards: str(CONFIG.folder),
             options=plain(CONFIG.dataset),
             code=code("draw_demo.py"),
         message:
@@ -64,7 +64,7 @@ if CONFIG.dataset.kind == "mvtec_ad" and not CONFIG.provided:
             mem_mb=memory(500),
             runtime=minutes(120),
         params:
-            folder=str(CONFIG.folder),
+            folder=lambda wildcards: str(CONFIG.folder),
         message:
             "Unpacking MVTec AD"
         script:
@@ -147,7 +147,7 @@ rule prepare:
         mem_mb=memory(2000),
         runtime=minutes(30),
     params:
-        folder=str(CONFIG.folder),
+        folder=lambda wildcards: str(CONFIG.folder),
         max_megapixels=lambda wildcards: CONFIG.of(wildcards.category).data.max_megapixels,
         white=lambda wildcards: CONFIG.of(wildcards.category).data.white,
         options=options("prepare"),
@@ -178,7 +178,7 @@ rule tiles:
         mem_mb=memory(3000),
         runtime=minutes(60),
     params:
-        folder=str(CONFIG.folder),
+        folder=lambda wildcards: str(CONFIG.folder),
         max_megapixels=lambda wildcards: CONFIG.of(wildcards.category).data.max_megapixels,
         white=lambda wildcards: CONFIG.of(wildcards.category).data.white,
         options=options("prepare"),
@@ -233,7 +233,7 @@ rule ground_truth:
         mem_mb=memory(2000),
         runtime=minutes(30),
     params:
-        folder=str(CONFIG.folder),
+        folder=lambda wildcards: str(CONFIG.folder),
         max_megapixels=lambda wildcards: CONFIG.of(wildcards.category).data.max_megapixels,
         options=options("prepare"),
         code=code("ground_truth.py"),

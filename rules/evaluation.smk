@@ -105,7 +105,7 @@ rule compare:
         mem_mb=memory(1000),
         runtime=minutes(10),
     params:
-        configuration=CONFIGURATION,
+        configuration=lambda wildcards: CONFIGURATION,
         code=code("compare.py"),
     message:
         "Comparing detectors"

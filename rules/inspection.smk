@@ -19,7 +19,7 @@ if CONFIG.inspected:
             mem_mb=4000,
             runtime=240,
         params:
-            folder=CONFIG.inspected.folder,
+            folder=lambda wildcards: CONFIG.inspected.folder,
             content=new_images,
             run=str(inspected_run()),
             trained=trained_digest,

@@ -123,7 +123,7 @@ rule report_page:
     params:
         dataset=DATASET,
         benchmarks=BENCHMARKS,
-        configuration=CONFIGURATION,
+        configuration=lambda wildcards: CONFIGURATION,
         code=code("report.py"),
         templates=templates_hash(),
     message:

@@ -257,7 +257,7 @@ class TestWhatRunsAgain:
             ("synthesis/line.py", {"synthesize", "report_page"}, {"/model/", "object_masks"}),
             ("report/page.py", {"report_page"}, {"metrics.json", "histogram.svg"}),
             ("report/templates/page.html.j2", {"report_page"}, {"metrics.json"}),
-            ("seeding.py", {"split", "train", "synthesize"}, {"bolt/index.csv"}),
+            ("seeding.py", {"index", "split", "train", "synthesize"}, set()),
         ],
     )
     def test_a_changed_library_file_reruns_the_stages_that_use_it(

@@ -64,6 +64,8 @@ class Run:
                 env=project.environment(),
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                # What starts tests in the background may have had SIGINT ignored.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
         self.started.append(self.process)
 
