@@ -339,7 +339,14 @@ class Config(Options):
         for place, entries in (("features", self.features), ("detectors", self.detectors)):
             for name, entry in entries.items():
                 weights = getattr(entry, "weights", "none")
-                if not _is_a_file(weights):
+                if (path := weights_file(weights)) is None:
+                    continue
+                if "{" in weights or "}" in weights:
+                    wrong.append(
+                        f"{place}.{name}.weights: {weights!r} cannot be read, because Snakemake "
+                        "takes braces in a path for a placeholder; rename the file or its folder"
+                    )
+                elif not is_file(path):
                     wrong.append(
                         f"{place}.{name}.weights: there is no file {weights!r}; "
                         "give an existing state dict, `default`, or a torchvision weights name"
@@ -520,12 +527,6 @@ def _untiled(detector: Any) -> str | None:
     if getattr(detector, "tile_memory", False) and getattr(detector, "poses", None):
         return "`tile_memory` is for parts that always lie alike, `poses` for others"
     return None
-
-
-def _is_a_file(weights: str) -> bool:
-    """Whether weights that are given as a path are there; names are checked elsewhere."""
-    path = weights_file(weights)
-    return path is None or is_file(path)
 
 
 def _one_of(key: str, given: Any, known: list[Any]) -> Any:

@@ -55,6 +55,11 @@ def train_first(wildcards):
 
 
 def validated(given):
+    if "{" in workflow.basedir or "}" in workflow.basedir:
+        raise WorkflowError(
+            f"Move flawline out of {workflow.basedir}: Snakemake takes braces in a path for a "
+            "placeholder."
+        )
     origin = ", ".join(map(str, workflow.configfiles)) or "--config"
     try:
         checked = load_config(given, origin)

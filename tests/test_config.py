@@ -338,6 +338,15 @@ class TestMistakes:
         assert f"features.bank.weights: there is no file {weights!r}" in message
         assert "torchvision weights name" in message
 
+    def test_a_weights_file_with_braces_in_its_path_is_refused(
+        self, whole: dict[str, Any], tmp_path: Path
+    ) -> None:
+        (tmp_path / "{a}.pth").write_bytes(b"")
+        message = refused(whole, put("features.bank.weights", str(tmp_path / "{a}.pth")))
+        assert "features.bank.weights" in message
+        assert "braces" in message
+        assert "rename" in message
+
     def test_weights_in_the_home_folder_are_found(
         self, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
