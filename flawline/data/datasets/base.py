@@ -352,8 +352,8 @@ def names_that_print(names: list[str], folder: Path) -> list[str]:
     """
     if braced := [name for name in names if "{" in name or "}" in name]:
         raise FlawlineError(
-            f"dataset.source: {', '.join(braced)} in {str(folder)!r} cannot name a category, because "
-            "Snakemake reads braces in a path as a placeholder; rename the folder."
+            f"dataset.source: {', '.join(braced)} in {str(folder)!r} cannot name a category, "
+            "because Snakemake reads braces in a path as a placeholder; rename the folder."
         )
     if unusual := [name for name in names if not name.isprintable()]:
         told = ", ".join(os.fsencode(name).decode("utf-8", "backslashreplace") for name in unusual)
