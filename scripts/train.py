@@ -1,6 +1,7 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]):
+    from dataclasses import replace
     from pathlib import Path
     from pkgutil import resolve_name
 
@@ -39,7 +40,9 @@ with logged(snakemake.log[0]):
     data = Data.open(files)
     if "folds" in files:
         fold = int(snakemake.wildcards.fold)
-        data = data.take(rows_outside(read_table(files["folds"]), fold))
+        data = replace(
+            data.take(rows_outside(read_table(files["folds"]), fold)), scheduled=len(data)
+        )
     detector = detector_class(options, seed, device)
     training = detector.fit(data, checkpoint)
     detector.save(Path(snakemake.output.model).parent, about | {"training": training.ended})

@@ -1,6 +1,8 @@
 """Cross-calibration: every training good is scored by a model that never saw it."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from flawline.data.split import (
 )
 from flawline.detectors.base import Data
 from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
+from flawline.detectors.registry import METHODS
 from flawline.detectors.scoring import gather, score_to_files
 from flawline.errors import FlawlineError
 from flawline.files import read_array, read_table
@@ -85,3 +88,53 @@ def test_scores_of_folds_come_back_in_the_order_of_the_images(tmp_path: Path) ->
     np.testing.assert_allclose(
         read_array(tmp_path / "joined.npy"), read_array(tmp_path / "all.npy"), rtol=1e-2
     )
+
+
+RNG = np.random.default_rng(0)
+SHAPE = Geometry((32, 32))
+IMAGES = RNG.integers(0, 255, (12, 32, 32, 3), np.uint8)
+BUTTONS = np.zeros((12, 32, 32), np.uint8)
+BUTTONS[:, 8:24, 8:24] = 1
+TRAINED: dict[str, tuple[dict[str, Any], Data]] = {
+    "autoencoder": (
+        {"network_size": 32, "width": 4, "latent": 2, "epochs": 3, "batch_size": 4},
+        Data(SHAPE, images=IMAGES),
+    ),
+    "ssim_autoencoder": (
+        {"network_size": 32, "width": 4, "latent": 2, "epochs": 2, "batch_size": 5},
+        Data(SHAPE, images=IMAGES),
+    ),
+    "fanogan": (
+        {"width": 1, "latent": 4, "gan_steps": 5, "encoder_steps": 4, "batch_size": 5},
+        Data(SHAPE, images=IMAGES),
+    ),
+    "featcae": (
+        {"features": "x", "latent": 2, "epochs": 2, "batch_size": 20, "calm_border": False},
+        Data(SHAPE, features=(RNG.normal(size=(12, 4, 4, 3)).astype(np.float16),)),
+    ),
+    "metric_learning": (
+        {"backbone": "squeezenet1_1", "weights": "none", "network_size": 32, "epochs": 2}
+        | {"batch_size": 4},
+        Data(SHAPE, images=IMAGES, object_masks=BUTTONS),
+    ),
+    "cam_classifier": (
+        {"backbone": "squeezenet1_1", "weights": "none", "image_size": 32, "epochs": 2}
+        | {"batch_size": 4, "stop_accuracy": None},
+        Data(SHAPE, images=IMAGES, labels=np.repeat([1, 0], [3, 9])),
+    ),
+}
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "patchcore"])
+def test_a_fold_s_model_takes_as_many_steps_as_the_final_one(method: str) -> None:
+    settings, data = TRAINED[method]
+
+    def steps(seen: Data) -> list[int]:
+        found = METHODS[method]
+        fitted = found(found.Options(method=method, **settings), 0, torch.device("cpu"))
+        return [row["steps"] for row in fitted.fit(seen).rows]
+
+    fold = data.take(np.arange(2, 11))
+    assert steps(replace(fold, scheduled=len(data))) == steps(data)
+    if "epochs" in settings:
+        assert steps(fold)[-1] < steps(data)[-1]

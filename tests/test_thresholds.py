@@ -151,6 +151,8 @@ def test_scores_of_several_models_certify_nothing(rule: str, settings: dict[str,
     alone, crossed = (choose_threshold(scores, rule, folds=n, **settings) for n in (None, 5))
     assert crossed["value"] == alone["value"]
     assert crossed["certified"] is None
+    if alone["false_alarm_bound"] is not None:
+        assert crossed["false_alarm_bound"] == 2 * alone["false_alarm_bound"]
     assert crossed["promise"].startswith(
         "Approximately" if alone["certified"] else "Promises nothing"
     )
@@ -160,7 +162,10 @@ def test_scores_of_several_models_certify_nothing(rule: str, settings: dict[str,
 def test_scores_of_several_models_hedge_what_stands_in_as_well(rule: str) -> None:
     settings = {"alpha": 0.01} if rule == "conformal" else {"false_alarm_rate": 0.01, "tail": 0.25}
     found = choose_threshold(np.arange(12.0), rule, folds=5, **settings)
-    assert found["promise"].startswith("Approximately, as the scores come from 5 models")
+    assert found["promise"].startswith("Approximately, and at most about twice as often")
+    assert "5 models" in found["promise"]
+    alone = choose_threshold(np.arange(12.0), rule, **settings)
+    assert found["false_alarm_bound"] == 2 * alone["false_alarm_bound"]
     assert found["certified"] is False
 
 

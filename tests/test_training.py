@@ -62,6 +62,16 @@ def test_every_epoch_sees_every_row_once_in_another_order() -> None:
     assert epochs[0] != epochs[1] != epochs[2]
 
 
+def test_an_epoch_can_have_more_rows_than_there_are() -> None:
+    task = Task()
+    task.run(an_epoch=14, epochs=2)
+    assert task.trainer.steps == 8
+    for start in (0, 4):
+        rows = [row for batch in task.seen[start : start + 4] for row in batch]
+        assert sorted(rows[:ROWS]) == list(range(ROWS))
+        assert len(set(rows[ROWS:])) == 4
+
+
 def test_the_log_has_a_row_an_epoch() -> None:
     training = Task().run()
     assert [(row["phase"], row["epoch"], row["steps"]) for row in training.rows] == [

@@ -87,6 +87,8 @@ class Data:
     labels : int64 (N,), 1 = defective; for supervised training alone.
     own : int64 (N,), which training image each is, where training images are scored: what was
         learned from an image itself must not speak for it.
+    scheduled : how many images the schedule of a training counts, where these are only a part of
+        them: models of cross-calibration take as many steps as the one they stand for.
     """
 
     geometry: Geometry
@@ -98,6 +100,7 @@ class Data:
     posed: Posed | None = None
     labels: np.ndarray | None = None
     own: np.ndarray | None = None
+    scheduled: int | None = None
 
     @classmethod
     def open(cls, files: Mapping[str, Any]) -> Self:
@@ -128,6 +131,11 @@ class Data:
         counts = [len(array) for array in whole if array is not None]
         counts += [len(array) // self.geometry.pieces for array in pieces if array is not None]
         return counts[0]
+
+    def an_epoch(self, count: int) -> int:
+        """Rows of an epoch, where `count` rows were made of these images: all, and those of images
+        that the schedule counts as well."""
+        return round(count * (self.scheduled or len(self)) / len(self))
 
     def take(self, rows: np.ndarray) -> "Data":
         """Some of the images, and what was made from them.

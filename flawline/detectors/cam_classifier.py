@@ -136,6 +136,7 @@ class CamClassifier(Detector):
         return trainer.run(
             step,
             count=len(labels),
+            an_epoch=data.an_epoch(len(labels)),
             batch_size=self.options.batch_size,
             epochs=self.options.epochs,
             stop=self._accurate_enough,

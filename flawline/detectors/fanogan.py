@@ -238,10 +238,12 @@ class FAnoGAN(MapDetector):
             return {"image residual": image.detach(), "feature residual": feature.detach()}
 
         count, batch_size = len(images), options.batch_size
+        an_epoch = data.an_epoch(count)
         share = options.gan_steps / (options.gan_steps + options.encoder_steps)
         trainer.run(
             gan_step,
             count=count,
+            an_epoch=an_epoch,
             batch_size=batch_size,
             steps=options.gan_steps,
             phase="gan",
@@ -252,6 +254,7 @@ class FAnoGAN(MapDetector):
         training = trainer.run(
             encoder_step,
             count=count,
+            an_epoch=an_epoch,
             batch_size=batch_size,
             steps=options.encoder_steps,
             phase="encoder",

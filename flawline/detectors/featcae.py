@@ -97,7 +97,7 @@ class FeatCAE(MapDetector):
         training = trainer.run(
             step,
             count=len(positions),
-            per_epoch=self.options.positions_per_epoch,
+            an_epoch=min(self.options.positions_per_epoch, data.an_epoch(len(positions))),
             batch_size=self.options.batch_size,
             epochs=self.options.epochs,
         )

@@ -261,7 +261,11 @@ class MetricLearning(Detector):
         )
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             training = trainer.run(
-                step, count=len(goods), batch_size=options.batch_size, epochs=options.epochs
+                step,
+                count=len(goods),
+                an_epoch=data.an_epoch(len(goods)),
+                batch_size=options.batch_size,
+                epochs=options.epochs,
             )
         embeddings, total = [], torch.zeros((), device=self.device)
         for part in _parts(data):

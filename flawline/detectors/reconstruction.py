@@ -98,6 +98,7 @@ class Reconstruction(MapDetector):
         training = trainer.run(
             step,
             count=len(given),
+            an_epoch=data.an_epoch(len(given)),
             batch_size=self.options.batch_size,
             epochs=self.options.epochs,
         )

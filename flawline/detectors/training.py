@@ -108,7 +108,7 @@ class Trainer:
         steps: int | None = None,
         phase: str = "train",
         share: float = 1.0,
-        per_epoch: int | None = None,
+        an_epoch: int | None = None,
         stop: Callable[[dict[str, Any]], str | None] | None = None,
     ) -> Training:
         """Run one phase, or what is left of it.
@@ -120,7 +120,7 @@ class Trainer:
         batch_size : rows a step. A last batch of one is left out: batch-norm cannot use it.
         epochs, steps : how often all rows are seen, or the steps that the phase takes; one of them.
         share : part of the budget that is spent when the phase ends.
-        per_epoch : rows an epoch, if not all.
+        an_epoch : rows an epoch, if not all; of more than there are, some are drawn again.
         stop : given an epoch's row of the log, says why to stop early, or None.
 
         Raises
@@ -132,20 +132,21 @@ class Trainer:
 
         rows = self.training.rows
         done = sum(row["phase"] == phase for row in rows)
-        used = min(per_epoch or count, count)
-        an_epoch = max(math.ceil(used / batch_size) - (used % batch_size == 1), 1)
-        total = steps or (epochs or 0) * an_epoch
-        epochs = math.ceil(total / an_epoch)
+        used = an_epoch or count
+        per_epoch = max(math.ceil(used / batch_size) - (used % batch_size == 1), 1)
+        total = steps or (epochs or 0) * per_epoch
+        epochs = math.ceil(total / per_epoch)
         if phase in self._ended_phases or done >= epochs:
             return self.training
         started = time.monotonic() - self._seconds
         ended = None
         with tqdm(total=total, desc=f"{self.name} {phase}", unit="step", disable=None) as bar:
-            bar.update(done * an_epoch)
+            bar.update(done * per_epoch)
             for epoch in range(done + 1, epochs + 1):
                 order = torch.Generator().manual_seed(derive(self.seed, phase, "order", str(epoch)))
-                batches = torch.randperm(count, generator=order)[:used].split(batch_size)
-                batches = batches[: min(an_epoch, total - (epoch - 1) * an_epoch)]
+                rounds = [torch.randperm(count, generator=order) for _ in range(0, used, count)]
+                batches = torch.cat(rounds)[:used].split(batch_size)
+                batches = batches[: min(per_epoch, total - (epoch - 1) * per_epoch)]
                 sums: dict[str, torch.Tensor] = {}
                 taken = 0
                 for batch in batches:

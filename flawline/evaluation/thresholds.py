@@ -89,7 +89,8 @@ class Choice:
     Attributes
     ----------
     promise : one sentence.
-    false_alarm_bound : the false-alarm rate that the promise bounds; None without a promise.
+    false_alarm_bound : the false-alarm rate that the promise bounds, twice the rule's own where
+        scores come from several models; None without a promise.
     certified : whether n images are enough for what was asked; None if the rule promises nothing.
     details : further numbers on which it rests.
     """
@@ -111,7 +112,10 @@ def choose_threshold(
     scores : float (n,), anomaly scores of calibration goods, finite, n > 0.
     rule : a key of `RULES`.
     folds : how many models made the scores, each of goods that it did not train on; None if it was
-        the one model that the threshold is for. Other models' scores promise nothing strictly.
+        the one model that the threshold is for. Where an image is ranked by the models that made
+        the scores, about twice the rule's rate bounds the false alarms (cross-conformal prediction
+        and CV+: Vovk, 2015; Barber, Candes, Ramdas, Tibshirani, 2021). Here one more model, trained
+        as long as they are, scores it, so even this holds only about.
     settings : the options of that rule.
 
     Returns
@@ -126,10 +130,16 @@ def choose_threshold(
     chosen = RULES[rule](scores, **settings)
     if folds and chosen.false_alarm_bound is not None:
         promise = (
-            f"Approximately, as the scores come from {folds} models that each lack a part of the "
-            f"goods: {chosen.promise[0].lower()}{chosen.promise[1:]}"
+            f"Approximately, and at most about twice as often, as the scores come from {folds} "
+            "models that each lack a part of the goods: "
+            f"{chosen.promise[0].lower()}{chosen.promise[1:]}"
         )
-        chosen = replace(chosen, promise=promise, certified=chosen.certified and None)
+        chosen = replace(
+            chosen,
+            promise=promise,
+            false_alarm_bound=min(2 * chosen.false_alarm_bound, 1.0),
+            certified=chosen.certified and None,
+        )
     return {"rule": rule, "n": len(scores), "folds": folds, **settings, **vars(chosen)}
 
 
