@@ -183,8 +183,8 @@ class TestASyntheticSet:
         counted = np.ones_like(BARS.object_masks)
         counted[:, :, :20] = counted[1, 30:40] = 0
         reaching = [
-            Line(dilate=64),
-            Distortion(dilate=64),
+            Line(),
+            Distortion(),
             CutPaste(objects="random_objects", place="anywhere", size=(60, 100)),
             Noise(edge=(20, 32)),
         ]
@@ -203,6 +203,22 @@ class TestASyntheticSet:
             ({"recipes": [{"recipe": "line", "widht": [1, 2]}]}, "did you mean 'width'"),
             ({"recipes": [{"recipe": "line", "width": [9, 2]}]}, r"found \[9, 2\]"),
             ({"recipes": [{"recipe": "noise", "opacity": [0, 2]}]}, "between 0 and 1"),
+            (
+                {"recipes": [{"recipe": "noise", "fills": ["drawn"], "sigma": [1, 2]}]},
+                "sigma: only the fill `gaussian`",
+            ),
+            (
+                {
+                    "recipes": [
+                        {"recipe": "cut_paste", "objects": "random_objects", "defects": ["hole"]}
+                    ]
+                },
+                "`objects: random_objects` none are drawn",
+            ),
+            (
+                {"recipes": [{"recipe": "cut_paste", "place": "anywhere", "dilate": 3}]},
+                "dilate: only defects on the object",
+            ),
         ],
     )
     def test_refuses_bad_options(self, given: dict[str, Any], told: str) -> None:
@@ -248,9 +264,16 @@ class TestEveryRecipe:
             assert np.array_equal(empty[0], whole[0])
 
     @pytest.mark.parametrize(
-        "recipe", [Line(), Distortion(), CutPaste(), CutPaste(blending="poisson"), Noise()]
+        "recipe",
+        [
+            Line(dilate=2),
+            Distortion(dilate=2),
+            CutPaste(dilate=2),
+            CutPaste(dilate=2, blending="poisson"),
+            Noise(),
+        ],
     )
-    def test_changes_the_object_and_hardly_anything_else(self, recipe: Recipe) -> None:
+    def test_changes_the_object_and_hardly_anything_else_if_told(self, recipe: Recipe) -> None:
         reach = dilated(MASK, scaled(2, MASK.shape)) > 0
         afters = [draw(recipe, seed)[0] for seed in range(60)]
         assert not any(changed(IMAGE, after)[~reach].any() for after in afters)
@@ -265,10 +288,10 @@ class TestEveryRecipe:
                 (changed(IMAGE, draw(kind(dilate=dilate), seed)[0]) & (MASK == 0)).sum()
                 for seed in range(20)
             )
-            for dilate in (0, 20)
+            for dilate in (0, 20, None)
         }
         assert beyond[0] == 0
-        assert beyond[20] > 50
+        assert 50 < beyond[20] <= beyond[None]
 
     @pytest.mark.parametrize("shape", [(150, 50), (50, 150)])
     @each_recipe
@@ -294,7 +317,7 @@ class TestEveryRecipe:
             (Line(width=(1, 1)), Line(width=(9, 9))),
             (Line(length=(10, 10)), Line(length=(45, 45))),
             (Line(opacity=(0.1, 0.1)), Line(opacity=(1, 1))),
-            (Line(kinds=["broken"]), Line(kinds=["curved"])),
+            (Line(kinds=["broken"], length=(120, 120)), Line(kinds=["curved"], length=(120, 120))),
             (Distortion(angle=(5, 5), shift=(0, 0)), Distortion(angle=(30, 30), shift=(0, 0))),
             (
                 Distortion(angle=(0, 0), shift=(0.02, 0.02)),
@@ -341,7 +364,6 @@ class TestALine:
                 length=(80, 80),
                 colours=["darker"],
                 opacity=(1, 1),
-                dilate=64,
             )
             masks = [changed_mask(flat, draw(recipe, seed, flat, middle)[0]) for seed in range(12)]
             return [mask for mask in masks if mask.any()]
@@ -393,6 +415,33 @@ class TestADistortion:
             inside = MASK[y : y + about["height"], x : x + about["width"]]
             assert inside.shape == (about["height"], about["width"])
             assert inside.mean() >= overlap - 1e-6
+
+    def test_puts_the_whole_turned_rectangle_back(self) -> None:
+        for seed in range(20):
+            after, about = draw(Distortion(edge=(0, 0)), seed)
+            x, y, width, height = (about[key] for key in ("x", "y", "width", "height"))
+            there = np.s_[y : y + height, x : x + width]
+            warp = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), about["angle"], 1)
+            warp[:, 2] += [about["shift_x"] * width, about["shift_y"] * height]
+            turned = cv2.warpAffine(
+                IMAGE[there], warp, (width, height), borderMode=cv2.BORDER_REPLICATE
+            )
+            assert np.array_equal(after[there], turned)
+
+    def test_lets_the_part_stand_out_of_its_outline(self) -> None:
+        # a dark bar on white: what is dark beside it was turned out of it
+        image = np.full((64, 64, 3), 250, np.uint8)
+        bar = np.zeros((64, 64), np.uint8)
+        bar[28:36, 8:56] = 1
+        image[bar > 0] = 20
+        beside = dilated(bar, 2) == 0
+
+        def dark_beside(recipe: Distortion) -> int:
+            afters = [draw(recipe, seed, image, bar)[0] for seed in range(30)]
+            return sum(int((after[beside] < 128).all(axis=1).sum()) for after in afters)
+
+        assert dark_beside(Distortion(size=(60, 120), overlap=0.3, dilate=2)) == 0
+        assert dark_beside(Distortion(size=(60, 120), overlap=0.3)) > 100
 
     def test_adds_nothing_that_is_not_there(self) -> None:
         flat = np.full_like(IMAGE, 90)
@@ -487,9 +536,7 @@ class TestCutPaste:
         for corner in [(0, 0), (0, 63), (63, 0), (63, 63), (0, 30), (30, 63)]:
             spot = np.zeros_like(MASK)
             spot[corner] = 1
-            # a defect ends with the object, so let it reach over the border
-            wide = recipe.model_copy(update={"dilate": 60})
-            afters = [draw(wide, seed, mask=spot)[0] for seed in range(8)]
+            afters = [draw(recipe, seed, mask=spot)[0] for seed in range(8)]
             assert any(changed(IMAGE, after)[corner] for after in afters)
 
     def test_blends_the_surroundings_into_the_object(self) -> None:

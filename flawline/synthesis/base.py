@@ -133,6 +133,14 @@ def dilated(mask: np.ndarray, radius: float) -> np.ndarray:
     return cv2.dilate(mask, disc)
 
 
+def reachable(mask: np.ndarray, dilate: float | None) -> np.ndarray:
+    """Where a recipe may change an image, uint8 (H, W), 0 or 1: the object's mask grown by `dilate`
+    pixels at `SIZE_OF_LENGTHS`; everywhere, if None."""
+    if dilate is None:
+        return np.ones_like(mask)
+    return dilated(mask, scaled(dilate, mask.shape))
+
+
 def random_point(mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
     """x and y of a pixel where `mask` is not zero."""
     y, x = divmod(int(rng.choice(np.flatnonzero(mask))), mask.shape[1])

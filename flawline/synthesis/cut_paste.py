@@ -22,6 +22,7 @@ from flawline.synthesis.base import (
     log_uniform,
     object_or_whole,
     random_point,
+    reachable,
     scaled,
     smooth_noise,
     stroke,
@@ -30,6 +31,7 @@ from flawline.synthesis.base import (
 )
 
 FOLDER_SIDE = 512  # larger files are kept no larger than this
+DEFECTS = ("stain", "crack", "hole")
 # pixels around a cut-out that the Poisson blending solves for: OpenCV drops three of them, the
 # others hold the cut-out's outline
 MARGIN = 5
@@ -63,8 +65,8 @@ class CutPaste(Recipe):
         description="`defect_like`: stains, cracks and holes; `random_objects`: shapes unrelated "
         "to the product; `folder`: your own PNG files with transparency.",
     )
-    defects: list[Literal["stain", "crack", "hole"]] = Field(
-        ["stain", "crack", "hole"], min_length=1, description="Which ones `defect_like` draws."
+    defects: list[Literal["stain", "crack", "hole"]] | None = Field(
+        None, min_length=1, description="Which ones `defect_like` draws; all, if not given."
     )
     folder: Path | None = Field(None, description="The PNG files for `objects: folder`.")
     # methods.md, "Synthetic anomalies": two per image, after flip, rotation and resize
@@ -82,18 +84,32 @@ class CutPaste(Recipe):
     place: Literal["object", "anywhere"] = Field(
         "object", description="Where objects have their centre."
     )
-    dilate: float = Field(
-        2,
+    dilate: float | None = Field(
+        None,
         ge=0,
         le=64,
-        description="How far a defect may reach beyond the object's edge; other things may lie "
-        "across it.",
+        description="How far a defect may reach beyond the object's edge; as far as it does, if "
+        "not given. Of `defect_like` on the `object` alone.",
     )
 
     @model_validator(mode="after")
     def _folder_belongs_to_its_objects(self) -> Self:
         if (self.objects == "folder") != (self.folder is not None):
             raise ValueError("`folder` must be given with `objects: folder`, and only then")
+        return self
+
+    @model_validator(mode="after")
+    def _defects_alone(self) -> Self:
+        drawn = self.objects == "defect_like"
+        if self.defects is not None and not drawn:
+            raise ValueError(
+                f"defects: with `objects: {self.objects}` none are drawn; leave `defects` out"
+            )
+        if self.dilate is not None and not (drawn and self.place == "object"):
+            raise ValueError(
+                "dilate: only defects on the object end with it; leave `dilate` out, or use "
+                "`objects: defect_like` and `place: object`"
+            )
         return self
 
     @cached_property
@@ -112,11 +128,7 @@ class CutPaste(Recipe):
         shape = image.shape[:2]
         whole = np.ones(shape, np.uint8)
         ground = object_or_whole(object_mask) if self.place == "object" else whole
-        # a defect is part of the surface and ends with it; a foreign object lies on top
-        if self.objects == "defect_like":
-            allowed = dilated(ground, scaled(self.dilate, shape))
-        else:
-            allowed = whole
+        allowed = reachable(ground, self.dilate)
         parameters: dict[str, float | int | str] = {}
         for number in range(self.count):
             x, y = random_point(ground, rng)
@@ -161,7 +173,7 @@ class CutPaste(Recipe):
             return self._files[rng.integers(len(self._files))]
         if self.objects == "random_objects":
             return _random_object(side, rng)
-        defect = rng.choice(self.defects)
+        defect = rng.choice(self.defects or DEFECTS)
         surface = image[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3].mean((0, 1))
         if defect == "stain":
             return _stain(side, sources, row, rng)

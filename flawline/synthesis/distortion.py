@@ -12,9 +12,9 @@ from flawline.synthesis.base import (
     Recipe,
     Sources,
     blend,
-    dilated,
     object_or_whole,
     random_point,
+    reachable,
     scaled,
     uniform,
     within,
@@ -41,8 +41,13 @@ class Distortion(Recipe):
         0.5, gt=0, le=1, description="Least part of the rectangle that lies on the object."
     )
     edge: Annotated[Range, within(0, 32)] = Field((0, 3), description="Width of the soft edge.")
-    dilate: float = Field(
-        2, ge=0, le=64, description="How far the change may reach beyond the object's edge."
+    # None puts the whole rectangle back, as the source does: a turned tip stands out of the outline
+    dilate: float | None = Field(
+        None,
+        ge=0,
+        le=64,
+        description="How far the change may reach beyond the object's edge; as far as it does, if "
+        "not given.",
     )
 
     def draw(
@@ -68,7 +73,7 @@ class Distortion(Recipe):
             image[there], warp, (width, height), borderMode=cv2.BORDER_REPLICATE
         )
         alpha = _soft_rectangle(width, height, scaled(edge, shape))
-        alpha *= dilated(mask, scaled(self.dilate, shape))[there]
+        alpha *= reachable(mask, self.dilate)[there]
         result = image.copy()
         result[there] = blend(image[there], turned, alpha)
         return Drawn(

@@ -12,10 +12,10 @@ from flawline.synthesis.base import (
     Recipe,
     Sources,
     blend,
-    dilated,
     log_uniform,
     object_or_whole,
     random_point,
+    reachable,
     scaled,
     side_of,
     smooth_noise,
@@ -28,12 +28,15 @@ POINTS = 33  # of a curve; enough for the longest and most bent
 
 
 class Line(Recipe):
-    """Straight, curved or broken lines; lengths in pixels at 224 pixels."""
+    """Straight, curved or broken lines; lengths in pixels at 224 pixels.
+
+    Widths, reach and the colours `random` and `grey` are the source's. Ours are `darker` and
+    `lighter`, opacity, kinds, and that widths are drawn by their order of magnitude.
+    """
 
     remedy: ClassVar[str] = "raise `width` or `opacity`"
 
     recipe: Literal["line"] = "line"
-    # methods.md, "Synthetic anomalies": width 1 to 16, offsets up to 45, random colour or grey
     width: Annotated[Range, within(0.5, 64)] = Field(
         (1, 16), description="Small ones prevail; never over half the length."
     )
@@ -47,8 +50,12 @@ class Line(Recipe):
         ["straight", "curved", "broken"], min_length=1
     )
     opacity: Annotated[Range, within(0, 1)] = (0.3, 1.0)
-    dilate: float = Field(
-        2, ge=0, le=64, description="How far a line may reach beyond the object's edge."
+    dilate: float | None = Field(
+        None,
+        ge=0,
+        le=64,
+        description="How far a line may reach beyond the object's edge; as far as it is long, if "
+        "not given.",
     )
 
     def draw(
@@ -77,7 +84,7 @@ class Line(Recipe):
         coverage *= 1 - rng.uniform(0, 0.8) * smooth_noise(
             rng, shape, side_of(shape) / 6, octaves=1
         )
-        coverage *= dilated(mask, scaled(self.dilate, shape))
+        coverage *= reachable(mask, self.dilate)
         return Drawn(
             blend(image, _ink(colour, image, rng), opacity * coverage),
             {

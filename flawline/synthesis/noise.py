@@ -1,11 +1,11 @@
 """Noise: smooth blobs on the object, filled with something that does not belong there."""
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import cv2
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flawline.synthesis.base import (
     Drawn,
@@ -48,6 +48,14 @@ class Noise(Recipe):
     )
     opacity: Annotated[Range, within(0, 1)] = (0.3, 1.0)
     edge: Annotated[Range, within(0, 32)] = Field((0.5, 4), description="Width of the soft edge.")
+
+    @model_validator(mode="after")
+    def _sigma_of_gaussian_noise(self) -> Self:
+        if "gaussian" not in self.fills and self.sigma != type(self).model_fields["sigma"].default:
+            raise ValueError(
+                "sigma: only the fill `gaussian` has one; add it to `fills`, or leave `sigma` out"
+            )
+        return self
 
     def draw(
         self,
