@@ -293,7 +293,9 @@ def fake_ranks(names: Sequence[str]) -> list[dict[str, Any]]:
             "mean_rank": 1 + 0.9 * number,
             "categories": 15.0,
             "detectors": float(len(names)),
+            "friedman_p": 0.0001,
             "critical_difference": 2.3,
+            "needed": 3.0,
         }
         for number, name in enumerate(names)
     ]

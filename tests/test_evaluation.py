@@ -583,13 +583,33 @@ def test_over_categories_there_are_signed_ranks_and_a_critical_difference() -> N
     table = signed_ranks(runs[runs["detector"] != "only_once"])
     auroc = table[table["figure"] == "image_auroc"].iloc[0]
     assert (auroc["categories"], auroc["p"], auroc["smallest_p"]) == (8, 2 / 256, 2 / 256)
+    assert auroc["needed"] == 6
     ranked = ranks(runs)
     assert ranked["categories"].tolist()[0] == 1
     ranked = ranks(runs[runs["detector"] != "only_once"])
     assert ranked["detector"].tolist()[:2] == ["x", "y"]
     assert ranked["mean_rank"].tolist()[:2] == [1, 2]
-    # Demsar (2006), table 5: 1.960 for two classifiers
-    assert ranked["critical_difference"][0] == pytest.approx(1.960 * math.sqrt(6 / 48), abs=1e-3)
+    assert ranked["critical_difference"].isna().all(), "two detectors have the signed ranks"
+
+
+def test_the_smallest_p_knows_the_number_of_pairs_and_ties() -> None:
+    def least(categories: int, tied: int) -> float:
+        figures = {"x": 0.9, "y": 0.8, "z": 0.7}
+        metrics = [
+            run(f"c{i}", name, 0, 1.0 if name != "z" and i < tied else figures[name] - i / 100)
+            for i in range(categories)
+            for name in figures
+        ]
+        table = signed_ranks(run_table(metrics))
+        table = table[table["figure"] == "image_auroc"]
+        assert (table["smallest_p"] <= table["p_holm"] + 1e-12).all()
+        return float(table["smallest_p"].max())
+
+    assert least(6, 0) == pytest.approx(3 / 32)
+    assert least(7, 0) == pytest.approx(3 / 64)
+    # the pair with the tie comes last, so only its own p counts: 2^(1 - 6)
+    assert least(7, 1) == pytest.approx(3 / 64)
+    assert least(8, 4) == pytest.approx(1 / 8)
 
 
 def test_one_detector_is_compared_with_none() -> None:

@@ -258,6 +258,19 @@ class TestThePage:
         assert "4 of 6 marked defects lie outside what <code>center_crop</code> keeps" in text
         assert "marked defects lie" not in write(fake_run())
 
+    def test_says_why_detectors_are_not_ranked(self, write: Any) -> None:
+        def words(detectors: int, **known: float) -> str:
+            rows = fake_ranks("abcdef"[:detectors])
+            made = page.compare([row | {"critical_difference": None} | known for row in rows], [])
+            assert made.diagrams == ()
+            return " ".join(made.words)
+
+        assert "at least 3 categories to rank 4" in words(4, categories=2.0)
+        assert "no difference between 4 detectors" in words(4, friedman_p=0.3)
+        assert words(2) == ""
+        text = write(fake_run(), comparison=page.Comparison(words=("not ranked",)))
+        assert "<p>not ranked</p>" in text
+
     def test_drawings_lose_whatever_is_not_a_drawing(self, write: Any) -> None:
         svg = (
             '<svg xmlns="http://www.w3.org/2000/svg" onload="x()"><script>x()</script>'
@@ -265,7 +278,7 @@ class TestThePage:
             '<rect id="r" onclick="x()" style="fill:url(http://example.com/a)"/></svg>'
         )
         sheet = page.Sheet(svg.encode(), "", "")
-        text = write(fake_run(), comparison=page.Comparison((("unsupervised", sheet),)))
+        text = write(fake_run(), comparison=page.Comparison((sheet,)))
         assert not re.search(r"onload|onclick|x\(\)|foreignObject|example\.com|color:red", text)
 
 
@@ -733,7 +746,7 @@ class TestCharts:
 
     def test_join_ranks_within_the_critical_difference(self) -> None:
         assert figures._joined([1.0, 2.0, 2.5, 5.0], 1.6) == [(1.0, 2.5)]
-        assert figures._joined([1.0, 2.0], None) == []
+        assert figures._joined([1.0, 2.5, 3.0], 1.5) == [(2.5, 3.0)]
 
     def test_show_the_stages_that_ran(self, tmp_path: Path) -> None:
         for name in ("index/a", "split/a", "prepare/a", "prepare/b", "train/a", "evaluate/a"):
@@ -761,6 +774,7 @@ class TestFigureFiles:
             "losses": figures.losses(series),
             "no_losses": figures.losses([]),
             "ranks": figures.critical_difference([("a", 1.2), ("b", 1.8), ("c_$x", 3.0)], 1.0),
+            "no_ranks": figures.critical_difference([("a", 1.0)], None, "one detector"),
             "cost": figures.accuracy_cost([("seconds", rows), ("memory", [])]),
         }
         for name, figure in drawn.items():
@@ -776,6 +790,7 @@ class TestFigureFiles:
         files = {path.name: path for path in self.draw(tmp_path / "a")}
         assert "AUROC 0.900" in files["roc.svg"].read_text()
         assert "not measured" in files["none.svg"].read_text()
+        assert "one detector" in files["no_ranks.svg"].read_text()
         assert "no losses" in files["no_losses.svg"].read_text()
         assert "c_$x" in files["ranks.svg"].read_text()
         assert files["cost.png"].read_bytes().startswith(b"\x89PNG")

@@ -85,6 +85,7 @@ def file(runs: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
             "p": 0.5,
             "p_holm": 0.5,
             "smallest_p": 0.5,
+            "needed": 7.0,
         }
     ]
     origin = report.Origin("demo", "2025-01-31 12:00 UTC", "seeds: [0, 1]\n", {"flawline": "1"})

@@ -4,19 +4,19 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binom, norm
+from scipy.stats import binom, friedmanchisquare, norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from flawline.evaluation.image_metrics import count_scores, decision_figures, ranking_figures
 from flawline.evaluation.pixel_metrics import count_pixels, pixel_metrics, total
 from flawline.evaluation.uncertainty import (
+    categories_needed,
     clopper_pearson,
-    critical_difference,
     decision_intervals,
     delong,
+    friedman,
     holm,
     image_intervals,
-    mean_ranks,
     newcombe,
     pixel_intervals,
     resamples,
@@ -191,12 +191,61 @@ def test_signed_ranks_of_a_clear_winner_have_the_least_p_value() -> None:
     assert wilcoxon(a, a) == 1
 
 
+def test_as_few_categories_as_are_needed_can_tell_pairs_apart() -> None:
+    for pairs, needed in [(1, 6), (3, 7), (10, 9)]:
+        assert categories_needed(pairs) == needed
+        for categories, told in [(needed, True), (needed - 1, False)]:
+            a = np.linspace(0.5, 0.9, categories)
+            p = wilcoxon(a, a - np.linspace(0.01, 0.1, categories))
+            assert (holm(np.full(pairs, p))[0] <= 0.05) == told
+
+
 def test_mean_ranks_share_ties() -> None:
     figures = np.array([[0.9, 0.8, 0.8], [0.7, 0.9, 0.6]])
-    assert mean_ranks(figures).tolist() == [1.5, 1.75, 2.75]
+    assert friedman(figures).mean_ranks.tolist() == [1.5, 1.75, 2.75]
 
 
-@pytest.mark.parametrize(("detectors", "q"), [(2, 1.960), (3, 2.343), (4, 2.569), (10, 3.164)])
-def test_the_critical_difference_is_that_of_demsars_table(detectors: int, q: float) -> None:
-    expected = q * math.sqrt(detectors * (detectors + 1) / (6 * 15))
-    assert critical_difference(detectors, 15) == pytest.approx(expected, abs=1e-3)
+# Demsar (2006), table 6: AUC of C4.5 with and without m and cf, 14 data sets
+DEMSAR = np.array(
+    [
+        *[[0.763, 0.768, 0.771, 0.798], [0.599, 0.591, 0.590, 0.569]],
+        *[[0.954, 0.971, 0.968, 0.967], [0.628, 0.661, 0.654, 0.657]],
+        *[[0.882, 0.888, 0.886, 0.898], [0.936, 0.931, 0.916, 0.931]],
+        *[[0.661, 0.668, 0.609, 0.685], [0.583, 0.583, 0.563, 0.625]],
+        *[[0.775, 0.838, 0.866, 0.875], [1.000, 1.000, 1.000, 1.000]],
+        *[[0.940, 0.962, 0.965, 0.962], [0.619, 0.666, 0.614, 0.669]],
+        *[[0.972, 0.981, 0.9751, 0.975], [0.957, 0.978, 0.946, 0.970]],
+    ]
+)
+
+
+def test_ranks_are_those_of_demsars_example() -> None:
+    found = friedman(DEMSAR)
+    assert found.mean_ranks == pytest.approx([3.143, 2.000, 2.893, 1.964], abs=5e-4)
+    assert found.p == pytest.approx(friedmanchisquare(*DEMSAR.T).pvalue, abs=0.01)
+    assert found.p < 0.05
+    # 2.569 sqrt(4 5 / (6 14)) in the limit of many categories
+    assert found.critical_difference == pytest.approx(1.25, abs=0.08)
+
+
+def test_many_categories_have_the_critical_difference_of_nemenyis_table() -> None:
+    rng = np.random.default_rng(0)
+    for detectors, q in [(3, 2.343), (4, 2.569), (10, 3.164)]:
+        figures = rng.normal(size=(60, detectors)) + np.arange(detectors)
+        expected = q * math.sqrt(detectors * (detectors + 1) / (6 * 60))
+        assert friedman(figures).critical_difference == pytest.approx(expected, rel=0.06)
+
+
+def test_no_ranks_are_told_apart_by_too_few_categories_nor_without_a_difference() -> None:
+    rng = np.random.default_rng(0)
+    for detectors in (3, 4, 8):
+        clear = np.arange(detectors) + np.zeros((20, 1))
+        needed = friedman(clear[:1]).needed
+        for categories in range(1, 20):
+            found = friedman(clear[:categories])
+            apart = found.critical_difference
+            assert (apart is not None) == (categories >= needed)
+            assert apart is None or apart <= detectors - 1
+    assert friedman(clear[:, :2]).critical_difference is None
+    alike = [friedman(rng.normal(size=(6, 4))) for _ in range(100)]
+    assert sum(found.critical_difference is not None for found in alike) <= 0.1 * len(alike)

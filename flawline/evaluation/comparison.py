@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flawline.evaluation.uncertainty import (
-    critical_difference,
+    categories_needed,
     delong,
+    friedman,
     holm,
-    mean_ranks,
     wilcoxon,
 )
 from flawline.files import read_json, read_table, write_table
@@ -62,6 +62,7 @@ SIGNED_RANKS = (
     "p",
     "p_holm",
     "smallest_p",
+    "needed",
 )
 RANKS = (
     "protocol",
@@ -70,7 +71,9 @@ RANKS = (
     "mean_rank",
     "categories",
     "detectors",
+    "friedman_p",
     "critical_difference",
+    "needed",
 )
 
 
@@ -227,40 +230,47 @@ def pairwise(
 def signed_ranks(runs: "pd.DataFrame") -> "pd.DataFrame":
     """Wilcoxon's test of every two detectors over categories, on means over seeds.
 
-    Holm's correction is over the pairs of one protocol and figure. `smallest_p` is the least that
-    so many categories can give: above 0.05 there are too few of them to tell anything.
+    Holm's correction is over the pairs of one protocol and figure. `smallest_p` is the least
+    corrected p that the categories can give which are not ties: above 0.05 there are too few of
+    them to tell anything, and `needed` would do.
     """
     import pandas as pd
 
     rows = []
     for protocol, figure, table in _by_category(runs):
-        tests = []
+        tests, least = [], []
         for a, b in combinations(table.columns, 2):
             both = table[[a, b]].dropna()
             if len(both):
                 x, y = both[a].to_numpy(), both[b].to_numpy()
                 tests.append((a, b, len(both), float(np.median(x - y)), wilcoxon(x, y)))
-        adjusted = holm(np.array([test[-1] for test in tests]))
+                least.append(min(2.0 ** (1 - np.count_nonzero(x - y)), 1.0))
+        adjusted, smallest = holm(np.array([test[-1] for test in tests])), holm(np.array(least))
         rows += [
-            (protocol, figure, *test, p, 2.0 ** (1 - test[2]))
-            for test, p in zip(tests, adjusted, strict=True)
+            (protocol, figure, *test, p, small, categories_needed(len(tests)))
+            for test, p, small in zip(tests, adjusted, smallest, strict=True)
         ]
     return pd.DataFrame(rows, columns=list(SIGNED_RANKS))
 
 
 def ranks(runs: "pd.DataFrame") -> "pd.DataFrame":
-    """Mean ranks over the categories where all detectors were measured, and how far is far."""
+    """Mean ranks over the categories where all detectors were measured, and how far is far.
+
+    `critical_difference` is empty where no two detectors can be told apart by their mean ranks, and
+    `needed` categories are the least with which any could.
+    """
     import pandas as pd
 
     rows = []
     for protocol, figure, table in _by_category(runs):
         complete = table.dropna()
         if len(complete) and len(table.columns) > 1:
-            shape = len(complete), len(table.columns)
-            apart = critical_difference(shape[1], shape[0])
-            means = mean_ranks(complete.to_numpy())
-            order = np.argsort(means, kind="stable")
-            rows += [(protocol, figure, table.columns[i], means[i], *shape, apart) for i in order]
+            found = friedman(complete.to_numpy())
+            known = *complete.shape, found.p, found.critical_difference, found.needed
+            order = np.argsort(found.mean_ranks, kind="stable")
+            rows += [
+                (protocol, figure, table.columns[i], found.mean_ranks[i], *known) for i in order
+            ]
     return pd.DataFrame(rows, columns=list(RANKS))
 
 

@@ -341,24 +341,69 @@ def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
     return float(signed_rank(differences[differences != 0]).pvalue)
 
 
-def mean_ranks(figures: np.ndarray) -> np.ndarray:
-    """Mean rank of each detector over categories, 1 = best; ties share their ranks.
+PERMUTATIONS = 9_999
+
+
+@dataclass(frozen=True)
+class RankTest:
+    """Detectors' ranks over categories, and how far they would lie apart by chance.
+
+    Attributes
+    ----------
+    mean_ranks : float (D,), 1 = best; ties share their ranks.
+    p : of Friedman's test that all detectors are alike.
+    critical_difference : mean ranks at least so far apart differ; None where p is not below alpha,
+        where there are two detectors, or where so few categories allow no such distance.
+    needed : the number of categories without ties from which on there can be such a distance.
+    """
+
+    mean_ranks: np.ndarray
+    p: float
+    critical_difference: float | None
+    needed: int
+
+
+def friedman(figures: np.ndarray, alpha: float = 0.05) -> RankTest:
+    """Friedman's test, and if it finds a difference, Nemenyi's: which mean ranks differ.
+
+    Both statistics, the spread of the rank sums and the largest difference of two mean ranks, have
+    the distribution that permuting the ranks within each category gives, so neither needs many
+    categories (Nemenyi's tables are that distribution in the limit of many).
 
     Parameters
     ----------
     figures : float (C, D), higher is better, no NaN.
+
+    References
+    ----------
+    Friedman, *JASA* 32, 1937; Nemenyi, *Distribution-free Multiple Comparisons*, 1963; Demsar,
+    *JMLR* 7, 2006, for the order of the two.
     """
     from scipy.stats import rankdata
 
-    return np.asarray(rankdata(-np.asarray(figures, float), axis=1).mean(axis=0))
+    ranks = rankdata(-np.asarray(figures, float), axis=1)
+    categories, detectors = ranks.shape
+    rng = np.random.default_rng(0)
+    sums = np.zeros((PERMUTATIONS, detectors))
+    for row in ranks:
+        sums += rng.permuted(np.tile(row, (PERMUTATIONS, 1)), axis=1)
+    sums = np.concatenate([sums, ranks.sum(axis=0, keepdims=True)])  # as one of them
+    spread = sums.var(axis=1)
+    p = float((spread >= spread[-1] - 1e-9).mean())
+    apart, times = np.unique((np.ptp(sums, axis=1) / categories).round(9), return_counts=True)
+    rare = apart[np.cumsum(times[::-1])[::-1] <= alpha * len(sums)]
+    # one detector first and one last in every category, whichever they are
+    needed = math.ceil(1 - math.log(alpha) / math.log(detectors * (detectors - 1)))
+    shown = detectors > 2 and p <= alpha and len(rare)
+    return RankTest(ranks.mean(axis=0), p, float(rare[0]) if shown else None, needed)
 
 
-def critical_difference(detectors: int, categories: int, alpha: float = 0.05) -> float:
-    """How far mean ranks must lie apart to differ (Nemenyi; Demsar, *JMLR* 7, 2006)."""
-    from scipy.stats import studentized_range
+def categories_needed(pairs: int, alpha: float = 0.05) -> int:
+    """How many categories that differ it takes for a signed-rank test of each of several pairs.
 
-    quantile = float(studentized_range.ppf(1 - alpha, detectors, np.inf)) / math.sqrt(2)
-    return quantile * math.sqrt(detectors * (detectors + 1) / (6 * categories))
+    The least p-value of n differences is 2^(1 - n), which Holm's correction multiplies by `pairs`.
+    """
+    return math.ceil(1 + math.log2(pairs / alpha))
 
 
 def _chunks(weights: np.ndarray) -> list[np.ndarray]:

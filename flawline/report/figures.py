@@ -153,21 +153,24 @@ def losses(series: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def critical_difference(ranks: Sequence[tuple[str, float]], difference: float | None) -> Figure:
+def critical_difference(
+    ranks: Sequence[tuple[str, float]], difference: float | None, why_not: str = ""
+) -> Figure:
     """Mean ranks on a line, 1 (best) on the left; bars join what cannot be told apart.
 
     Parameters
     ----------
     ranks : (detector, mean rank).
     difference : mean ranks that differ by less are joined; None where nothing is known.
+    why_not : what stands there instead then.
     """
     ranks = sorted(ranks, key=lambda pair: pair[1])
     with matplotlib.style.context(["default", STYLE]):
-        if len(ranks) < 2:
-            return _words_only("a comparison needs two detectors")
+        if difference is None:
+            return _words_only("\n".join(wrap(why_not, 60)))
         half = (len(ranks) + 1) // 2
         bars = _joined([rank for _, rank in ranks], difference)
-        low, high, depth = 1, max(len(ranks), 2), 0.34 * len(bars) + 0.3
+        low, high, depth = 1, len(ranks), 0.34 * len(bars) + 0.3
         height = 0.9 + 0.24 * (depth + half)
         figure = Figure(figsize=(5.6, height), layout="constrained")
         axes = figure.subplots()
@@ -280,11 +283,11 @@ def sheet(
     return figure
 
 
-def _joined(ranks: Sequence[float], difference: float | None) -> list[tuple[float, float]]:
-    """The longest runs of sorted ranks that span at most `difference`."""
+def _joined(ranks: Sequence[float], difference: float) -> list[tuple[float, float]]:
+    """The longest runs of sorted ranks that span less than `difference`."""
     bars: list[tuple[float, float]] = []
-    for number, start in enumerate(ranks if difference else []):
-        end = max(rank for rank in ranks[number:] if rank - start <= (difference or 0))
+    for number, start in enumerate(ranks):
+        end = max(rank for rank in ranks[number:] if rank - start < difference - 1e-6)
         if end > start and not any(end <= other for _, other in bars):
             bars.append((start, end))
     return bars

@@ -179,11 +179,13 @@ class Comparison:
 
     Attributes
     ----------
-    diagrams : (protocol, SVG) of the critical-difference diagrams.
+    diagrams : the critical-difference diagrams, as SVG.
+    words : of each protocol without a diagram, why there is none.
     tests : rows of ``wilcoxon.csv``, numbers as numbers.
     """
 
-    diagrams: tuple[tuple[str, Sheet], ...] = ()
+    diagrams: tuple[Sheet, ...] = ()
+    words: tuple[str, ...] = ()
     tests: tuple[Mapping[str, Any], ...] = ()
 
 
@@ -267,30 +269,58 @@ def compare(ranks: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any
     ----------
     ranks, tests : rows of ``ranks.csv`` and of ``wilcoxon.csv``.
     """
-    diagrams = []
+    diagrams, words = [], []
     for protocol in dict.fromkeys(row["protocol"] for row in ranks):
         rows = _ranked(ranks, protocol)
-        words = ", ".join(f"{name} {rank:.2f}" for name, rank in rows)
-        own = "Supervised detectors. " if protocol == "supervised" else ""
-        diagrams.append(
-            (
-                protocol,
-                Sheet(
-                    figures.as_svg(rank_figure(ranks, protocol)),
-                    f"{own}Mean rank in image AUROC over the categories. Detectors under one bar "
-                    "cannot be told apart (Nemenyi's test at 5 %).",
-                    f"Critical-difference diagram, mean ranks: {words}.",
-                ),
-            )
+        own = "Supervised detectors: " if protocol == "supervised" else ""
+        if rows[0]["critical_difference"] is None:
+            if len(rows) > 2:
+                words.append(_sentence(own + _no_diagram(rows)))
+            continue
+        means = ", ".join(f"{row['detector']} {row['mean_rank']:.2f}" for row in rows)
+        caption = (
+            f"{own}mean rank in image AUROC over {rows[0]['categories']:g} categories. Friedman's "
+            f"test finds a difference (p = {_p(rows[0]['friedman_p'])}); detectors under one bar "
+            "cannot be told apart (Nemenyi's test at 5 %)."
         )
-    return Comparison(tuple(diagrams), tuple(tests))
+        picture = figures.as_svg(rank_figure(ranks, protocol))
+        alt = f"Critical-difference diagram, mean ranks: {means}."
+        diagrams.append(Sheet(picture, _sentence(caption), alt))
+    return Comparison(tuple(diagrams), tuple(words), tuple(tests))
 
 
 def rank_figure(ranks: Sequence[Mapping[str, Any]], protocol: str) -> Figure:
     """The critical-difference diagram of one protocol in image AUROC."""
-    rows = [row for row in ranks if row["protocol"] == protocol and row["figure"] == "image_auroc"]
+    rows = _ranked(ranks, protocol)
     difference = rows[0]["critical_difference"] if rows else None
-    return figures.critical_difference(_ranked(ranks, protocol), difference)
+    means = [(row["detector"], row["mean_rank"]) for row in rows]
+    return figures.critical_difference(means, difference, _no_diagram(rows))
+
+
+def _no_diagram(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Why mean ranks tell no detectors apart; for two, the signed-rank test says all there is."""
+    if len(rows) < 3:
+        return "a comparison of ranks needs three detectors"
+    known = rows[0]
+    if known["categories"] < known["needed"] or known["friedman_p"] <= 0.05:
+        needed = max(known["needed"], known["categories"] + 1)
+        return (
+            f"It takes at least {needed:g} categories to rank {len(rows)} detectors; there were "
+            f"{known['categories']:g} where all of them could be measured."
+        )
+    return (
+        f"Friedman's test finds no difference between {len(rows)} detectors in image AUROC over "
+        f"{known['categories']:g} categories (p = {_p(known['friedman_p'])}), so none is ranked "
+        "above another."
+    )
+
+
+def _sentence(words: str) -> str:
+    return words[0].upper() + words[1:]
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= 0.001 else "below 0.001"
 
 
 def cost_figure(page: Page, protocol: str) -> Figure:
@@ -481,9 +511,8 @@ def _facts(runs: Sequence[Run], origin: Origin) -> tuple[tuple[str, str], ...]:
     return tuple((label, value) for label, value in facts if value)
 
 
-def _ranked(ranks: Sequence[Mapping[str, Any]], protocol: str) -> list[tuple[str, float]]:
-    chosen = [r for r in ranks if (r["protocol"], r["figure"]) == (protocol, "image_auroc")]
-    return [(row["detector"], row["mean_rank"]) for row in chosen]
+def _ranked(ranks: Sequence[Mapping[str, Any]], protocol: str) -> list[Mapping[str, Any]]:
+    return [r for r in ranks if (r["protocol"], r["figure"]) == (protocol, "image_auroc")]
 
 
 def _confidence(run: Run) -> str:
