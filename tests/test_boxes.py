@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 
 from flawline.data.images import resize_image, to_original
-from flawline.detectors.boxes import ORIGINAL, PREPARED, box_table, find_boxes, map_limit
+from flawline.detectors.boxes import (
+    ORIGINAL,
+    PREPARED,
+    box_table,
+    boxed_share,
+    find_boxes,
+    map_limit,
+)
 from flawline.report.cases import open_cases, panels
 
 
@@ -60,7 +67,17 @@ class TestTheScaleOfTheMaps:
         for factor, shift in ((1, 0), (0.01, 0), (100, -1000)):
             maps = (goods * factor + shift).astype(np.float32)
             limit = map_limit(maps, quantile=0.9, level=1.0)
-            assert sum(len(find_boxes(one, limit)) > 0 for one in maps) == 10
+            # rank 91 of 100: 10 of 101 new goods lie above
+            assert sum(len(find_boxes(one, limit)) > 0 for one in maps) == 9
+
+    @pytest.mark.parametrize("goods", [5, 12, 42])
+    def test_boxes_the_part_of_new_goods_that_it_says(self, goods: int) -> None:
+        peaks = np.random.default_rng(0).lognormal(size=(4000, goods + 1, 1, 1))
+        limits = [map_limit(one[:-1], quantile=0.9, level=1.0) for one in peaks]
+        boxed = float((peaks[:, -1, 0, 0] > limits).mean())
+        share = boxed_share(goods, 0.9)
+        assert boxed == pytest.approx(share, abs=3 * (share / 4000) ** 0.5)
+        assert share <= max(0.1, 1 / (goods + 1))
 
     def test_is_linear_between_the_median_pixel_and_the_peaks(self) -> None:
         maps = np.full((5, 8, 8), 2, np.float16)

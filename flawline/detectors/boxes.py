@@ -1,5 +1,6 @@
 """Boxes around what stands out of anomaly maps: one for each connected region."""
 
+import math
 from typing import TYPE_CHECKING
 
 import cv2
@@ -18,18 +19,33 @@ def map_limit(calibration: np.ndarray, *, quantile: float, level: float) -> floa
     """The value above which pixels of a detector's maps are boxed.
 
     On the scale of the maps 0 is the median pixel of calibration goods and 1 is what the given part
-    of them stays below altogether, so good parts are calm whatever the unit of the map.
+    of new goods like them stays below altogether, so good parts are calm whatever the unit of the
+    map. Level 1 is the calibration peak of that rank; the largest where they are too few for it
+    (`boxed_share`).
 
     Parameters
     ----------
     calibration : float16 (N, h, w), anomaly maps of calibration goods.
-    quantile : part of the goods that has no pixel above level 1.
+    quantile : part of new goods that has no pixel above level 1.
     level : where on that scale the limit lies.
     """
     # a median of medians: all pixels of a large subset at once would not fit into memory
     low = float(np.median([np.median(one) for one in calibration]))
-    peaks = np.array([one.max() for one in calibration], np.float64)
-    return low + level * (float(np.quantile(peaks, quantile)) - low)
+    peaks = np.sort([one.max() for one in calibration]).astype(float)
+    return low + level * (float(peaks[_rank(len(peaks), quantile) - 1]) - low)
+
+
+def boxed_share(goods: int, quantile: float) -> float:
+    """The part of new goods that has a pixel above level 1 of a scale from so many goods.
+
+    It is the largest that can be expected on average over calibration sets; less with equal peaks.
+    """
+    return (goods - _rank(goods, quantile) + 1) / (goods + 1)
+
+
+def _rank(goods: int, quantile: float) -> int:
+    # rounding errors must not cost a rank
+    return min(max(math.ceil((goods + 1) * quantile - 1e-9), 1), goods)
 
 
 def find_boxes(anomaly_map: np.ndarray, limit: float, min_area: int = 1) -> np.ndarray:
