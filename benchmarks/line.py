@@ -23,7 +23,7 @@ IMAGES = {"train/good": 240, "test/good": 30, "test/scratch": 85}  # as many as 
 CONFIG = {
     "features": {"gabor": {"backbone": "gabor", "layers": ["fine"]}},
     "detectors": {
-        f"patchcore_{count}": {"method": "patchcore", "features": "gabor", "neighbours": count}
+        f"patchcore_{count}": {"method": "patchcore", "features": "gabor", "projection": count}
         for count in range(2, 12)
     },
     "seeds": [0, 1, 2],

@@ -82,9 +82,35 @@ class Calibration(Options):
         description="`split` holds a part of the goods back; `cross` trains on all of them, and "
         "once more without each fold in turn to score it: slower, nothing is lost.",
     )
-    fraction: float = Field(0.2, gt=0, lt=1, description="Part held back by `split`.")
-    folds: int = Field(5, ge=2, description="How many folds `cross` deals the goods into.")
+    fraction: float | None = Field(
+        None, gt=0, lt=1, description="Part held back by `split`; 0.2, if not given."
+    )
+    folds: int | None = Field(
+        None,
+        ge=2,
+        description="How many folds `cross` deals the goods into; 5, if not given.",
+    )
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _of_its_mode(self) -> Self:
+        if self.mode == "cross" and self.fraction is not None:
+            raise ValueError(
+                "fraction: `cross` holds nothing back; leave `fraction` out, or use `mode: split`"
+            )
+        if self.mode == "split" and self.folds is not None:
+            raise ValueError("folds: `split` has none; use `mode: cross`, or leave `folds` out")
+        return self
+
+    @property
+    def held_back(self) -> float:
+        """The part that `split` holds back."""
+        return 0.2 if self.fraction is None else self.fraction
+
+    @property
+    def fold_count(self) -> int:
+        """How many folds `cross` has."""
+        return self.folds or 5
 
 
 class Supervised(Options):
@@ -204,6 +230,14 @@ class Features(Options):
         if pool % 2 == 0:
             raise ValueError(f"must be odd, so that it has a centre; found {pool}")
         return pool
+
+    @model_validator(mode="after")
+    def _gabor_is_exact(self) -> Self:
+        if self.backbone == "gabor" and self.precision == "bfloat16":
+            raise ValueError(
+                "precision: gabor is always computed in float32; leave `precision` out"
+            )
+        return self
 
     @property
     def weights_file(self) -> Path | None:

@@ -173,10 +173,14 @@ def entry(section, wildcard):
 def split_options(wildcards):
     """What the split of a protocol depends on, as a rule's params."""
     chosen = CONFIG.of(wildcards.category)
-    if wildcards.protocol == "unsupervised":
-        return plain(chosen.calibration)
-    test = chosen.supervised
-    return plain(chosen.calibration, test_fraction=test.test_fraction, test_seed=test.seed)
+    parts = {
+        "fraction": chosen.calibration.held_back,
+        "folds": chosen.calibration.fold_count,
+    }
+    if wildcards.protocol == "supervised":
+        parts["test_fraction"] = chosen.supervised.test_fraction
+        parts["test_seed"] = chosen.supervised.seed
+    return plain(chosen.calibration, **parts)
 
 
 def detector_options(wildcards):
@@ -285,7 +289,7 @@ def folds(file):
     """A file of every fold of a detector's cross-calibration."""
     return lambda wildcards: [
         f"{FOLD}/{file}".format(fold=fold, **wildcards)
-        for fold in range(CONFIG.of(wildcards.category).calibration.folds)
+        for fold in range(CONFIG.of(wildcards.category).calibration.fold_count)
     ]
 
 

@@ -81,7 +81,7 @@ rule threshold:
     params:
         options=options("threshold"),
         folds=lambda wildcards: (
-            CONFIG.of(wildcards.category).calibration.folds
+            CONFIG.of(wildcards.category).calibration.fold_count
             if wildcards.category in CROSS
             else None
         ),

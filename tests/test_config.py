@@ -74,8 +74,8 @@ class TestDefaults:
             "tiles": None,
         }
         assert params(config.calibration) == {
-            "folds": 5,
-            "fraction": 0.2,
+            "folds": None,
+            "fraction": None,
             "mode": "split",
             "seed": 0,
         }
@@ -182,6 +182,26 @@ WRONG = [
     ("calibration.fraction", 1, ["less than 1", "found 1"]),
     ("calibration.fraction", float("nan"), ["finite number", "found nan"]),
     ("calibration.fraction", "half", ["a number", "found 'half'"]),
+    ("calibration", {"folds": 5}, ["folds: `split` has none", "mode: cross"]),
+    ("calibration", {"mode": "cross", "fraction": 0.2}, ["fraction: `cross` holds nothing back"]),
+    (
+        "detectors.pc",
+        {"method": "patchcore", "features": "bank", "neighbours": 9},
+        ["neighbours: only equation 7 has them", "reweight: true"],
+    ),
+    (
+        "detectors.pc",
+        {"method": "patchcore", "features": "bank", "object_dilation": 3},
+        ["object_dilation: without object masks there is no object", "`object_mask`"],
+    ),
+    ("object_masks", {"method": "whole", "closing": 7}, ["looks for no object"]),
+    ("poses.turned", {"seed": 3}, ["seed: only the angles of `rotations`"]),
+    ("dataset", {"name": "x", "kind": "mvtec_ad", "source": ".", "url": "a"}, ["url: nothing is"]),
+    (
+        "features.bank",
+        {"backbone": "gabor", "layers": ["fine"], "precision": "bfloat16"},
+        ["precision: gabor is always computed in float32"],
+    ),
     ("data.on_problem", "ignore", ["'error' or 'skip'", "found 'ignore'"]),
     ("data.min_train_good", 1, ["at least 2", "found 1"]),
     ("dataset", "demo", ["keys", "found 'demo'"]),
@@ -317,7 +337,7 @@ class TestMistakes:
             put("prepare.siz", 1),
             put("prepare.size", -1),
             put("calibration.fraction", 2),
-            put("detectors.pc.neighbours", 0),
+            put("detectors.pc.projection", 0),
             put("detectors.pc.neighbors", 3),
         )
         assert len(message.splitlines()) == 6
@@ -379,7 +399,7 @@ class TestMistakes:
 class TestOverrides:
     @pytest.fixture
     def whole(self, minimal: dict[str, Any]) -> dict[str, Any]:
-        minimal["detectors"]["pc"] |= {"coreset_fraction": 0.5, "neighbours": 4}
+        minimal["detectors"]["pc"] |= {"coreset_fraction": 0.5, "projection": 4}
         return minimal | {"threshold": {"rule": "mean_std", "k": 2}}
 
     def of_bolt(self, given: dict[str, Any], changes: dict[str, Any]) -> tuple[Config, Config]:
@@ -389,13 +409,13 @@ class TestOverrides:
     def test_change_what_they_name_for_their_category_alone(self, whole: dict[str, Any]) -> None:
         changes = {
             "prepare": {"size": 64},
-            "detectors": {"pc": {"neighbours": 7}},
+            "detectors": {"pc": {"projection": 7}},
             "features": {"bank": {"layers": ["coarse"]}},
         }
         bolt, weave = self.of_bolt(whole, changes)
         assert (bolt.prepare.size, weave.prepare.size) == (64, "auto")
         assert bolt.prepare.resize == weave.prepare.resize
-        assert params(bolt.detectors["pc"]) == params(weave.detectors["pc"], neighbours=7)
+        assert params(bolt.detectors["pc"]) == params(weave.detectors["pc"], projection=7)
         assert params(bolt.features["bank"]) == params(weave.features["bank"], layers=["coarse"])
         assert bolt.calibration == weave.calibration
 
@@ -479,7 +499,7 @@ class TestParams:
         assert json.loads(json.dumps(found)) == found
 
     def test_do_not_depend_on_the_order_in_the_file(self, minimal: dict[str, Any]) -> None:
-        entry = {"neighbours": 3, "method": "patchcore", "features": "bank"}
+        entry = {"projection": 3, "method": "patchcore", "features": "bank"}
         turned = dict(reversed(entry.items()))
         one, two = (
             params(load_config(minimal | {"detectors": {"pc": given}}, "x").detectors["pc"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flawline.data.geometry import Geometry, Shape
 from flawline.detectors.training import Checkpoint, Training
@@ -283,6 +283,7 @@ class FeatureUse(Options):
 # `object_mask: memory` learns more of the surroundings than it scores, because features at the
 # outline see the background too. Pixels at 256 px; measured in docs/results.md.
 MEMORY_MARGIN = 16
+DILATION = 3
 
 
 class ObjectMaskUse(Options):
@@ -293,9 +294,20 @@ class ObjectMaskUse(Options):
         description="`score` takes the image score from the object alone; `memory` learns from the "
         "object alone as well, so its anomaly map shows nothing beside it.",
     )
-    object_dilation: int = Field(
-        3, ge=0, description="How far around the object still counts, pixels at 256 px."
+    object_dilation: int | None = Field(
+        None,
+        ge=0,
+        description="How far around the object still counts, pixels at 256 px; 3, if not given.",
     )
+
+    @model_validator(mode="after")
+    def _dilates_something(self) -> Self:
+        if self.object_dilation is not None and self.object_mask == "none":
+            raise ValueError(
+                "object_dilation: without object masks there is no object to dilate; set "
+                "`object_mask` to `score` or `memory`, or leave `object_dilation` out"
+            )
+        return self
 
     def inside(self, data: Data, shape: Shape, margin: int = 0) -> np.ndarray:
         """Which cells of a grid of `shape` count and touch the dilated object, if it matters.
@@ -316,7 +328,8 @@ class ObjectMaskUse(Options):
             return found
         assert data.object_masks is not None
         scale = math.sqrt(math.prod(data.geometry.shape)) / 256
-        side = 2 * round((self.object_dilation + margin) * scale) + 1
+        around = DILATION if self.object_dilation is None else self.object_dilation
+        side = 2 * round((around + margin) * scale) + 1
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
         for i, mask in enumerate(data.object_masks):
             touched = found[i] & cells_of(cv2.dilate(np.asarray(mask), disc)[None], shape, 0)[0]

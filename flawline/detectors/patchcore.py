@@ -30,6 +30,7 @@ from flawline.seeding import derive
 if TYPE_CHECKING:
     import torch
 
+NEIGHBOURS = 9  # b of equation 7, the paper's
 TYPICAL_PATCHES = 20_000  # enough for a mean; only ensembles need it
 MOST_PATCHES = 4_000_000  # that a memory is chosen from: bounds the job's memory
 WHOLE = 0.99  # share of a cell that must be photograph in a turned image to be learned
@@ -112,7 +113,9 @@ class PatchCoreOptions(FeatureUse, MapUse):
         description="Features of the goods get mean 0 and covariance 1; so many times their mean "
         "variance is added first, so that what hardly varies is not blown up. None: as they are.",
     )
-    neighbours: int = Field(9, ge=2, description="b of equation 7.")
+    neighbours: int | None = Field(
+        None, ge=2, description="b of equation 7, for `reweight`; 9, if not given."
+    )
     reweight: bool = Field(False, description="Apply equation 7 to the image score (paper).")
     search: Literal["auto", "exact"] = Field(
         "auto", description="auto: neighbours found in bfloat16 where the device has units for it."
@@ -120,6 +123,11 @@ class PatchCoreOptions(FeatureUse, MapUse):
 
     @model_validator(mode="after")
     def _one_match(self) -> Self:
+        if self.neighbours is not None and not self.reweight:
+            raise ValueError(
+                "neighbours: only equation 7 has them; set `reweight: true`, or leave `neighbours` "
+                "out"
+            )
         if self.reweight and len(self.feature_sets) > 1:
             raise ValueError(
                 "reweight: equation 7 needs the one match of a patch, and an ensemble has several; "
@@ -291,7 +299,8 @@ class PatchCore(MapDetector):
         patches = to_tensor(data.features[0], self.device)
         strange = memory.compared(patches.reshape(count, -1, patches.shape[3])[rows, where])
         distances, matches = nearest(strange, memory.bank)
-        _, around = nearest(memory.bank[matches[:, 0]], memory.bank, self.options.neighbours)
+        around_match = self.options.neighbours or NEIGHBOURS
+        _, around = nearest(memory.bank[matches[:, 0]], memory.bank, around_match)
         to_around = (memory.bank[around] - strange.float()[:, None]).norm(dim=2)
         # equation 7: low where the matched vector's neighbours are as near as itself
         weights = 1 - torch.exp(distances[:, 0] - to_around.logsumexp(1))

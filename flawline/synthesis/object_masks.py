@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 import cv2
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from tqdm import tqdm
 
 from flawline.files import new_array, read_array, read_json, write_array, write_json
@@ -43,6 +43,15 @@ class ObjectMaskOptions(Options):
     )
     opening: int = Field(3, ge=0, description="Specks narrower than this go, pixels at 256 px.")
     closing: int = Field(5, ge=0, description="Gaps narrower than this close, pixels at 256 px.")
+
+    @model_validator(mode="after")
+    def _finds_something(self) -> Self:
+        if self.method == "whole" and self != ObjectMaskOptions.model_construct(method="whole"):
+            raise ValueError(
+                "method: `whole` looks for no object, so `smoothing`, `opening` and `closing` do "
+                "nothing; leave them out, or use another method"
+            )
+        return self
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ class Poses(Options):
     def _any(self) -> Self:
         if not (self.flips or self.quarter_turns or self.rotations):
             raise ValueError("has no pose: set flips, quarter_turns or rotations")
+        if self.seed and not self.rotations:
+            raise ValueError("seed: only the angles of `rotations` are drawn by lot; leave it out")
         return self
 
     @property

@@ -1,9 +1,9 @@
 """MVTec AD: Bergmann, Batzner, Fauser, Sattlegger, Steger, IJCV 2021; downloaded, or a folder."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flawline.data.datasets.base import Name
 from flawline.data.datasets.layout import Laid
@@ -47,6 +47,16 @@ class MvtecAd(Laid):
         pattern="^[0-9a-f]{64}$",
         description="SHA-256 of the archive.",
     )
+
+    @model_validator(mode="after")
+    def _downloads(self) -> Self:
+        fields = type(self).model_fields
+        for key in ("url", "sha256"):
+            if self.provided and getattr(self, key) != fields[key].default:
+                raise ValueError(
+                    f"{key}: nothing is downloaded, because `source` is a folder; leave it out"
+                )
+        return self
 
     @property
     def provided(self) -> bool:  # type: ignore[override]
