@@ -43,6 +43,8 @@ def figures_of(
     image = {
         "auroc": None if wins is None else float(wins),
         "average_precision": None if wins is None else float(wins) ** 0.5,
+        "tpr_at_5_fpr": float((defective > good.max()).mean()) if both else None,
+        "tpr_at_1_fpr": None,
         "fpr_at_95_tpr": float((good >= np.quantile(defective, 0.05)).mean()) if both else None,
     }
     at = {

@@ -40,11 +40,26 @@ from flawline.evaluation.pixel_metrics import (
     total,
     value_of,
 )
+from flawline.evaluation.thresholds import choose_threshold, images_needed
 from flawline.files import write_table
 
 two_classes = st.lists(
     st.tuples(st.booleans(), st.floats(-100, 100, width=16)), min_size=2, max_size=60
 ).filter(lambda pairs: len({label for label, _ in pairs}) == 2)
+
+
+def test_recall_at_a_false_alarm_rate_is_that_of_a_threshold_which_keeps_the_rate() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [59, 30])
+    scores = rng.integers(0, 40, 89) + 10 * labels  # with ties
+    found = ranking_metrics(labels, scores)
+    limit = choose_threshold(scores[labels == 0], "conformal", alpha=0.05)["value"]
+    assert found["tpr_at_5_fpr"] == (scores[labels == 1] > limit).mean()
+    assert 0 < found["tpr_at_5_fpr"] < 1
+    assert found["tpr_at_1_fpr"] is None
+    for goods in (18, 19):
+        known = ranking_metrics(labels[59 - goods :], scores[59 - goods :])["tpr_at_5_fpr"]
+        assert (known is None) == (goods < images_needed(0.05))
 
 
 @given(two_classes)
@@ -374,11 +389,11 @@ def test_all_figures_are_given_overall_and_by_defect_type() -> None:
 
 def test_every_figure_lies_in_its_interval() -> None:
     rng = np.random.default_rng(0)
-    types = ["good"] * 12 + ["crack"] * 12
-    masks = np.zeros((24, 96, 96), np.uint8)
-    masks[12:, 10:20, 10:20] = 1
+    types = ["good"] * 20 + ["crack"] * 12
+    masks = np.zeros((32, 80, 80), np.uint8)
+    masks[20:, 10:20, 10:20] = 1
     maps = (rng.normal(size=masks.shape) + masks).astype(np.float16)
-    scores = rng.normal(size=24) + np.repeat([0, 1], 12)
+    scores = rng.normal(size=32) + np.repeat([0, 1], [20, 12])
     found = evaluated(types, scores.tolist(), 0.5, maps, masks)
     assert found["pixel"]["aupimo"] is not None
     for key, (low, high) in found["intervals"].items():
@@ -386,7 +401,8 @@ def test_every_figure_lies_in_its_interval() -> None:
         assert low <= found[part][name] <= high, key
         assert low < high, key
     figures = {f"{part}.{name}" for part in ("image", "pixel") for name in found[part]}
-    assert figures - set(found["intervals"]) == {"pixel.regions"}
+    assert figures - set(found["intervals"]) == {"pixel.regions", "image.tpr_at_1_fpr"}
+    assert found["image"]["tpr_at_1_fpr"] is None
     again = evaluated(types, scores.tolist(), 0.5, maps, masks)
     assert again == found
 
@@ -427,7 +443,7 @@ def test_without_defects_the_figures_are_empty_and_the_note_says_why() -> None:
     found = evaluated(
         ["good", "good"], [1, 2], 1.5, empty.astype(np.float16), empty.astype(np.uint8)
     )
-    assert found["image"] == {"auroc": None, "average_precision": None, "fpr_at_95_tpr": None}
+    assert set(found["image"].values()) == {None}
     assert found["pixel"] is None
     assert found["at_threshold"]["false_alarm_rate"] == 0.5
     assert found["at_threshold"]["recall"] is None

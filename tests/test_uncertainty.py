@@ -111,6 +111,20 @@ def test_intervals_of_areas_cover_the_truth_as_often_as_they_say(
     assert (covered / runs >= 0.9).all(), covered / runs
 
 
+@pytest.mark.parametrize("good", [20, 60])
+def test_intervals_of_recall_at_a_false_alarm_rate_cover_the_truth(good: int) -> None:
+    rng, labels = np.random.default_rng(0), np.repeat([1, 0], [40, good])
+    for shift in (1.5, 3.0):
+        truth, covered = float(norm.sf(norm.isf(0.05) - shift)), 0
+        for _ in range(100):
+            scores = rng.normal(size=len(labels)) + shift * labels
+            found = image_intervals(labels, scores, 0.5, resamples(labels, 100, rng), 0.95)
+            assert "image.tpr_at_1_fpr" not in found
+            low, high = found["image.tpr_at_5_fpr"]
+            covered += low <= truth <= high
+        assert covered >= 90
+
+
 def test_the_interval_of_a_perfect_ranking_is_newcombes() -> None:
     assert newcombe(1, 63, 20, 0.95) == pytest.approx((0.934, 1), abs=5e-4)
     assert newcombe(1, 20, 12, 0.95) == pytest.approx((0.865, 1), abs=5e-4)

@@ -23,6 +23,8 @@ FIGURES = {
     "image_auroc": ("image", "auroc"),
     "image_average_precision": ("image", "average_precision"),
     "image_fpr_at_95_tpr": ("image", "fpr_at_95_tpr"),
+    "image_tpr_at_5_fpr": ("image", "tpr_at_5_fpr"),
+    "image_tpr_at_1_fpr": ("image", "tpr_at_1_fpr"),
     "pixel_auroc": ("pixel", "auroc"),
     "pixel_average_precision": ("pixel", "average_precision"),
     "pixel_aupro_30": ("pixel", "aupro_30"),

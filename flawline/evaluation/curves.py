@@ -47,6 +47,19 @@ def fpr_at_tpr(normal: np.ndarray, defective: np.ndarray, tpr: float) -> np.ndar
     return np.where(hits[..., -1] > 0, _ratio(found, alarms[..., -1]), np.nan)
 
 
+def tpr_at_fpr(normal: np.ndarray, defective: np.ndarray, fpr: float) -> np.ndarray:
+    """The part of the defective above a threshold that keeps the false-positive rate at `fpr`.
+
+    It is the conformal one of the normal values: new normal ones like them exceed it at a rate of
+    `fpr` or less on average. NaN, where they are fewer than 1 / `fpr` - 1, too few for such a rate.
+    """
+    hits, alarms = from_above(defective), from_above(normal)
+    # rounding errors must not cost a rank
+    allowed = np.floor((alarms[..., -1:] + 1) * fpr + 1e-9) - 1
+    found = np.where(alarms <= allowed, hits, 0).max(axis=-1)
+    return np.where(allowed[..., 0] >= 0, _ratio(found, hits[..., -1]), np.nan)
+
+
 def overlap_area(
     normal: np.ndarray, overlap: np.ndarray, parts: np.ndarray | float, limit: float
 ) -> np.ndarray:

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from flawline.evaluation.curves import auroc, average_precision, best_f1, fpr_at_tpr
+from flawline.evaluation.curves import auroc, average_precision, best_f1, fpr_at_tpr, tpr_at_fpr
 
-RANKING = ("auroc", "average_precision", "fpr_at_95_tpr")
+FALSE_ALARM_RATES = {"tpr_at_5_fpr": 0.05, "tpr_at_1_fpr": 0.01}
+RANKING = ("auroc", "average_precision", "fpr_at_95_tpr", *FALSE_ALARM_RATES)
 DECISION = (
     "accuracy",
     "balanced_accuracy",
@@ -37,11 +38,12 @@ def count_scores(
 
 
 def ranking_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float | None]:
-    """Figures that need no threshold; None where a class is absent."""
+    """Figures that need no threshold; None where a class is absent or too small for the figure."""
     if len(np.unique(labels)) < 2:
         return dict.fromkeys(RANKING)
     good, defective, _ = count_scores(labels, scores)
-    return {name: float(figure) for name, figure in ranking_figures(good, defective).items()}
+    figures = ranking_figures(good, defective)
+    return {name: None if np.isnan(found) else float(found) for name, found in figures.items()}
 
 
 def ranking_figures(good: np.ndarray, defective: np.ndarray) -> dict[str, np.ndarray]:
@@ -50,7 +52,7 @@ def ranking_figures(good: np.ndarray, defective: np.ndarray) -> dict[str, np.nda
         "auroc": auroc(good, defective),
         "average_precision": average_precision(good, defective),
         "fpr_at_95_tpr": fpr_at_tpr(good, defective, 0.95),
-    }
+    } | {name: tpr_at_fpr(good, defective, rate) for name, rate in FALSE_ALARM_RATES.items()}
 
 
 def decision_metrics(labels: np.ndarray, decisions: np.ndarray) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from flawline.evaluation.curves import (
     log_area,
     overlap_area,
 )
-from flawline.evaluation.image_metrics import count_scores, ranking_figures
+from flawline.evaluation.image_metrics import FALSE_ALARM_RATES, count_scores, ranking_figures
 from flawline.evaluation.pixel_metrics import PIMO_RANGE, PRO_LIMITS, PixelCounts
 
 CHUNK = 250  # resamples held in memory at once
@@ -46,8 +46,9 @@ def image_intervals(
 
     Resampling a perfect ranking gives a perfect one every time, and would call a figure certain
     that is only unrefuted. So the area under the ROC curve has Newcombe's interval; that of the
-    average precision is as much wider than the bootstrap's; the figures at the threshold follow
-    from exact intervals of proportions. docs/evaluation.md has how often each covers the truth.
+    average precision is as much wider than the bootstrap's; that of a rate at a given other one has
+    its ends moved to those of exact intervals; the figures at the threshold follow from exact
+    intervals of proportions. docs/evaluation.md has how often each covers the truth.
 
     Parameters
     ----------
@@ -83,10 +84,11 @@ def image_intervals(
         strict=True,
     )
     intervals["image.average_precision"] = min(lows), max(highs)
-    rate = intervals["image.fpr_at_95_tpr"]
-    alarms = clopper_pearson(round(rate[0] * n), n, confidence)
-    most = clopper_pearson(round(rate[1] * n), n, confidence)
-    intervals["image.fpr_at_95_tpr"] = min(rate[0], alarms[0]), max(rate[1], most[1])
+    for name, of in ({"fpr_at_95_tpr": n} | dict.fromkeys(FALSE_ALARM_RATES, m)).items():
+        if rate := intervals.get(f"image.{name}"):
+            least = clopper_pearson(round(rate[0] * of), of, confidence)
+            most = clopper_pearson(round(rate[1] * of), of, confidence)
+            intervals[f"image.{name}"] = min(rate[0], least[0]), max(rate[1], most[1])
     return intervals | decision_intervals(labels, scores, threshold, confidence)
 
 

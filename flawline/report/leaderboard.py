@@ -43,6 +43,19 @@ FIGURES = (
         higher=False,
     ),
     Figure(
+        "image",
+        "tpr_at_5_fpr",
+        "Found at 5 % false alarms",
+        "The share of defective parts found if a threshold were set by the good test images to "
+        "reject 5 % of good parts on average.",
+    ),
+    Figure(
+        "image",
+        "tpr_at_1_fpr",
+        "Found at 1 % false alarms",
+        "The same with 1 % of good parts rejected.",
+    ),
+    Figure(
         "at_threshold",
         "recall",
         "Recall at the threshold",
@@ -104,7 +117,7 @@ FIGURES = (
         "never a promise.",
     ),
 )
-AUROC, RECALL, FALSE_ALARMS = FIGURES[0], FIGURES[3], FIGURES[4]
+AUROC, RECALL, FALSE_ALARMS = FIGURES[0], FIGURES[5], FIGURES[6]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
+from flawline.evaluation.image_metrics import FALSE_ALARM_RATES
+from flawline.evaluation.thresholds import images_needed
 from flawline.files import replacing
 from flawline.report import charts, figures
 from flawline.report.cases import format_score
@@ -72,6 +74,8 @@ MEASURED = (
             ("auroc", "Image AUROC"),
             ("average_precision", "Average precision"),
             ("fpr_at_95_tpr", "False alarms at 95 % found"),
+            ("tpr_at_5_fpr", "Found at 5 % false alarms"),
+            ("tpr_at_1_fpr", "Found at 1 % false alarms"),
         ),
     ),
     (
@@ -439,6 +443,8 @@ def _environment(page: Page) -> Environment:
         "case_alt": case_alt,
         "column_width": column_width,
         "confidence": page.confidence,
+        "images_needed": images_needed,
+        "false_alarm_rates": FALSE_ALARM_RATES,
     }
     environment.filters |= {
         "metric": format_metric,
