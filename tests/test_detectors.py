@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
 from flawline.data.geometry import Geometry, Tiling
@@ -259,6 +260,32 @@ def test_patchcore_scores_are_distances_to_memory() -> None:
     expected = torch.cdist(flat, found.memories[0].bank).min(2).values
     np.testing.assert_allclose(scores.scores, expected.amax(1), rtol=1e-4)
     np.testing.assert_allclose(scores.anomaly_maps, expected.reshape(2, 3, 3), rtol=2e-3)
+
+
+def test_a_random_coreset_is_any_part_of_the_patches_and_loses_rare_ones() -> None:
+    rng = np.random.default_rng(0)
+    train = rng.normal(size=(10, 8, 8, 5)).astype(np.float16)
+    train[3, 4, 4] = 40  # the oddest patch
+    rows = {row.tobytes() for row in train.reshape(-1, 5)}
+    banks = {}
+    for coreset in ("greedy", "random"):
+        for seed in (0, 1):
+            options = PatchCoreOptions(features="x", coreset_fraction=0.05, coreset=coreset)
+            found = PatchCore(options, seed, CPU)
+            found.fit(Data(Geometry((8, 8)), features=(train,)))
+            bank = found.memories[0].bank.half().numpy()
+            banks[coreset, seed] = {row.tobytes() for row in bank}
+            assert len(banks[coreset, seed]) == 32
+            assert banks[coreset, seed] <= rows
+    odd = train[3, 4, 4].tobytes()
+    assert all((odd in bank) == (coreset == "greedy") for (coreset, _), bank in banks.items())
+    assert banks["random", 0] != banks["random", 1]
+
+
+@pytest.mark.parametrize("given", [{"projection": 64}, {"coreset_from": 0.5}])
+def test_options_of_the_greedy_choice_are_refused_with_a_random_coreset(given: dict) -> None:
+    with pytest.raises(ValidationError, match="only the greedy choice has it"):
+        PatchCoreOptions(features="x", coreset="random", **given)
 
 
 def test_patchcore_reweights_as_in_equation_7() -> None:

@@ -89,11 +89,21 @@ class PatchCoreOptions(FeatureUse, MapUse):
 
     method: Literal["patchcore"] = "patchcore"
     largest: float = Field(0.003, ge=0, le=1)
+    coreset: Literal["greedy", "random"] = Field(
+        "greedy",
+        description="`greedy` keeps the patches that differ most from each other (paper); `random` "
+        "any: at once, but rare ones are lost.",
+    )
     coreset_fraction: float = Field(0.1, gt=0, le=1, description="Part of the patches kept.")
     coreset_from: float = Field(
-        1.0, gt=0, le=1, description="Random part of the patches that it is chosen from; 1: of all."
+        1.0,
+        gt=0,
+        le=1,
+        description="Random part of the patches that the greedy coreset is chosen from; 1: of all.",
     )
-    projection: int = Field(128, ge=1, description="Dimensions in which the coreset is chosen.")
+    projection: int = Field(
+        128, ge=1, description="Dimensions in which the greedy coreset is chosen."
+    )
     poses: str | None = Field(
         None,
         description="Set of poses that the memory knows the goods in as well; it stays as large as "
@@ -120,6 +130,17 @@ class PatchCoreOptions(FeatureUse, MapUse):
     search: Literal["auto", "exact"] = Field(
         "auto", description="auto: neighbours found in bfloat16 where the device has units for it."
     )
+
+    @model_validator(mode="after")
+    def _of_the_greedy_choice(self) -> Self:
+        fields = type(self).model_fields
+        for key in ("coreset_from", "projection"):
+            if self.coreset == "random" and getattr(self, key) != fields[key].default:
+                raise ValueError(
+                    f"{key}: only the greedy choice has it; leave `{key}` out, or use `coreset: "
+                    "greedy`"
+                )
+        return self
 
     @model_validator(mode="after")
     def _one_match(self) -> Self:
@@ -150,7 +171,7 @@ class PatchCore(MapDetector):
     memories: list[Memory]
 
     def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
-        """Memory banks: greedy coresets of all training patches (section 3.2)."""
+        """Memory banks: coresets of all training patches (section 3.2)."""
         self.memories, rows = [], []
         for number in range(len(data.features)):
             names = [] if number == 0 else [str(number)]
@@ -230,8 +251,10 @@ class PatchCore(MapDetector):
         """Rows of the patches to remember: `count` of all, or their share of each tile's."""
         import torch
 
-        seed = derive(self.seed, "projection", *names)
-        projected = project(patches, self.options.projection, seed, memory.compared)
+        greedy = self.options.coreset == "greedy"
+        if greedy:
+            seed = derive(self.seed, "projection", *names)
+            projected = project(patches, self.options.projection, seed, memory.compared)
         places = tiles.unique()
         chosen = []
         for place in places.tolist():
@@ -240,7 +263,12 @@ class PatchCore(MapDetector):
                 rows = torch.nonzero(tiles == place)[:, 0]
             some = min(max(round(count * len(rows) / len(tiles)), 1), len(rows))
             seed = derive(self.seed, "coreset", *names)
-            chosen.append(rows[greedy_coreset(projected[rows], some, seed)])
+            if greedy:
+                kept = greedy_coreset(projected[rows], some, seed)
+            else:
+                order = torch.Generator().manual_seed(seed)
+                kept = torch.randperm(len(rows), generator=order)[:some].to(self.device)
+            chosen.append(rows[kept])
         return torch.cat(chosen)
 
     def _typical(self, memory: Memory, patches: "torch.Tensor") -> float:
