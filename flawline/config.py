@@ -25,7 +25,7 @@ from flawline.errors import FlawlineError
 from flawline.evaluation.thresholds import RULES, MeanStd, Threshold
 from flawline.features.backbones import weights_file
 from flawline.files import is_file
-from flawline.options import Options, unknown_key
+from flawline.options import Options, did_you_mean, unknown_key
 from flawline.synthesis.object_masks import ObjectMaskOptions
 from flawline.synthesis.poses import Poses
 from flawline.synthesis.synthesize import RECIPES, SyntheticSet
@@ -318,7 +318,10 @@ class Config(Options):
     def _all_or_names(cls, given: Any) -> Any:
         names = given if isinstance(given, list) else []
         if given != "all" and not (names and all(isinstance(name, str) for name in names)):
-            raise ValueError(f"must be `all` or a list of categories; found {_as_yaml(given)}")
+            quotes = "; names like 01 or true need quotes" if names else ""
+            raise ValueError(
+                f"must be `all` or a list of categories; found {_as_yaml(given)}{quotes}"
+            )
         if len(set(names)) < len(names):
             raise ValueError(f"{names} has a category twice; list each once")
         return given
@@ -339,24 +342,18 @@ class Config(Options):
                 "a folder of that name; choose another name"
             )
         for name, detector in self.detectors.items():
-            for wanted in getattr(detector, "feature_sets", []):
-                if wanted not in self.features:
+            for section, wanted in [
+                *(("features", name) for name in getattr(detector, "feature_sets", [])),
+                ("synthetic", getattr(detector, "synthetic", None)),
+                ("poses", getattr(detector, "poses", None)),
+            ]:
+                defined = getattr(self, section)
+                if wanted is not None and wanted not in defined:
                     wrong.append(
-                        f"detectors.{name}.features: there is no feature set {wanted!r}; "
-                        f"defined under features: {', '.join(self.features) or 'none'}"
+                        f"detectors.{name}.{section}: {wanted!r} is not defined"
+                        f"{did_you_mean(wanted, defined)}; defined under {section}: "
+                        f"{', '.join(defined) or 'none'}"
                     )
-            wanted = getattr(detector, "synthetic", None)
-            if wanted is not None and wanted not in self.synthetic:
-                wrong.append(
-                    f"detectors.{name}.synthetic: there is no set of synthetic anomalies "
-                    f"{wanted!r}; defined under synthetic: {', '.join(self.synthetic) or 'none'}"
-                )
-            wanted = getattr(detector, "poses", None)
-            if wanted is not None and wanted not in self.poses:
-                wrong.append(
-                    f"detectors.{name}.poses: there is no set of poses {wanted!r}; "
-                    f"defined under poses: {', '.join(self.poses) or 'none'}"
-                )
             if getattr(detector, "tile_memory", False) and not self.prepare.tiles:
                 wrong.append(
                     f"detectors.{name}.tile_memory: there are no tiles; set prepare.tiles, or "
@@ -408,8 +405,7 @@ class Config(Options):
     def category_names(self) -> list[str]:
         """The categories to run, checked against those that the dataset has."""
         known = self.dataset.categories()
-        strict = self.categories == "all" and self.data.on_problem == "error"
-        if strict and (over := self.dataset.passed_over()):
+        if self.data.on_problem == "error" and (over := self.left_out):
             raise FlawlineError(
                 "\n".join(f"dataset.source: {folder}" for folder in over)
                 + "\nList the categories that you want under `categories`, or set "
@@ -419,12 +415,14 @@ class Config(Options):
         if unknown := [name for name in wanted if name not in known]:
             raise FlawlineError(
                 f"categories: {', '.join(map(repr, unknown))} not in dataset "
-                f"{self.dataset.name!r}; it has: {', '.join(known)}"
+                f"{self.dataset.name!r}{did_you_mean(unknown[0], known)}; it has: "
+                f"{', '.join(known)}"
             )
         if unknown := [name for name in self.overrides if name not in known]:
             raise FlawlineError(
                 f"overrides: {', '.join(map(repr, unknown))} not in dataset "
-                f"{self.dataset.name!r}; it has: {', '.join(known)}"
+                f"{self.dataset.name!r}{did_you_mean(unknown[0], known)}; it has: "
+                f"{', '.join(known)}"
             )
         if taken := [name for name in wanted if name in RESERVED]:
             raise FlawlineError(
@@ -432,6 +430,11 @@ class Config(Options):
                 "results/ has a folder of that name; rename the category's folder"
             )
         return list(wanted)
+
+    @cached_property
+    def left_out(self) -> list[str]:
+        """Folders that `categories: all` does not take, though they hold images, and why."""
+        return self.dataset.passed_over() if self.categories == "all" else []
 
     @cached_property
     def inspected(self) -> Inspect | None:
@@ -485,8 +488,8 @@ class Config(Options):
             for name in entries if isinstance(entries, dict) else ():
                 if name not in defined:
                     raise FlawlineError(
-                        f"{place}.{section}: {name!r} is not defined; "
-                        f"defined: {', '.join(defined) or 'none'}"
+                        f"{place}.{section}: {name!r} is not defined"
+                        f"{did_you_mean(name, defined)}; defined: {', '.join(defined) or 'none'}"
                     )
         base = self.model_dump(mode="json", exclude={"overrides"})
         with _prefixed(f"{place}."):
@@ -569,7 +572,9 @@ def _one_of(key: str, given: Any, known: list[Any]) -> Any:
         return known[0]
     if given in known:
         return given
-    found = "is required" if given is None else f"there is no {key} {_as_yaml(given)}"
+    found = "is required"
+    if given is not None:
+        found = f"there is no {key} {_as_yaml(given)}{did_you_mean(given, map(str, known))}"
     raise FlawlineError(f"inspect.{key}: {found}; defined: {', '.join(map(str, known))}")
 
 
@@ -667,6 +672,8 @@ def _explain(item: Any) -> str:
         message = message.removeprefix("Value error, ")
     elif not isinstance(found, dict):
         message += f"; found {_as_yaml(found)}"
+        allowed = context.get("expected_tags") or context.get("expected") or ""
+        message += did_you_mean(found, re.findall(r"'([^']*)'", str(allowed)))
     return f"{'.'.join(keys)}: {message}" if keys else message
 
 

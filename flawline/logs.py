@@ -4,12 +4,14 @@ import ctypes
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flawline.errors import FlawlineError
+from flawline.memory import is_out_of_memory
 
+OUT_OF_MEMORY = "out of memory"
 PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 
@@ -17,9 +19,10 @@ PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 def logged(path: Path | str) -> Iterator[logging.Logger]:
     """Send the job's messages to the file `path`, warnings also to the terminal.
 
-    A `FlawlineError` ends the job with its message alone; any other error leaves its traceback in
-    the log and goes on to the caller. The job ends when the process that started it is killed, so
-    that nothing goes on writing for a run that is no more.
+    An error ends the job and goes to the log alone: Snakemake shows the log of a failed job
+    (`show-failed-logs` in the profiles), and once is enough. A `FlawlineError` and a lack of memory
+    leave their message there, any other error its traceback. The job ends when the process that
+    started it is killed, so that nothing goes on writing for a run that is no more.
     """
     _end_with_parent()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -35,11 +38,17 @@ def logged(path: Path | str) -> Iterator[logging.Logger]:
     logging.captureWarnings(True)
     try:
         yield logging.getLogger("flawline")
-    except FlawlineError as error:
-        root.error("%s", error)
+    except Exception as error:
+        root.removeHandler(to_terminal)
+        if isinstance(error, FlawlineError):
+            root.error("%s", error)
+        elif is_out_of_memory(error):
+            root.error("%s: %s", OUT_OF_MEMORY, str(error).partition("\n")[0])
+        else:
+            root.exception("The job failed")
         sys.exit(1)
-    except BaseException:
-        root.removeHandler(to_terminal)  # Python itself shows the traceback there
+    except BaseException:  # Python itself shows the traceback on the terminal
+        root.removeHandler(to_terminal)
         root.exception("The job failed")
         raise
     finally:
@@ -49,6 +58,28 @@ def logged(path: Path | str) -> Iterator[logging.Logger]:
         logging.captureWarnings(False)
         with suppress(OSError):  # no space left, which must not hide the error itself
             to_file.close()
+
+
+def last_error(path: Path | str) -> str:
+    """Return the error in a log that `logged` wrote, in a line; nothing if there is none."""
+    path = Path(path)
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    words = text.rpartition(" ERROR ")[2] if " ERROR " in text else ""
+    lines = words.strip().splitlines()
+    return lines[-1 if "Traceback" in words else 0] if lines else ""
+
+
+def each_cause_once(failed: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a line for each cause: the logs of all jobs that failed of it, and the cause.
+
+    Parameters
+    ----------
+    failed : log and cause of each job.
+    """
+    logs: dict[str, list[str]] = {}
+    for log, cause in failed:
+        logs.setdefault(cause, []).append(log)
+    return [f"{', '.join(files)}: {cause}" for cause, files in logs.items()]
 
 
 def _end_with_parent() -> None:

@@ -1,6 +1,7 @@
 """The base of every options model: unknown keys are errors that help."""
 
 import difflib
+from collections.abc import Iterable
 from typing import Any, Self
 
 from pydantic import (
@@ -31,9 +32,15 @@ class Options(BaseModel):
 
 def unknown_key(key: str, allowed: list[str]) -> str:
     """What to tell about a key that does not exist."""
-    near = difflib.get_close_matches(key, allowed, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown key {key!r}; {hint}allowed keys: {', '.join(allowed)}"
+    return f"unknown key {key!r}{did_you_mean(key, allowed)}; allowed keys: {', '.join(allowed)}"
+
+
+def did_you_mean(given: object, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> str:
+    """Return " (did you mean 'x'?)" of the names that are most like what was given, or nothing."""
+    by_fold = {name.casefold(): name for name in known}
+    found = difflib.get_close_matches(str(given).casefold(), by_fold, n=most, cutoff=cutoff)
+    near = " or ".join(repr(by_fold[name]) for name in found)
+    return f" (did you mean {near}?)" if near else ""
 
 
 def _with_allowed_keys(item: ErrorDetails, allowed: list[str]) -> InitErrorDetails:

@@ -13,6 +13,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 from unittest.mock import patch
 
+from flawline.configfile import check_configfiles
 from flawline.errors import FlawlineError
 from flawline.features.store import STORE, has, likely_key
 from flawline.provenance import file_hash
@@ -56,11 +57,12 @@ def plan(arguments: list[str]) -> str:
     Raises
     ------
     FlawlineError
-        If Snakemake refuses; with what it said.
+        If a configuration file cannot be read, or Snakemake refuses; with what it said.
     """
     from snakemake.api import DAGApi
     from snakemake.cli import args_to_api, parse_args
 
+    check_configfiles(arguments)
     found = []
     execute = DAGApi.execute_workflow
 

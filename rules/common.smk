@@ -21,6 +21,8 @@ from flawline.features.backbones import weights_file as local_weights
 from flawline.features.check import check_features
 from flawline.features.store import STORE
 from flawline.files import given_path, is_folder
+from flawline.logs import OUT_OF_MEMORY, each_cause_once, last_error
+from flawline.memory import what_to_lower
 from flawline.provenance import code_fingerprint, file_hash
 from snakemake.iocontainers import Wildcards
 
@@ -66,6 +68,9 @@ def validated(given):
         check_features(checked, origin, cache=HIDDEN / "backbones.json")
     except FlawlineError as error:
         raise WorkflowError(str(error)) from None
+    if workflow.is_main_process:
+        for folder in checked.left_out:
+            print(f"Left out: {folder}", file=sys.stderr)
     return checked
 
 
@@ -418,9 +423,12 @@ def closing_line():
         return inspection_line()
     from flawline.evaluation.comparison import best_in_words
 
+    page = f"{RESULTS}/report.html"
+    if page not in {str(file) for job in workflow.dag.jobs for file in job.output}:
+        return "Done: what was asked for is there."
     table = Path(RESULTS, "comparison", "best.csv")
     best = ""
     if table.exists():
         with table.open(encoding="utf-8", newline="") as file:
             best = best_in_words(list(csv.DictReader(file)))
-    return f"Report: {RESULTS}/report.html" + (f" - {best}" if best else "")
+    return f"Report: {page}" + (f" - {best}" if best else "")

@@ -12,9 +12,9 @@ def report_the_rest():
     `configuration.json`, which `all` asks for, and all notes of how it was made.
     """
     failed = list(failed_jobs())
-    logs = [what_failed(job) for job in failed]
+    logs = each_cause_once(map(what_failed, failed))
     unfinished = {str(file) for job in workflow.dag.needrun_jobs() for file in job.output}
-    closing = "\n".join(["Failed:", *logs, "Mend that and run the same command again."])
+    closing = "\n".join(["Failed:", *logs, "Fix that and run the same command again."])
     if not failed:
         return "Interrupted: run the same command again to go on."
     if not unfinished & {f"{RESULTS}/report.html", *rules.compare.output}:
@@ -64,25 +64,32 @@ def failed_jobs():
 
 
 def what_failed(job):
-    """The job's log file and the error in it, in a line."""
+    """The job's log file, and the error in it in a line."""
     log = str(job.log[0]) if job.log else job.rule.name
-    text = Path(log).read_text(errors="replace") if os.path.exists(log) else ""
-    _, found, words = text.rpartition(" ERROR ")
-    lines = words.strip().splitlines()
-    if found and lines:
-        return f"{log}: {lines[-1] if 'Traceback' in words else lines[0]}"
+    if cause := last_error(log):
+        return log, f"{cause}. {use_less(job)}" if OUT_OF_MEMORY in cause else cause
     now = time()
     if any(os.path.exists(file) and os.path.getmtime(file) > now for file in job.input):
         return (
-            f"{log}: the clock was set back, and what it reads is from the future. Set the files' "
-            f"time with: find results data -newermt '@{now:.0f}' -exec touch -d '@{now:.0f}' {{}} +"
+            log,
+            "the clock was set back, and what it reads is from the future. Set the files' "
+            f"time with: find results data -newermt '@{now:.0f}' -exec touch -d '@{now:.0f}' {{}} +",
         )
     if shutil.disk_usage(RESULTS).free < FULL:
-        return f"{log}: the disk is full"
-    return (
-        f"{log}: the job was killed, often for want of memory; then use fewer --cores, or give "
-        "--resources mem_mb= what there is"
+        return log, "the disk is full"
+    return log, f"the job was killed, often for want of memory. {use_less(job)}"
+
+
+def use_less(job):
+    """What to do where a job needs more memory than there is."""
+    names = job.wildcards_dict
+    keys = what_to_lower(
+        job.rule.name,
+        CONFIG.of(names["category"]) if "category" in names else CONFIG,
+        names.get("detector", ""),
+        names.get("features", ""),
     )
+    return f"Then use fewer --cores, give --resources mem_mb= what there is, or lower {keys}"
 
 
 def run_name(file):

@@ -11,6 +11,7 @@ import yaml
 from flawline.config import Config, load_config, params
 from flawline.data.datasets import demo, mvtec_ad
 from flawline.errors import FlawlineError
+from flawline.memory import what_to_lower
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "config").glob("*.yaml"))
@@ -174,7 +175,7 @@ WRONG = [
     ("regions.polygons", [[[0, 0], [1, 1]]], ["needs three corners"]),
     ("regions.mask", "/nowhere/mask.png", ["regions.mask: there is no file"]),
     ("detectors.pc.tile_memory", True, ["there are no tiles; set prepare.tiles"]),
-    ("detectors.pc.poses", "turned", ["no set of poses 'turned'"]),
+    ("detectors.pc.poses", "turned", ["'turned' is not defined; defined under poses: none"]),
     ("prepare.resize", "crop", ["'stretch', 'letterbox' or 'center_crop'", "found 'crop'"]),
     ("prepare", None, ["keys", "found nothing"]),
     ("prepare", [1], ["keys", "found [1]"]),
@@ -221,7 +222,7 @@ WRONG = [
     ("detectors.pc.method", "patchcor", ["'patchcore', 'featcae'", "found 'patchcor'"]),
     ("detectors.pc.coreset_fraction", 0, ["greater than 0", "found 0"]),
     ("detectors.pc.neighbours", True, ["at least 2", "found true"]),
-    ("detectors.pc.features", "resnet", ["no feature set 'resnet'", "bank"]),
+    ("detectors.pc.features", "resnet", ["'resnet' is not defined", "bank"]),
     ("seeds", [], ["at least one", "found []"]),
     ("seeds", 3, ["a list", "found 3"]),
     ("seeds", [1, 2, 1], ["[1, 2, 1] has a seed twice"]),
@@ -233,7 +234,12 @@ WRONG = [
     ("categories", "bolt", ["`all` or a list", "found 'bolt'"]),
     ("categories", [], ["`all` or a list", "found []"]),
     ("categories", {"bolt": 1}, ["`all` or a list", "found {'bolt': 1}"]),
-    ("categories", [1], ["`all` or a list", "found [1]"]),
+    ("categories", [1], ["`all` or a list", "found [1]; names like 01 or true need quotes"]),
+    ("categories", ["bol"], ["'bol' not in dataset 'demo' (did you mean 'bolt'?)"]),
+    ("detectors.pc.method", "PachCore", ["found 'PachCore' (did you mean 'patchcore'?)"]),
+    ("detectors.pc.features", "bnak", ["'bnak' is not defined (did you mean 'bank'?)"]),
+    ("threshold.rule", "conformel", ["found 'conformel' (did you mean 'conformal'?)"]),
+    ("prepare.resize", "strech", ["found 'strech' (did you mean 'stretch'?)"]),
     ("categories", ["bolt", "bolt"], ["twice"]),
     ("categories", ["bolt", "scerw"], ["'scerw'", "bolt, tablet, weave, mesh"]),
     ("report.cases", 51, ["at most 50", "found 51"]),
@@ -255,7 +261,7 @@ class TestMistakes:
         message = refused(whole, put(key, 1))
         prefix = f"config/mine.yaml: {section}: " if section else "config/mine.yaml: "
         wrong = key.split(".")[-1]
-        assert message.startswith(f"{prefix}unknown key {wrong!r}; did you mean {near!r}? ")
+        assert message.startswith(f"{prefix}unknown key {wrong!r} (did you mean {near!r}?); ")
         allowed = message.split("allowed keys: ")[1].split(", ")
         assert near in allowed
         assert len(message.splitlines()) == 1
@@ -385,6 +391,30 @@ class TestMistakes:
         assert f"dataset.source: there is no folder {source!r}" in message
         assert "one folder per category" in message
 
+    @pytest.mark.parametrize("inner", ["train/good", "Train/GOOD"])
+    def test_a_source_one_level_off_is_recognised(
+        self, whole: dict[str, Any], tmp_path: Path, inner: str
+    ) -> None:
+        (tmp_path / "parts" / "it's 1" / inner).mkdir(parents=True)
+        deep = refused(
+            whole, put("dataset", {"name": "mine", "source": str(tmp_path / "parts" / "it's 1")})
+        )
+        assert "is a category itself" in deep
+        lines = deep.splitlines()
+        fixed = yaml.safe_load("".join(line.partition(": ")[2] + "\n" for line in lines[1:]))
+        assert fixed["dataset"]["source"] == str(tmp_path / "parts")
+        assert fixed["categories"] == ["it's 1"]
+        high = refused(whole, put("dataset", {"name": "mine", "source": str(tmp_path)}))
+        assert f"one level further down: give {str(tmp_path / 'parts')!r}" in high
+
+    def test_a_category_with_braces_in_its_name_is_refused(
+        self, whole: dict[str, Any], tmp_path: Path
+    ) -> None:
+        (tmp_path / "M8{x}" / "train" / "good").mkdir(parents=True)
+        message = refused(whole, put("dataset", {"name": "mine", "source": str(tmp_path)}))
+        assert "M8{x}" in message
+        assert "rename the folder" in message
+
     @pytest.mark.parametrize("given", [None, [], "prepare", 3])
     def test_a_file_that_holds_no_keys_is_refused(self, given: Any) -> None:
         assert "must hold keys" in refused(given)
@@ -449,7 +479,7 @@ class TestOverrides:
         [
             ("scerw", {}, ["overrides: 'scerw'", "bolt, tablet, weave, mesh"]),
             ("bolt", {"seeds": [1]}, ["overrides.bolt: 'seeds' cannot differ", "prepare"]),
-            ("bolt", {"prepar": {}}, ["overrides.bolt: unknown key 'prepar'; did you mean"]),
+            ("bolt", {"prepar": {}}, ["overrides.bolt: unknown key 'prepar' (did you mean"]),
             ("bolt", {"prepare": {"size": 1}}, ["overrides.bolt.prepare.size:", "found 1"]),
             ("bolt", {"prepare": {"siz": 1}}, ["overrides.bolt.prepare: unknown key 'siz'"]),
             ("bolt", {"prepare": None}, ["overrides.bolt.prepare: ", "found nothing"]),
@@ -460,7 +490,7 @@ class TestOverrides:
             (
                 "bolt",
                 {"detectors": {"pc": {"features": "r18"}}},
-                ["overrides.bolt.detectors.pc.features: there is no feature set 'r18'"],
+                ["overrides.bolt.detectors.pc.features: 'r18' is not defined; "],
             ),
             (
                 "bolt",
@@ -552,3 +582,18 @@ def test_the_guide_explains_every_key_and_every_default_file_is_listed() -> None
 def test_the_schema_file_is_up_to_date() -> None:
     written = json.loads((ROOT / "config" / "schema.json").read_text(encoding="utf-8"))
     assert written == Config.model_json_schema(), "run `make schema`"
+
+
+def test_what_to_lower_for_want_of_memory_are_keys_that_exist() -> None:
+    given = yaml.safe_load((ROOT / "config" / "all_methods.yaml").read_text())
+    config = load_config(given | {"dataset": {"name": "demo"}}, "all_methods.yaml")
+    for name in config.detectors:
+        for key in what_to_lower("train", config, detector=name).split(" or "):
+            value: Any = config.model_dump()
+            for part in key.split("."):
+                assert part in value, key
+                value = value[part]
+    features = next(iter(config.features))
+    told = what_to_lower("extract_features", config, features=features)
+    assert told == f"features.{features}.batch_size or prepare.size"
+    assert what_to_lower("index", config) == "data.max_megapixels"

@@ -12,12 +12,18 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 from torch.nn import functional
+from torchvision.models import get_model
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from flawline.config import load_config
 from flawline.errors import FlawlineError
 from flawline.features import check
-from flawline.features.backbones import build_backbone, check_backbone
+from flawline.features.backbones import (
+    _channels_first,
+    _channels_last,
+    build_backbone,
+    check_backbone,
+)
 from flawline.features.check import check_features
 from flawline.features.extraction import IMAGENET_MEAN, IMAGENET_STD, extract, patch_features
 from flawline.features.gabor import LAYERS as BANDS
@@ -164,7 +170,7 @@ class TestGaborBank:
         assert list(build_backbone("gabor", "no such weights", ["fine"]).parameters()) == []
 
     def test_an_unknown_layer_is_refused_with_all_known(self) -> None:
-        with pytest.raises(FlawlineError, match=r"no layer 'fin'; did you mean 'fine'") as error:
+        with pytest.raises(FlawlineError, match=r"no layer 'fin' .did you mean 'fine'") as error:
             build_backbone("gabor", "default", ["fin"])
         assert "fine, medium, coarse" in str(error.value)
 
@@ -243,6 +249,61 @@ class TestTorchvisionBackbones:
         found = patch_features(Loud(3, 2, 3), images[:1], **PLAIN)
         assert torch.isfinite(found).all()
         assert found.abs().max() == 65_504
+
+
+class Maps(torch.nn.Module):
+    """Stands for a network whose layers give maps of all kinds, an eighth of the image's size."""
+
+    def __init__(self, *kinds: str, side: int | None = None) -> None:
+        super().__init__()
+        self.kinds, self.side = kinds, side
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        height, width = images.shape[2] // 8, images.shape[3] // 8
+        if self.side not in (None, images.shape[2], images.shape[3]):
+            raise AssertionError("Wrong image height!")
+        plain = torch.nn.functional.adaptive_avg_pool2d(images, (height, width))
+        plain = plain.repeat(1, height, 1, 1)[:, :height]  # as many channels as rows
+        every = {
+            "first": plain,
+            "last": plain.permute(0, 2, 3, 1),
+            "tokens": plain.flatten(2),
+            "pooled": plain.mean((2, 3), keepdim=True),
+            "flat": plain.flatten(1),
+        }
+        return {kind: every[kind] for kind in self.kinds}
+
+
+class TestMapsOfAllKinds:
+    @pytest.mark.parametrize("shape", [(64, 64), (64, 96), (128, 64)])
+    def test_maps_with_channels_last_are_found_and_turned(self, shape: tuple[int, int]) -> None:
+        network = Maps("first", "last")
+        assert _channels_last(network, "x", shape) == ["last"]
+        images = torch.rand(2, 3, *shape)
+        turned = _channels_first(network, ["last"])(images)
+        assert torch.equal(turned["last"], turned["first"])
+
+    @pytest.mark.parametrize("kind", ["tokens", "pooled", "flat"])
+    def test_what_gives_no_map_is_refused_by_its_layer(self, kind: str) -> None:
+        with pytest.raises(FlawlineError, match=f"layer '{kind}' gives .* no map of its places"):
+            _channels_last(Maps("first", kind), "x", (64, 96))
+
+    def test_a_network_of_one_input_size_takes_that_alone(self) -> None:
+        assert _channels_last(Maps("first", side=64), "x", (64, 64)) == []
+        with pytest.raises(FlawlineError, match=r"x does not take images of 96 x 96 px \(Wrong"):
+            _channels_last(Maps("first", side=64), "x", (96, 96))
+
+    @pytest.mark.parametrize("layer", ["avgpool", "flatten", "fc"])
+    def test_of_a_real_network_too(self, layer: str) -> None:
+        answer = check_backbone("resnet18", "default", [layer])
+        assert answer is not None
+        assert f"layer '{layer}' gives (1, " in answer
+
+    def test_swin_is_turned(self, tmp_path: Path) -> None:
+        network = get_model("swin_t", weights=None).eval()
+        torch.save(network.state_dict(), tmp_path / "swin.pth")
+        cut = build_backbone("swin_t", str(tmp_path / "swin.pth"), ["features.1"], (64, 96))
+        assert cut(torch.zeros(1, 3, 64, 96))["features.1"].shape == (1, 96, 16, 24)
 
 
 class TestWrongBackbones:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,7 +28,7 @@ from flawline.files import (
     write_json,
     write_table,
 )
-from flawline.logs import logged
+from flawline.logs import each_cause_once, last_error, logged
 from flawline.seeding import derive, generator
 
 
@@ -190,6 +191,14 @@ class TestTables:
         assert list(found["first"]) == text
         assert list(found["number"]) == list(range(len(text)))
 
+    def test_names_that_look_like_numbers_or_truth_stay_as_they_are(self, tmp_path: Path) -> None:
+        names = ["01", "1", "1e3", "1000", "true", "NA", "nan", "-0", "0x1"]
+        table = pd.DataFrame({"defect_type": names, "category": names, "score": range(9)})
+        write_table(tmp_path / "x.csv", table)
+        found = read_table(tmp_path / "x.csv")
+        assert list(found["defect_type"]) == list(found["category"]) == names
+        assert found["score"].sum() == 36
+
     def test_a_column_of_empty_text_stays_text(self, tmp_path: Path) -> None:
         write_table(tmp_path / "x.csv", pd.DataFrame({"id": [1, 2], "mask_path": ["", ""]}))
         assert list(read_table(tmp_path / "x.csv")["mask_path"]) == ["", ""]
@@ -230,25 +239,62 @@ class TestLogs:
         with pytest.raises(SystemExit) as ended, logged(path):
             raise FlawlineError("bottle/000.png: zero bytes; give a whole image")
         assert ended.value.code == 1
-        shown, kept = capsys.readouterr().err, path.read_text(encoding="utf-8")
-        for text in (shown, kept):
-            assert text.count("bottle/000.png: zero bytes; give a whole image") == 1
-            assert "Traceback" not in text
+        kept = path.read_text(encoding="utf-8")
+        assert kept.count("bottle/000.png: zero bytes; give a whole image") == 1
+        assert "Traceback" not in kept
+        assert capsys.readouterr().err == ""  # Snakemake shows the log
 
-    @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
-    def test_any_other_error_is_raised_on_and_its_traceback_kept(
+    @pytest.mark.parametrize(
+        ("error", "ended"), [(ZeroDivisionError, SystemExit), (KeyboardInterrupt,) * 2]
+    )
+    def test_any_other_error_ends_the_job_and_its_traceback_is_kept(
         self,
         tmp_path: Path,
         capsys: pytest.CaptureFixture[str],
         error: type[BaseException],
+        ended: type[BaseException],
     ) -> None:
-        with pytest.raises(error), logged(tmp_path / "job.log"):
+        with pytest.raises(ended), logged(tmp_path / "job.log"):
             raise error("surprise")
         kept = (tmp_path / "job.log").read_text(encoding="utf-8")
         assert "Traceback" in kept
         assert f"{error.__name__}: surprise" in kept
-        # Python shows it once more at the end of the job; twice would be noise
         assert "Traceback" not in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            MemoryError("Unable to allocate 3.1 TiB for an array"),
+            RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 5 bytes"),
+            cv2.error("OpenCV: alloc.cpp:73: error: (-4) Failed to allocate 5 bytes"),
+        ],
+    )
+    def test_a_lack_of_memory_is_one_line(self, tmp_path: Path, error: Exception) -> None:
+        with pytest.raises(SystemExit), logged(tmp_path / "job.log"):
+            raise error
+        kept = (tmp_path / "job.log").read_text(encoding="utf-8").splitlines()
+        assert len(kept) == 1
+        assert last_error(tmp_path / "job.log") == f"out of memory: {error}"
+
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (FlawlineError("a.png: empty\nFix it."), "a.png: empty"),
+            (ZeroDivisionError("surprise"), "ZeroDivisionError: surprise"),
+        ],
+    )
+    def test_the_last_error_is_told_in_a_line(
+        self, tmp_path: Path, error: Exception, said: str
+    ) -> None:
+        with pytest.raises(SystemExit), logged(tmp_path / "job.log"):
+            raise error
+        assert last_error(tmp_path / "job.log") == said
+        assert last_error(tmp_path / "none.log") == ""
+
+    def test_a_cause_that_several_jobs_share_is_told_once(self) -> None:
+        failed = [("a.log", "full"), ("b.log", "killed"), ("c.log", "full")]
+        assert each_cause_once(failed) == ["a.log, c.log: full", "b.log: killed"]
 
     def test_information_goes_to_the_log_and_warnings_to_the_terminal_too(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -396,7 +396,7 @@ class TestRefusing:
         with pytest.raises(FlawlineError) as refused:
             refuse("bottle", [self.CAN_GO_ON, self.CANNOT], on_problem)
         message = str(refused.value)
-        assert "2 problem(s)" in message
+        assert "2 problems" in message
         assert "train/good: too few training images" in message
         assert "test/a.png" in message
         assert "the line cannot go on" in message

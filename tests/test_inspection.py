@@ -572,7 +572,7 @@ class TestTheConfiguration:
             ({}, "inspect.detector: is required; defined: patchcore,"),
             ({"category": "nut"}, "inspect.category: there is no category 'nut'; defined: bolt"),
             ({"detector": "patchcore", "seed": 7}, "inspect.seed: there is no seed 7; defined: 0"),
-            ({"folders": "x"}, "inspect: unknown key 'folders'; did you mean 'folder'?"),
+            ({"folders": "x"}, "inspect: unknown key 'folders' (did you mean 'folder'?)"),
             ({"name": "../x"}, "inspect.name: must be of letters"),
         ],
     )

@@ -292,7 +292,9 @@ class TestWhatRunsAgain:
         targets = [
             f"results/mine/{name}/unsupervised/train/images.npy" for name in ("bolt", "weave")
         ]
-        project.run(*targets)
+        said = project.run(*targets).stdout
+        assert "Done: what was asked for is there." in said
+        assert "report.html" not in said
         image = photographs / "bolt/train/good/000.png"
         image.touch()
         assert not project.pending(*targets)

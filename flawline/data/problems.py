@@ -72,12 +72,11 @@ def refuse(category: str, problems: list[Problem], on_problem: str) -> None:
         for p in problems
     ]
     advice = (
-        "Mend these files."
+        "Fix these files."
         if fatal
-        else "Mend these files, or set `data: {on_problem: skip}` to go on without them."
+        else "Fix these files, or set `data: {on_problem: skip}` to go on without them."
     )
+    noun = "problem" if len(problems) == 1 else "problems"
     raise FlawlineError(
-        f"{category}: {len(problems)} problem(s) in the images.\n"
-        + "\n".join(lines)
-        + f"\n{advice}"
+        f"{category}: {len(problems)} {noun} in the images.\n" + "\n".join(lines) + f"\n{advice}"
     )

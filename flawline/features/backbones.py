@@ -1,12 +1,14 @@
 """Frozen networks, cut after the last layer that is used."""
 
-import difflib
+import io
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flawline.errors import FlawlineError
 from flawline.features.late_layers import split_network
 from flawline.files import given_path
+from flawline.options import did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +90,9 @@ def _channels_last(network: "nn.Module", backbone: str, shape: tuple[int, int]) 
         If the network does not take such images, or a layer gives no map.
     """
     found = _tried(network, backbone, shape)
-    oblong = shape if shape[0] != shape[1] else (shape[0], shape[1] + shape[1] // 4 // 32 * 32)
+    oblong = (
+        shape if shape[0] != shape[1] else (shape[0], shape[1] + max(shape[1] // 4 // 32, 1) * 32)
+    )
     try:
         told = _tried(network, backbone, oblong) if oblong != shape else found
     except FlawlineError:  # it takes squares alone
@@ -121,10 +125,11 @@ def _tried(network: "nn.Module", backbone: str, shape: tuple[int, int]) -> dict[
     import torch
 
     try:
-        with torch.inference_mode():
+        # torch prints the traced code of a network that fails
+        with torch.inference_mode(), redirect_stderr(io.StringIO()):
             layers = network(torch.zeros(1, 3, *shape))
     except Exception as error:  # networks raise anything for sizes that they do not take
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        why = str(error).partition("\n")[0] or type(error).__name__
         raise FlawlineError(
             f"{backbone} does not take images of {shape[0]} x {shape[1]} px ({why}); set "
             "prepare.size to the one that it was made for, often 224, or choose a convolutional "
@@ -167,7 +172,8 @@ def untrained(backbone: str) -> "nn.Module":
     known = torchvision.models.list_models(module=torchvision.models)
     if backbone not in known:
         raise FlawlineError(
-            f"backbone {backbone!r} is no torchvision classification model" + _near(backbone, known)
+            f"backbone {backbone!r} is no torchvision classification model"
+            + did_you_mean(backbone, known, most=2, cutoff=0.5)
         )
     return torchvision.models.get_model(backbone, weights=None).eval()
 
@@ -202,7 +208,7 @@ def _extractor(backbone: str, layers: list[str]) -> "nn.Module":
     if backbone not in known:
         raise FlawlineError(
             f"backbone {backbone!r} is neither 'gabor' nor a torchvision classification model"
-            + _near(backbone, known)
+            + did_you_mean(backbone, known, most=2, cutoff=0.5)
         )
     network = torchvision.models.get_model(backbone, weights=None).eval()
     nodes = get_graph_node_names(network)[1]
@@ -289,11 +295,7 @@ def _refuse_unknown(layers: list[str], known: list[str], backbone: str) -> None:
         if layer not in known:
             top = list(dict.fromkeys(name for name in known if "." not in name and name != "x"))
             raise FlawlineError(
-                f"{backbone} has no layer {layer!r}{_near(layer, known)} "
-                f"(at the top level: {', '.join(top)})"
+                f"{backbone} has no layer {layer!r}"
+                f"{did_you_mean(layer, known, most=2, cutoff=0.5)}; at the top "
+                f"level it has: {', '.join(top)}"
             )
-
-
-def _near(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -15,10 +15,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-import yaml
 from torch import nn
 from torch.nn import functional
 
+from flawline.configfile import read_configfile
 from flawline.data.geometry import input_size
 from flawline.detectors.base import HALF, MapDetector, Scores, ring_numbers
 from flawline.detectors.featcae import FeatCAE
@@ -395,7 +395,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     chosen = {key: getattr(given, key) for key in ("category", "detector", "seed")}
     try:
-        content = yaml.safe_load(given.configfile.read_text(encoding="utf-8"))
+        content = read_configfile(given.configfile)
         config = load_config(content | {"inspect": chosen | {"folder": "."}}, str(given.configfile))
         assert config.inspected is not None
         run = run_folder(config, config.inspected)

@@ -320,7 +320,8 @@ def _network(
     from flawline.features.backbones import build_backbone
     from flawline.features.extraction import _weights_hash
 
-    network = build_backbone(given["backbone"], given["weights"], given["layers"])
+    seen = tuple(recorded["input_size"])
+    network = build_backbone(given["backbone"], given["weights"], given["layers"], seen)
     network = network.to(device).to(memory_format=torch.channels_last)
     if (found := _weights_hash(network)) != recorded["weights_sha256"]:
         raise FlawlineError(

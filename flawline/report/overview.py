@@ -169,7 +169,7 @@ def failures(
             missing,
         ),
         ("Runs without pictures", "Drawing them failed; their figures are whole.", undrawn),
-        ("Failed jobs", "Their logs say why. Mend that and run the same command again.", jobs),
+        ("Failed jobs", "Their logs say why. Fix that and run the same command again.", jobs),
     )
     found = (
         Attention(title, explanation, tuple(("", one) for one in entries))

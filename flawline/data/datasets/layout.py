@@ -1,5 +1,6 @@
 """MVTec AD's layout and its relatives: folders for training and test, one folder a defect type."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,12 +117,34 @@ class Laid(FromFolder):
         inner = self.layout().train[0]
         found = [path.name for path in self.subfolders() if as_given(self.root(path.name), inner)]
         if not found:
+            if hint := self._level():
+                raise FlawlineError(f"dataset.source: {str(self.folder)!r} {hint}")
             raise FlawlineError(
                 f"dataset.source: no category found in {str(self.folder)!r}. "
                 f"Expected <category>/{inner} with images of good parts, and "
                 f"{self.layout().test}/<defect type>.{what_is_there(self.folder)}"
             )
         return names_that_print(found, self.folder)
+
+    def _level(self) -> str:
+        """What to give instead, where the folder is one level away from the dataset's."""
+        inner = self.layout().train[0]
+        if as_given(self.folder, inner):
+            folder = self.folder.resolve()
+            source = json.dumps(str(folder.parent), ensure_ascii=False)
+            category = json.dumps(folder.name, ensure_ascii=False)
+            return (
+                f"is a category itself: it has {inner}. Give the folder that holds it, and the "
+                f"category's name:\n  dataset: {{source: {source}}}\n  categories: [{category}]"
+            )
+        above = [
+            repr(str(path))
+            for path in self.subfolders()
+            if any(as_given(part, inner) for part in folders_in(path))
+        ]
+        if above:
+            return f"has its categories one level further down: give {' or '.join(above)}."
+        return ""
 
     def passed_over(self) -> list[str]:
         """Folders beside the categories that hold images and are none, with what is in them."""
@@ -147,7 +170,8 @@ def what_is_there(folder: Path) -> str:
 
     names = [f"{path.name}/" for path in folders_in(folder)]
     images = sum(path.suffix.lower() in SUFFIXES for path in files_in(folder))
-    there = names[:6] + ["..."] * (len(names) > 6) + [f"{images} images"] * bool(images)
+    counted = [f"{images} image{'s' * (images > 1)}"] * bool(images)
+    there = names[:6] + ["..."] * (len(names) > 6) + counted
     if not there:
         return " There is nothing in it."
     kinds = [kind_of(kind) for kind in KINDS if kind.recognizes(folder)]

@@ -1,0 +1,45 @@
+"""Words for jobs that ran out of memory, which every library says in its own way."""
+
+from typing import Any
+
+from flawline.options import Options
+
+# options that a detector's need of memory grows with
+GROW = ("batch_size", "width", "coreset_from", "coreset_fraction", "image_size", "network_size")
+# errors that are no MemoryError, of torch on a GPU, torch on a CPU, CUDA itself, and OpenCV
+WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "Failed to allocate",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error of any library says that memory is short."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, Exception) and any(word in str(error) for word in WORDS)
+    )
+
+
+def what_to_lower(rule: str, options: Options, detector: str = "", features: str = "") -> str:
+    """Name the keys of the configuration that the memory of a rule's job grows with.
+
+    Parameters
+    ----------
+    rule : the job's rule.
+    options : the category's configuration (`flawline.config.Config`).
+    detector, features : the job's wildcards of these names, if it has them.
+    """
+    config: Any = options
+    keys = []
+    if detector:
+        chosen = config.detectors[detector]
+        keys += [f"detectors.{detector}.{key}" for key in GROW if hasattr(chosen, key)]
+    if features and config.features[features].batch_size != 1:
+        keys.append(f"features.{features}.batch_size")
+    if rule in ("index", "prepare", "tiles", "ground_truth"):
+        keys.append("data.max_megapixels")
+    else:
+        keys.append("prepare.size")
+    return " or ".join(keys)
