@@ -75,12 +75,14 @@ class Data(Options):
 
 
 class Calibration(Options):
-    """Training goods that thresholds come from: each is scored by a model that never saw it."""
+    """Training goods that thresholds come from: each is scored by what was learned from others."""
 
-    mode: Literal["split", "cross"] = Field(
+    mode: Literal["split", "cross", "leave_one_out"] = Field(
         "split",
         description="`split` holds a part of the goods back; `cross` trains on all of them, and "
-        "once more without each fold in turn to score it: slower, nothing is lost.",
+        "once more without each fold in turn to score it: slower, nothing is lost. "
+        "`leave_one_out`, for patchcore, trains on all of them once and compares each with what "
+        "the memory has of the others.",
     )
     fraction: float | None = Field(
         None, gt=0, lt=1, description="Part held back by `split`; 0.2, if not given."
@@ -94,12 +96,15 @@ class Calibration(Options):
 
     @model_validator(mode="after")
     def _of_its_mode(self) -> Self:
-        if self.mode == "cross" and self.fraction is not None:
+        if self.mode != "split" and self.fraction is not None:
             raise ValueError(
-                "fraction: `cross` holds nothing back; leave `fraction` out, or use `mode: split`"
+                f"fraction: `{self.mode}` holds nothing back; leave `fraction` out, or use "
+                "`mode: split`"
             )
-        if self.mode == "split" and self.folds is not None:
-            raise ValueError("folds: `split` has none; use `mode: cross`, or leave `folds` out")
+        if self.mode != "cross" and self.folds is not None:
+            raise ValueError(
+                f"folds: `{self.mode}` has none; use `mode: cross`, or leave `folds` out"
+            )
         return self
 
     @property
@@ -354,6 +359,15 @@ class Config(Options):
                         f"{did_you_mean(wanted, defined)}; defined under {section}: "
                         f"{', '.join(defined) or 'none'}"
                     )
+            if self.calibration.mode == "leave_one_out" and (
+                METHODS[detector.method].apart != "wholly"
+            ):
+                wrong.append(
+                    f"calibration.mode: leave_one_out is for methods that only remember "
+                    f"({', '.join(_forgetting())}): what {detector.method} (detectors.{name}) "
+                    "learned from an image cannot be left out again; use cross, or leave this "
+                    "detector out"
+                )
             if getattr(detector, "tile_memory", False) and not self.prepare.tiles:
                 wrong.append(
                     f"detectors.{name}.tile_memory: there are no tiles; set prepare.tiles, or "
@@ -553,6 +567,11 @@ def _expanded(key: str, path: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise FlawlineError(f"{key}: {path!r}: no such user; give the whole path") from None
+
+
+def _forgetting() -> list[str]:
+    """Methods that can leave out all that they learned of one image."""
+    return [name for name, method in METHODS.items() if method.apart == "wholly"]
 
 
 def _untiled(detector: Any) -> str | None:

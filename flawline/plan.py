@@ -40,6 +40,7 @@ PARAMS = {
     "white": "data.white",
     "seed": "synthetic_seed",
     "folds": "calibration.folds",
+    "mode": "calibration.mode",
     "detector": "detectors.{detector}.method",
     "folder": "the dataset's folder",
     "content": "the photographs of {category}",

@@ -118,7 +118,11 @@ INSPECTION = f"{RESULTS}/inspection/{CONFIG.inspected.name}" if CONFIG.inspected
 FOLD = f"{DETECTOR}/folds/{{fold}}"
 POSED = f"{PROTOCOL}/train/poses/{{poses}}"
 PROTOCOLS = ["unsupervised", "supervised"]
-CROSS = [name for name in CONFIG.category_names if CONFIG.of(name).calibration.mode == "cross"]
+CROSS, LEAVING = (
+    [name for name in CONFIG.category_names if CONFIG.of(name).calibration.mode == mode]
+    for mode in ("cross", "leave_one_out")
+)
+UNSPLIT = CROSS + LEAVING
 EXPLAINING = [
     name
     for name in CONFIG.detectors
@@ -236,13 +240,13 @@ def counted(subset):
 
 
 def calibration_images(wildcards):
-    """The images that the calibration scores are of: with cross-calibration, those to train on."""
-    subset = "train" if wildcards.category in CROSS else "calibration"
+    """The images that the calibration scores are of: if none are held back, those to train on."""
+    subset = "train" if wildcards.category in UNSPLIT else "calibration"
     return f"{SUBSET}/images.npy".format(**dict(wildcards) | {"subset": subset})
 
 
 def calibration_counted(wildcards):
-    return counted("train" if wildcards.category in CROSS else "calibration")(wildcards)
+    return counted("train" if wildcards.category in UNSPLIT else "calibration")(wildcards)
 
 
 def region_options(wildcards):
@@ -288,6 +292,14 @@ def detector_inputs(subset, training=False):
         return found
 
     return inputs
+
+
+def scored(wildcards):
+    """What is scored and, if the memory must leave it out, which training images are akin."""
+    found = detector_inputs("{subset}")(wildcards)
+    if wildcards.subset == "train" and wildcards.category in LEAVING:
+        found["folds"] = f"{PROTOCOL}/train/folds.csv".format(**wildcards)
+    return found
 
 
 def folds(file):
@@ -392,17 +404,17 @@ def every_stage():
         names = {"category": category, "protocol": protocol, "detector": detector}
         names = Wildcards(fromdict=names | {"seed": seed.removeprefix("seed")})
         shared = Path(PROTOCOL.format(**names))
-        crossed = category in CROSS
+        unsplit = category in UNSPLIT
         posed = detector_inputs("train", training=True)(names)
         found |= {posed[name] for name in ("posed_counted",) if name in posed}
         found |= {f"{shared.parent}/index.csv", f"{shared.parent}/problems.csv", str(run)}
         found |= {f"{shared}/split.csv", f"{shared}/train/folds.csv"}
         found |= {f"{shared}/test/labels.csv", f"{shared}/near_duplicates.csv"}
-        if crossed:
+        if category in CROSS:
             found |= {*folds("model/model.json")(names), *folds("scores.csv")(names)}
         for subset in ("train", "calibration", "test"):
             found.add(f"{run.parent}/{subset}/scores.csv")
-            if subset == "calibration" and crossed:
+            if subset == "calibration" and unsplit:
                 continue
             files = detector_inputs(subset)(names)
             found |= {f"{shared}/{subset}/sizes.csv", files["geometry"]}

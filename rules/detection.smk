@@ -36,7 +36,7 @@ rule train:
 
 rule score:
     input:
-        unpack(detector_inputs("{subset}")),
+        unpack(scored),
         model=f"{DETECTOR}/model/model.safetensors",
         about=f"{DETECTOR}/model/model.json",
     output:
@@ -80,6 +80,7 @@ rule threshold:
         runtime=minutes(5),
     params:
         options=options("threshold"),
+        mode=lambda wildcards: CONFIG.of(wildcards.category).calibration.mode,
         folds=lambda wildcards: (
             CONFIG.of(wildcards.category).calibration.fold_count
             if wildcards.category in CROSS
@@ -155,6 +156,7 @@ use rule score as score_fold with:
 
 
 ruleorder: gather_folds > score
+ruleorder: leave_one_out > score
 
 
 rule gather_folds:
@@ -182,3 +184,19 @@ rule gather_folds:
         "Gathering the calibration scores of {wildcards.detector} on {wildcards.category}"
     script:
         "../scripts/gather_folds.py"
+
+
+# Leave-one-out: the training scores, each without what the memory has of the image itself.
+use rule gather_folds as leave_one_out with:
+    input:
+        scores=[f"{DETECTOR}/train/scores.csv"],
+        maps=[f"{DETECTOR}/train/anomaly_maps.npy"],
+    output:
+        scores=f"{DETECTOR}/calibration/scores.csv",
+        maps=f"{DETECTOR}/calibration/anomaly_maps.npy",
+    log:
+        f"{LOGS}/leave_one_out/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/leave_one_out/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
+    wildcard_constraints:
+        category=among(LEAVING),

@@ -5,7 +5,7 @@ rule near_duplicates:
     input:
         train=f"{PROTOCOL}/train/images.npy",
         calibration=lambda wildcards: (
-            [] if wildcards.category in CROSS else f"{PROTOCOL}/calibration/images.npy"
+            [] if wildcards.category in UNSPLIT else f"{PROTOCOL}/calibration/images.npy"
         ),
         test=f"{PROTOCOL}/test/images.npy",
     output:

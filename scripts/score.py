@@ -18,11 +18,12 @@ with logged(snakemake.log[0]):
         Path(snakemake.input.model).parent, device
     )
     files = dict(snakemake.input.items())
-    rows = None
-    if "folds" in files:
-        rows = rows_of(read_table(files["folds"]), int(snakemake.wildcards.fold))
-    data = Data.open(files)
-    if rows is None and snakemake.wildcards.get("subset") == "train":
-        # what a memory has from an image itself must not speak for it
-        data = replace(data, own=np.arange(len(data)))
+    folds = read_table(files["folds"]) if "folds" in files else None
+    data, rows = Data.open(files), None
+    if snakemake.wildcards.get("subset") == "train":
+        # what a memory has from an image itself, or from its kin, must not speak for it
+        kin = None if folds is None else folds["fold"].to_numpy()
+        data = replace(data, own=np.arange(len(data)), kin=kin)
+    elif folds is not None:
+        rows = rows_of(folds, int(snakemake.wildcards.fold))
     score_to_files(detector, data, snakemake.output.scores, snakemake.output.maps, rows)

@@ -5,5 +5,10 @@ with logged(snakemake.log[0]):
     from flawline.files import read_table, write_json
 
     scores = read_table(snakemake.input[0])["score"].to_numpy()
-    found = choose_threshold(scores, folds=snakemake.params.folds, **snakemake.params.options)
+    found = choose_threshold(
+        scores,
+        mode=snakemake.params.mode,
+        folds=snakemake.params.folds,
+        **snakemake.params.options,
+    )
     write_json(snakemake.output[0], found)

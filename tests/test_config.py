@@ -310,6 +310,15 @@ class TestMistakes:
         message = refused(whole, put("dataset", dataset))
         assert message == f"config/mine.yaml: dataset.{key}: is required"
 
+    def test_leaving_images_out_of_what_was_trained_is_refused(
+        self, minimal: dict[str, Any]
+    ) -> None:
+        change = put("calibration.mode", "leave_one_out")
+        load_config(minimal | {"calibration": {"mode": "leave_one_out"}}, "x.yaml")
+        message = refused(minimal, change, put("detectors.ae", {"method": "autoencoder"}))
+        for word in ("only remember (patchcore)", "autoencoder (detectors.ae)", "use cross"):
+            assert word in message
+
     def test_a_dataset_name_that_cannot_be_a_folder_is_refused(self, whole: dict[str, Any]) -> None:
         message = refused(whole, put("dataset", {"name": "my/parts", "source": "photographs"}))
         assert message.startswith("config/mine.yaml: dataset.name: must be of letters, digits")

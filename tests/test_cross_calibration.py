@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.neighbors import LocalOutlierFactor
 
 from flawline.data.geometry import Geometry
 from flawline.data.split import (
@@ -138,3 +139,53 @@ def test_a_fold_s_model_takes_as_many_steps_as_the_final_one(method: str) -> Non
     assert steps(replace(fold, scheduled=len(data))) == steps(data)
     if "epochs" in settings:
         assert steps(fold)[-1] < steps(data)[-1]
+
+
+class TestLeaveOneOut:
+    def test_makes_every_image_or_group_a_fold(self) -> None:
+        table = index(5).assign(group=["a", "b", "a", "", ""] + [""] * 9)
+        options = CROSS | {"mode": "leave_one_out"}
+        dealt = fold_table(split_unsupervised(table, **options))
+        assert dealt["fold"].tolist() == [0, 1, 0, 2, 3]
+        with pytest.raises(FlawlineError, match="of one group, so none is left"):
+            split_unsupervised(table.assign(group="a"), **options)
+
+    @pytest.mark.parametrize("reweight", [False, True])
+    @pytest.mark.parametrize("kin", [None, np.array([0, 1, 2, 0, 3, 4])])
+    def test_scores_as_a_memory_without_the_image_and_its_kin(
+        self, reweight: bool, kin: np.ndarray | None
+    ) -> None:
+        features = np.random.default_rng(1).normal(size=(6, 4, 4, 3)).astype(np.float16)
+        data = Data(Geometry((32, 32)), features=(features,))
+        options = PatchCoreOptions(
+            features="x", coreset_fraction=1, calm_border=False, reweight=reweight, search="exact"
+        )
+
+        def fitted(part: Data) -> PatchCore:
+            found = PatchCore(options, 0, torch.device("cpu"))
+            found.fit(part)
+            return found
+
+        found = fitted(data).score(replace(data, own=np.arange(6), kin=kin)).scores
+        units = np.arange(6) if kin is None else kin
+        for row in range(6):
+            without = fitted(data.take(np.flatnonzero(units != units[row])))
+            alone = without.score(data.take(np.array([row]))).scores
+            assert found[row] == pytest.approx(alone[0], rel=1e-4)
+        assert (found > 0).all()
+
+    @pytest.mark.parametrize("score_by", ["nearest", "local_outlier_factor"])
+    def test_of_metric_learning_compares_with_the_other_images(self, score_by: str) -> None:
+        settings, data = TRAINED["metric_learning"]
+        method = METHODS["metric_learning"]
+        options = method.Options(method="metric_learning", **settings, score_by=score_by)
+        found = method(options, 0, torch.device("cpu"))
+        found.fit(data)
+        own = found.score(replace(data, own=np.arange(12))).scores
+        embeddings = found.memory.numpy()
+        if score_by == "nearest":
+            likeness = embeddings @ embeddings.T - 2 * np.eye(12)
+            np.testing.assert_allclose(own, 1 - likeness.max(1), atol=1e-5)
+        else:
+            factor = LocalOutlierFactor(5).fit(embeddings)
+            np.testing.assert_allclose(own, -factor.negative_outlier_factor_, rtol=1e-4)

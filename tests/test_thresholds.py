@@ -158,6 +158,18 @@ def test_scores_of_several_models_certify_nothing(rule: str, settings: dict[str,
     )
 
 
+@pytest.mark.parametrize(
+    ("rule", "settings"), [("maximum", {}), ("conformal", {"alpha": 0.1}), ("mean_std", {"k": 3})]
+)
+def test_leave_one_out_promises_about(rule: str, settings: dict[str, float]) -> None:
+    alone, left = (
+        choose_threshold(np.arange(30.0), rule, mode=mode, **settings)
+        for mode in ("split", "leave_one_out")
+    )
+    assert (left["value"], left["certified"]) == (alone["value"], None)
+    assert left["promise"].startswith("About, " if alone["certified"] else "Promises nothing")
+
+
 @pytest.mark.parametrize("rule", ["conformal", "generalized_pareto"])
 def test_scores_of_several_models_hedge_what_stands_in_as_well(rule: str) -> None:
     settings = {"alpha": 0.01} if rule == "conformal" else {"false_alarm_rate": 0.01, "tail": 0.25}

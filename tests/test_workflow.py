@@ -464,6 +464,21 @@ class TestTheLeakRule:
         assert not any("/calibration/images.npy" in file for job in jobs for file in job["output"])
         assert leaks(jobs) == set()
 
+    def test_holds_where_each_image_is_left_out_in_turn(self, project: Project) -> None:
+        project.configure(
+            changed(
+                lambda c: c.update(
+                    detectors={"patchcore": {"method": "patchcore", "features": "gabor"}},
+                    calibration={"mode": "leave_one_out"},
+                )
+            )
+        )
+        jobs = project.dag()
+        assert "leave_one_out" in {job["rule"] for job in jobs}
+        assert not {"train_fold", "gather_folds"} & {job["rule"] for job in jobs}
+        assert not any("/calibration/images.npy" in file for job in jobs for file in job["output"])
+        assert leaks(jobs) == set()
+
     def test_gives_training_labels_to_supervised_detectors_alone(self, project: Project) -> None:
         cam = {"method": "cam_classifier", "backbone": "squeezenet1_1", "weights": "none"}
         project.configure(changed(lambda c: c["detectors"].update(cam=cam)))

@@ -79,7 +79,8 @@ def split_unsupervised(
     ----------
     index : the table that `flawline.data.index.scan` made.
     mode : ``split`` holds a random part of the goods back as the calibration subset. ``cross``
-        keeps all in the training subset and deals them into folds, from 0; others have fold -1.
+        keeps all in the training subset and deals them into folds, from 0; others have fold -1. So
+        does ``leave_one_out``, with a fold for every image or group.
     fraction : part of the training goods held back; at least one image on either side.
     folds : their number.
     seed, category : what the random choice derives from.
@@ -186,6 +187,15 @@ def _calibrate(
                 "apart (data.groups)"
             )
         table.loc[_part(goods, fraction, lot, units), "subset"] = "calibration"
+        return
+    if mode == "leave_one_out":
+        if count < 2:
+            raise FlawlineError(
+                f"{category}: all {len(goods)} good training images are of one group, so none is "
+                "left to score another by; add images of other groups, or tell the groups apart "
+                "(data.groups)"
+            )
+        table.loc[goods, "fold"] = np.unique(units[goods], return_inverse=True)[1]
         return
     if count < folds:
         of_groups = "" if count == len(goods) else f", of {count} groups,"

@@ -87,6 +87,8 @@ class Data:
     labels : int64 (N,), 1 = defective; for supervised training alone.
     own : int64 (N,), which training image each is, where training images are scored: what was
         learned from an image itself must not speak for it.
+    kin : int64 (M,), numbers of what belongs together among all training images, such as
+        photographs of one part: none of them speaks for another. None if each is alone.
     scheduled : how many images the schedule of a training counts, where these are only a part of
         them: models of cross-calibration take as many steps as the one they stand for.
     """
@@ -100,6 +102,7 @@ class Data:
     posed: Posed | None = None
     labels: np.ndarray | None = None
     own: np.ndarray | None = None
+    kin: np.ndarray | None = None
     scheduled: int | None = None
 
     @classmethod
@@ -160,6 +163,7 @@ class Data:
             self.posed and self.posed.of(tiles, count * pieces),
             some(self.labels, rows),
             some(self.own, rows),
+            self.kin,
         )
 
     def chunks(self, size: int = CHUNK_IMAGES) -> Iterator["Data"]:
@@ -179,6 +183,7 @@ class Data:
                 None if self.object_masks is None else self.object_masks[part],
                 None if self.counted is None else self.counted[part],
                 own=None if self.own is None else self.own[part],
+                kin=self.kin,
             )
 
     def stitched(self, cells: np.ndarray) -> np.ndarray:
@@ -417,6 +422,9 @@ class Detector(ABC):
     """The score above which the method itself calls an image defective, if it has such a one."""
     explains: ClassVar[bool] = False
     """Whether `pictures` has something to show."""
+    apart: ClassVar[Literal["no", "memory", "wholly"]] = "no"
+    """Whether `score` leaves out what it remembers of `Data.own`, and whether that is all that it
+    learned of it, so that thresholds can come from such scores."""
 
     def __init__(self, options: Any, seed: int, device: "torch.device") -> None:
         self.options = options

@@ -193,6 +193,7 @@ class MetricLearning(Detector):
     Options = MetricLearningOptions
     needs = frozenset({"images"})
     unit = "distance to the embeddings of goods"
+    apart = "memory"
     explains = True
     options: MetricLearningOptions
     network: "nn.ModuleDict"
@@ -352,10 +353,25 @@ class MetricLearning(Detector):
             self.factor = LocalOutlierFactor(n_neighbors=count, novelty=True)
             self.factor.fit(memory.cpu().numpy())
 
-    def _distances(self, embeddings: "torch.Tensor") -> np.ndarray:
+    def _distances(
+        self, embeddings: "torch.Tensor", own: np.ndarray | None = None, pieces: int = 1
+    ) -> np.ndarray:
+        """Of images, or all tiles of images, to what is remembered of others than `own`."""
+        import torch
+
         if self.options.score_by == "local_outlier_factor":
-            return -self.factor.score_samples(embeddings.cpu().numpy()).astype(np.float32)
-        return (1 - (embeddings @ self.memory.T).amax(1)).cpu().numpy()
+            if own is None:
+                found = self.factor.score_samples(embeddings.cpu().numpy())
+            else:  # of a remembered embedding among the others
+                rows = (own[:, None] * pieces + np.arange(pieces)).ravel()
+                found = self.factor.negative_outlier_factor_[rows]
+            return -found.astype(np.float32)
+        similarity = embeddings @ self.memory.T
+        if own is not None:
+            images = torch.arange(len(self.memory), device=self.device) // pieces
+            itself = to_tensor(own.repeat(pieces), self.device)[:, None] == images
+            similarity = similarity.masked_fill(itself, -1)
+        return (1 - similarity.amax(1)).cpu().numpy()
 
     def _seen(self, images: np.ndarray | None) -> "torch.Tensor":
         """Feature maps of prepared images, at most AT_ONCE, whose average is the embedding.
@@ -374,12 +390,15 @@ class MetricLearning(Detector):
 
         A tiled image is as anomalous as its worst tile.
         """
-        distances, cells = [], []
+        import torch
+
+        embeddings, cells = [], []
         for part in _parts(data):
             found = self._seen(part)
-            distances.append(self._distances(_embeddings(found)))
+            embeddings.append(_embeddings(found))
             cells.append(self._explained(found))
-        scores = np.concatenate(distances).reshape(len(data), -1).max(1)
+        distances = self._distances(torch.cat(embeddings), data.own, data.geometry.pieces)
+        scores = distances.reshape(len(data), -1).max(1)
         maps = self._maps(np.concatenate(cells), data).max(1)
         return Scores(scores, data.quiet(maps).astype(np.float16))
 

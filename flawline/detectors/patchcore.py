@@ -167,6 +167,7 @@ class PatchCore(MapDetector):
     Options = PatchCoreOptions
     needs = frozenset({"features"})
     unit = "distance to the nearest remembered patch"
+    apart = "wholly"
     options: PatchCoreOptions
     memories: list[Memory]
 
@@ -296,21 +297,31 @@ class PatchCore(MapDetector):
         search = nearest_by_candidates if half else nearest
         count, height, width, channels = features.shape
         pieces = data.geometry.pieces
-        own = None
-        if data.own is not None:
-            own = to_tensor(data.own, self.device).repeat_interleave(pieces * height * width)
-            own = own.reshape(count, -1)
+        own, images = self._own(data, memory)
+        if own is not None:
+            own = own.repeat_interleave(pieces * height * width).reshape(count, -1)
         patches = to_tensor(features, self.device).reshape(count, -1, channels)
         found = torch.empty(count, height * width)
         places = range(pieces if self.options.tile_memory else 1)
         for place in places:
             rows = slice(place, None, len(places))
             known = memory.tiles == place if len(places) > 1 else slice(None)
-            apart = None if own is None else Apart(own[rows].reshape(-1), memory.images[known])
+            apart = None if own is None else Apart(own[rows].reshape(-1), images[known])
             asked = memory.compared(patches[rows].reshape(-1, channels))
             distances, _ = search(asked, memory.bank[known], apart=apart)
             found[rows] = distances.reshape(-1, height * width).cpu()
         return found.reshape(count, height, width).numpy()
+
+    def _own(self, data: Data, memory: Memory) -> "tuple[torch.Tensor | None, torch.Tensor]":
+        """What must not speak for what: a number of each image, if any, int64 (N,), and of each
+        remembered vector, int64 (M,)."""
+        if data.own is None:
+            return None, memory.images
+        own = to_tensor(data.own, self.device)
+        if data.kin is None:
+            return own, memory.images
+        kin = to_tensor(data.kin, self.device)
+        return kin[own], kin[memory.images]
 
     def judge(self, cells: np.ndarray, data: Data) -> Scores:
         """Scores and maps; the scores reweighted by the density around the match, if asked for."""
@@ -326,9 +337,12 @@ class PatchCore(MapDetector):
         where = torch.from_numpy(on_object.argmax(1)).to(self.device)
         patches = to_tensor(data.features[0], self.device)
         strange = memory.compared(patches.reshape(count, -1, patches.shape[3])[rows, where])
-        distances, matches = nearest(strange, memory.bank)
+        own, images = self._own(data, memory)
+        apart = None if own is None else Apart(own, images)
+        distances, matches = nearest(strange, memory.bank, apart=apart)
+        matched = memory.bank[matches[:, 0]]
         around_match = self.options.neighbours or NEIGHBOURS
-        _, around = nearest(memory.bank[matches[:, 0]], memory.bank, around_match)
+        _, around = nearest(matched, memory.bank, around_match, apart)
         to_around = (memory.bank[around] - strange.float()[:, None]).norm(dim=2)
         # equation 7: low where the matched vector's neighbours are as near as itself
         weights = 1 - torch.exp(distances[:, 0] - to_around.logsumexp(1))

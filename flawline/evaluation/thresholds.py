@@ -103,7 +103,12 @@ class Choice:
 
 
 def choose_threshold(
-    scores: np.ndarray, rule: str, *, folds: int | None = None, **settings: float
+    scores: np.ndarray,
+    rule: str,
+    *,
+    mode: str = "split",
+    folds: int | None = None,
+    **settings: float,
 ) -> dict[str, Any]:
     """A threshold and what it rests on.
 
@@ -111,16 +116,20 @@ def choose_threshold(
     ----------
     scores : float (n,), anomaly scores of calibration goods, finite, n > 0.
     rule : a key of `RULES`.
-    folds : how many models made the scores, each of goods that it did not train on; None if it was
-        the one model that the threshold is for. Where an image is ranked by the models that made
-        the scores, about twice the rule's rate bounds the false alarms (cross-conformal prediction
-        and CV+: Vovk, 2015; Barber, Candes, Ramdas, Tibshirani, 2021). Here one more model, trained
-        as long as they are, scores it, so even this holds only about.
+    mode : split, cross or leave_one_out: where the scores come from. With the last, each image was
+        scored by the model that the threshold is for, without what it remembers of that image. It
+        lacks less than a model of its own would, so the promise holds about (the jackknife of
+        Barber et al., without their plus).
+    folds : with cross, how many models made the scores, each of goods that it did not train on;
+        None if it was the one model that the threshold is for. Where an image is ranked by the
+        models that made the scores, about twice the rule's rate bounds the false alarms
+        (cross-conformal prediction and CV+: Vovk, 2015; Barber, Candes, Ramdas, Tibshirani, 2021).
+        Here one more model, trained as long as they are, scores it, so this too holds only about.
     settings : the options of that rule.
 
     Returns
     -------
-    rule, n, folds, the settings and the fields of `Choice`.
+    rule, n, mode, folds, the settings and the fields of `Choice`.
     """
     if rule not in RULES:
         raise ValueError(f"threshold rule {rule!r}; expected one of {', '.join(RULES)}")
@@ -140,7 +149,14 @@ def choose_threshold(
             false_alarm_bound=min(2 * chosen.false_alarm_bound, 1.0),
             certified=chosen.certified and None,
         )
-    return {"rule": rule, "n": len(scores), "folds": folds, **settings, **vars(chosen)}
+    elif mode == "leave_one_out" and chosen.false_alarm_bound is not None:
+        promise = (
+            "About, as each image was compared with what the memory has of the others: "
+            f"{chosen.promise[0].lower()}{chosen.promise[1:]}"
+        )
+        chosen = replace(chosen, promise=promise, certified=chosen.certified and None)
+    found = {"rule": rule, "n": len(scores), "mode": mode, "folds": folds}
+    return found | settings | vars(chosen)
 
 
 def costs_of(threshold: Mapping[str, Any]) -> tuple[dict[str, float], bool]:
