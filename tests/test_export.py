@@ -94,6 +94,38 @@ def test_scores_maps_and_decisions_are_those_of_pytorch(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_all_goods_are_compared_and_images_above_the_threshold(line: Line, tmp_path: Path) -> None:
+    goods = goods_of(line)
+    assert len(goods) == len(read_array(line.protocol / "calibration/images.npy"))
+    trained = line.trained("patchcore")
+    trained.threshold["value"] *= 1.2  # between the goods and the altered ones
+    found = export(trained, goods, tmp_path / "x.onnx")
+    assert (found.goods, found.altered) == (len(goods), min(8, len(goods)))
+    assert found.above >= 1
+    assert "all decisions are alike" in str(found)
+
+
+@pytest.mark.parametrize(("threshold", "refused"), [(0.9, True), (0.999, False)])
+def test_other_decisions_are_refused_but_for_scores_at_the_threshold(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threshold: float, refused: bool
+) -> None:
+    """The detector's threshold is the largest score of goods, the graph's a part of it."""
+    trained, goods = line.trained("patchcore"), goods_of(line)
+    top = float(trained.score(goods).scores.max())
+    trained.threshold["value"] = threshold * top
+    graph = exporting.Graph(trained)
+    trained.threshold["value"] = top
+    monkeypatch.setattr(exporting, "Graph", lambda trained: graph)
+    if refused:
+        with pytest.raises(FlawlineError, match="decides otherwise than PyTorch on"):
+            export(trained, goods, tmp_path / "x.onnx")
+        assert list(tmp_path.iterdir()) == []
+    else:
+        assert "decisions differ: 1, of scores within" in str(
+            export(trained, goods, tmp_path / "x")
+        )
+
+
 def test_the_file_says_what_it_is(line: Line, tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     trained = line.trained("patchcore")

@@ -8,6 +8,7 @@ import argparse
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch.nn import functional
 
 from flawline.configfile import read_configfile
 from flawline.data.geometry import input_size
-from flawline.detectors.base import HALF, MapDetector, Scores, ring_numbers
+from flawline.detectors.base import HALF, MapDetector, ring_numbers
 from flawline.detectors.featcae import FeatCAE
 from flawline.detectors.patchcore import PatchCore
 from flawline.detectors.reconstruction import Reconstruction
@@ -28,7 +29,6 @@ from flawline.errors import FlawlineError
 from flawline.features.extraction import HALF_MAX, IMAGENET_MEAN, IMAGENET_STD
 from flawline.files import replacing
 from flawline.inspection.trained import (
-    CHECKED,
     Photograph,
     Trained,
     checked_photographs,
@@ -41,6 +41,40 @@ TOLERANCE = 5e-3
 """Largest difference from PyTorch: of scores, as a part of the largest score; of maps, as a part of
 their range. Features are of half precision, and two runtimes round some of them to either side."""
 OPSET = 20
+BATCH, ALTERED = 8, 8
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What an ONNX file and PyTorch said of the same images.
+
+    Attributes
+    ----------
+    goods, altered : how many images were compared, of good parts and with a defect put in.
+    above : how many of all scored above the threshold, by PyTorch.
+    score, pixel : the largest differences of scores and maps, as parts of the largest score and of
+        the maps' range; goods and altered ones each by their own.
+    close : decisions that differ, of scores no farther from the threshold than `TOLERANCE`.
+    """
+
+    goods: int
+    altered: int
+    above: int
+    score: float
+    pixel: float
+    close: int
+
+    def __str__(self) -> str:
+        text = (
+            f"compared with PyTorch on {self.goods} good images and {self.altered} with a defect "
+            f"put in, {self.above} of all above the threshold: scores differ by at most "
+            f"{self.score:.1e} of the largest, maps by {self.pixel:.1e} of their range; "
+        )
+        if not self.close:
+            return text + "all decisions are alike"
+        return text + (
+            f"decisions differ: {self.close}, of scores within {TOLERANCE:.1%} of the threshold"
+        )
 
 
 class Graph(nn.Module):
@@ -106,24 +140,21 @@ class Graph(nn.Module):
 
 def export(
     trained: Trained, photographs: Sequence[Photograph], path: Path | str, **about: str
-) -> tuple[float, float]:
-    """Write the ONNX file, if it scores as PyTorch does.
+) -> Comparison:
+    """Write the ONNX file, if it scores and decides as PyTorch does.
 
     Parameters
     ----------
-    photographs : prepared ones to compare on, two or more.
-    path : the file; not written where a score or a map differs by more than `TOLERANCE`.
+    photographs : prepared goods to compare on, two or more; some are compared with a defect put in
+        as well, so that there are scores above the threshold.
+    path : the file; not written where a score or a map differs by more than `TOLERANCE`, or a
+        decision differs and the score is not that close to the threshold.
     about : further metadata, such as the category.
-
-    Returns
-    -------
-    The largest differences of scores and maps from PyTorch's, as parts of the largest score and of
-    the maps' range.
 
     Raises
     ------
     FlawlineError
-        If the method cannot be exported, a package is missing, or scores differ.
+        If the method cannot be exported, a package is missing, or scores or decisions differ.
     """
     try:
         import onnx
@@ -134,15 +165,12 @@ def export(
             f"ONNX export needs the package {error.name!r}: pip install '.[onnx]'"
         ) from error
     graph = Graph(trained).eval()
-    photographs = photographs[:CHECKED]
-    inputs = {"images": np.stack([one.image for one in photographs])}
-    if photographs[0].counted is not None:
-        inputs["counted"] = np.stack([np.asarray(one.counted) for one in photographs])
+    inputs = _inputs(photographs[:2])
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with torch.no_grad():
         program = torch.onnx.export(
             graph,
-            tuple(torch.from_numpy(array[:2]) for array in inputs.values()),
+            tuple(map(torch.from_numpy, inputs.values())),
             input_names=list(inputs),
             output_names=["scores", "anomaly_maps", "defective"],
             dynamic_shapes={name: {0: torch.export.Dim("N")} for name in inputs},
@@ -157,8 +185,7 @@ def export(
         onnx.checker.check_model(model)
         onnx.save(model, partial)
         session = onnxruntime.InferenceSession(partial, providers=["CPUExecutionProvider"])
-        scores, maps, _ = session.run(None, inputs)
-        return _refuse_difference(trained, trained.score(photographs), Scores(scores, maps))
+        return _compare(trained, session, photographs)
 
 
 def metadata(trained: Trained, **about: str) -> dict[str, str]:
@@ -175,20 +202,73 @@ def metadata(trained: Trained, **about: str) -> dict[str, str]:
     }
 
 
-def _refuse_difference(trained: Trained, expected: Scores, found: Scores) -> tuple[float, float]:
-    largest = float(np.abs(expected.scores).max())
-    score = float(np.abs(found.scores - expected.scores).max()) / max(largest, 1e-12)
-    maps = expected.anomaly_maps.astype(np.float32)
-    span = max(float(maps.max() - maps.min()), 1e-12)
-    pixel = float(np.abs(found.anomaly_maps - maps).max()) / span
+def _inputs(photographs: Sequence[Photograph]) -> dict[str, np.ndarray]:
+    inputs = {"images": np.stack([one.image for one in photographs])}
+    if photographs[0].counted is not None:
+        inputs["counted"] = np.stack([np.asarray(one.counted) for one in photographs])
+    return inputs
+
+
+def _compare(trained: Trained, session: Any, goods: Sequence[Photograph]) -> Comparison:
+    """Raise, if the session scores or decides otherwise than `trained`."""
+    altered = [_altered(one, part) for part, one in enumerate(goods[:ALTERED], start=1)]
+    found = [_differences(trained, session, group) for group in (goods, altered)]
+    above, close, wrong = (sum(one[i] for one in found) for i in range(3))
+    score, pixel = (max(one[i] for one in found) for i in (3, 4))
+    method = trained.settings["detector"]["method"]
     if not (score <= TOLERANCE and pixel <= TOLERANCE):
         raise FlawlineError(
-            f"{trained.settings['detector']['method']}: the ONNX graph scores otherwise than "
+            f"{method}: the ONNX graph scores otherwise than "
             f"PyTorch: scores differ by {score:.2g} of the largest, maps by {pixel:.2g} of their "
             f"range (allowed {TOLERANCE:g}). Nothing was written. "
             "Features in bfloat16 are one reason: train with `precision: float32`."
         )
-    return score, pixel
+    if wrong:
+        raise FlawlineError(
+            f"{method}: the ONNX graph decides otherwise than PyTorch on {wrong} of "
+            f"{len(goods) + len(altered)} images. Nothing was written."
+        )
+    return Comparison(len(goods), len(altered), int(above), score, pixel, int(close))
+
+
+def _altered(photograph: Photograph, part: int) -> Photograph:
+    """The photograph with noise in the middle: on `part` eighths of each side."""
+    image = photograph.image.copy()
+    middle = tuple(
+        slice(start := (side - max(side * part // ALTERED, 1)) // 2, side - start)
+        for side in image.shape[:2]
+    )
+    image[middle] = np.random.default_rng(part).integers(0, 256, image[middle].shape)
+    return replace(photograph, image=image)
+
+
+def _differences(
+    trained: Trained, session: Any, photographs: Sequence[Photograph]
+) -> tuple[int, int, int, float, float]:
+    """Scores above the threshold, other decisions close to it, farther ones, score, map."""
+    scores: list[np.ndarray] = []
+    decisions: list[np.ndarray] = []
+    low, high, pixel = np.inf, -np.inf, 0.0
+    for start in range(0, len(photographs), BATCH):
+        batch = photographs[start : start + BATCH]
+        expected = trained.score(batch)
+        found, maps, defective = session.run(None, _inputs(batch))
+        scores.append(np.stack([expected.scores, found.astype(float)]))
+        decisions.append(np.stack([trained.defective(expected.scores), defective]))
+        wanted = expected.anomaly_maps.astype(np.float32)
+        low, high = min(low, float(wanted.min())), max(high, float(wanted.max()))
+        pixel = max(pixel, float(np.abs(maps - wanted).max()))
+    (theirs, ours), (called, found) = np.concatenate(scores, 1), np.concatenate(decisions, 1)
+    largest = max(float(np.abs(theirs).max()), 1e-12)
+    near = np.abs(theirs - trained.threshold["value"]) <= TOLERANCE * largest
+    other = called != found
+    return (
+        int(called.sum()),
+        int((other & near).sum()),
+        int((other & ~near).sum()),
+        float(np.abs(ours - theirs).max()) / largest,
+        pixel / max(high - low, 1e-12),
+    )
 
 
 def _part_of(trained: Trained) -> nn.Module:
@@ -403,13 +483,10 @@ def main(arguments: list[str] | None = None) -> None:
         settings = settings_of(config, names["category"], names["detector"])
         trained = load_trained(run, settings, torch.device("cpu"), boxes=False)
         names["dataset"] = config.dataset.name
-        score, pixel = export(trained, checked_photographs(run), given.file, **names)
+        compared = export(trained, checked_photographs(run), given.file, **names)
     except (FlawlineError, OSError) as error:
         parser.exit(1, f"{error}\n")
-    print(
-        f"{given.file}: on {CHECKED} images scores differ from PyTorch's by at most {score:.1e} of "
-        f"the largest, maps by {pixel:.1e} of their range"
-    )
+    print(f"{given.file}: {compared}")
 
 
 if __name__ == "__main__":

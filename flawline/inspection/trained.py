@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from flawline.config import Config, Inspect
 
-CHECKED = 8  # prepared goods that an export is checked on
 FILES = (
     "model/model.json",
     "model/model.safetensors",
@@ -398,11 +397,11 @@ def checked_photographs(run: Path) -> list[Photograph]:
     for subset in ("calibration", "train"):
         folder = run.parents[2] / subset
         if (folder / "images.npy").is_file():
-            images = read_array(folder / "images.npy")[:CHECKED]
-            sizes = read_table(folder / "sizes.csv")[["height", "width"]].to_numpy()[:CHECKED]
+            images = read_array(folder / "images.npy")
+            sizes = read_table(folder / "sizes.csv")[["height", "width"]].to_numpy()
             counted: Sequence[np.ndarray | None] = [None] * len(images)
             if (folder / "counted.npy").is_file():
-                counted = list(read_array(folder / "counted.npy")[:CHECKED])
+                counted = list(read_array(folder / "counted.npy"))
             return [
                 Photograph(image, (int(size[0]), int(size[1])), None, counts)
                 for image, size, counts in zip(images, sizes, counted, strict=True)
