@@ -45,6 +45,7 @@ with logged(snakemake.log[0]):
         )
     detector = detector_class(options, seed, device)
     training = detector.fit(data, checkpoint)
-    detector.save(Path(snakemake.output.model).parent, about | {"training": training.ended})
+    ended = {"training": training.ended, "precision": training.precision}
+    detector.save(Path(snakemake.output.model).parent, about | ended)
     write_table(snakemake.output.log, pd.DataFrame(training.rows))
     checkpoint.path.unlink(missing_ok=True)

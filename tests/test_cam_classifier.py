@@ -90,9 +90,10 @@ class TestATrainedClassifier:
         assert found.anomaly_maps.dtype == np.float16
         assert roc_auc_score(masks.ravel(), found.anomaly_maps.ravel()) > 0.85
 
-    def test_has_maps_on_one_scale_whose_mean_is_the_score(
-        self, finished: CamClassifier, parts: Any
+    def test_has_maps_on_one_scale_whose_mean_is_the_score_without_max_pooling(
+        self, parts: Any
     ) -> None:
+        finished = trained(parts, max_pool=False)
         images = parts[1].images[::5]
         feature_map = finished._feature_map(finished._early(images)).detach()
         weight, bias = (part[1] - part[0] for part in finished.network["head"].parameters())
@@ -173,6 +174,24 @@ class TestTraining:
         training = resumed.fit(parts[0], checkpoint)
         assert [row["epoch"] for row in training.rows] == [1, 2, 3]
         assert same(resumed, trained(parts, flips=True))
+
+    def test_counts_accuracy_by_images_not_by_batches(self, parts: Any) -> None:
+        # 24 images in batches of 10, 10 and 4
+        training = classifier(epochs=4, learning_rate=1e-6).fit(parts[0])
+        counts = [24 * row["accuracy"] for row in training.rows]
+        np.testing.assert_allclose(counts, np.round(counts), atol=1e-3)
+
+    def test_sees_grey_levels_as_they_are_without_normalisation(self, parts: Any) -> None:
+        seen = []
+        for normalize in (False, True):
+            found = trained(parts, normalize=normalize, epochs=1)
+            hook = found.network["early"].register_forward_pre_hook(
+                lambda _, given: seen.append(given[0])
+            )
+            found.score(parts[1].take(np.array([0])))
+            hook.remove()
+        assert 0 <= seen[0].min() < seen[0].max() <= 1
+        assert seen[1].min() < 0
 
     def test_stops_early_at_the_training_accuracy_that_was_asked_for(self, parts: Any) -> None:
         training = classifier(epochs=30, stop_accuracy=0.95).fit(parts[0])
@@ -280,6 +299,7 @@ class TestOptions:
         assert (options.trained_convolutions, options.defect_weight) == (3, 3)
         assert (options.epochs, options.batch_size, options.learning_rate) == (10, 10, 1e-4)
         assert options.stop_accuracy == 0.98
+        assert options.max_pool
 
     @pytest.mark.parametrize(
         "changes",

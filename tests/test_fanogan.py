@@ -111,6 +111,40 @@ def test_scores_each_image_independently_of_the_others(fitted: FAnoGAN, test: Da
     np.testing.assert_allclose(maps, together.anomaly_maps, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.parametrize(("output", "largest"), [("tanh", 1), ("linear", np.inf)])
+def test_codes_stay_in_the_range_that_was_asked_for(
+    train: Data, output: str, largest: float
+) -> None:
+    found = detector(encoder_output=output, encoder_steps=8, learning_rate=0.3)
+    found.fit(train)
+    with torch.inference_mode():
+        codes = found.networks["encoder"](1e3 * torch.randn(6, 3, 64, 64))
+    assert codes.shape == (6, 8)
+    assert 0.5 < codes.abs().max() <= largest
+    assert (codes.abs().max() > 1) == (output == "linear")
+
+
+def test_only_generator_and_encoder_leave_float32(
+    train: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, set[torch.dtype]] = {}
+    build = FAnoGAN._build
+
+    def watched(self: FAnoGAN) -> Any:
+        networks = build(self)
+        for name, network in networks.items():
+            layer = network[0] if isinstance(network[0], torch.nn.Conv2d) else network[2].main[2]
+            layer.register_forward_hook(
+                lambda *args, name=name: seen.setdefault(name, set()).add(args[2].dtype)
+            )
+        return networks
+
+    monkeypatch.setattr(FAnoGAN, "_build", watched)
+    detector(precision="bfloat16").fit(train)
+    half, full = {torch.bfloat16}, {torch.float32}
+    assert seen == {"generator": half, "encoder": half, "critic": full}
+
+
 def test_the_second_stage_leaves_generator_and_critic_as_they_were(
     fitted: FAnoGAN, train: Data
 ) -> None:

@@ -5,9 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from flawline.data.geometry import Geometry
+from flawline.detectors.base import Data
+from flawline.detectors.registry import METHODS
 from flawline.detectors.training import Budget, Checkpoint, Trainer
 from flawline.errors import FlawlineError
 
@@ -70,6 +74,45 @@ def test_an_epoch_can_have_more_rows_than_there_are() -> None:
         rows = [row for batch in task.seen[start : start + 4] for row in batch]
         assert sorted(rows[:ROWS]) == list(range(ROWS))
         assert len(set(rows[ROWS:])) == 4
+
+
+TINY: dict[str, dict[str, Any]] = {
+    "featcae": {"features": "x", "latent": 2, "epochs": 1},
+    "autoencoder": {"network_size": 32, "width": 4, "latent": 4, "epochs": 1},
+    "ssim_autoencoder": {"network_size": 32, "width": 4, "epochs": 1},
+    "fanogan": {"width": 1, "latent": 4, "gan_steps": 5, "encoder_steps": 2, "batch_size": 4},
+    "metric_learning": {"weights": "none", "network_size": 32, "epochs": 1},
+    "cam_classifier": {"backbone": "squeezenet1_1", "weights": "none", "image_size": 64}
+    | {"epochs": 1},
+}
+
+
+@pytest.mark.parametrize("method", TINY)
+def test_every_trained_method_trains_in_either_precision_and_says_in_which(method: str) -> None:
+    rng = np.random.default_rng(0)
+    data = Data(
+        Geometry((32, 32)),
+        images=rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8),
+        object_masks=np.ones((8, 32, 32), np.uint8),
+        features=(rng.normal(size=(8, 4, 4, 6)).astype(np.float16),),
+        labels=np.repeat([0, 1], 4),
+    )
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        options = METHODS[method].Options.model_validate(TINY[method] | {"precision": precision})
+        found = METHODS[method](options, 0, torch.device("cpu"))
+        training = found.fit(data)
+        assert training.precision == precision
+        assert np.isfinite(found.score(data).scores).all()
+        losses.append(without_seconds(training.rows))
+    assert losses[0] != losses[1]
+
+
+def test_losses_are_means_over_rows_not_over_batches() -> None:
+    task = Task()
+    task.step = lambda rows: {"loss": torch.tensor(float(len(rows)))}  # type: ignore[method-assign]
+    training = task.run(epochs=1)  # batches of 4, 4 and 2
+    assert training.rows[0]["loss"] == pytest.approx((16 + 16 + 4) / 10)
 
 
 def test_the_log_has_a_row_an_epoch() -> None:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from flawline.detectors.base import Data, Detector, Scores, smooth_maps
 from flawline.detectors.training import Budget, Checkpoint, Trainer, Training
-from flawline.devices import autocast, inference_precision, to_tensor
+from flawline.devices import autocast, to_tensor
 from flawline.errors import FlawlineError
 from flawline.features.backbones import load_weights, untrained
 from flawline.features.late_layers import split_network
@@ -44,7 +44,10 @@ class CamClassifierOptions(Budget):
         3, ge=1, description="How many of the last convolutions train; all before are frozen."
     )
     max_pool: bool = Field(
-        False, description="Halve the last feature map by max-pooling before it is averaged."
+        True, description="Halve the last feature map by max-pooling before it is averaged."
+    )
+    normalize: bool = Field(
+        True, description="Apply ImageNet's mean and standard deviation (ours; published: false)."
     )
     flips: bool = Field(
         False, description="Train on mirrored images too (ours): four times the frozen pass."
@@ -155,7 +158,7 @@ class CamClassifier(Detector):
 
     def _accurate_enough(self, row: dict[str, float]) -> str | None:
         wanted = self.options.stop_accuracy
-        if wanted is None or row["accuracy"] < wanted:
+        if wanted is None or row["accuracy"] < wanted - 1e-6:  # of float32
             return None
         return f"stopped at a training accuracy of {row['accuracy']:.3f}"
 
@@ -172,17 +175,19 @@ class CamClassifier(Detector):
         parts, chunk = [], CHUNK[self.device.type]
         for start in range(0, len(images), chunk):
             pixels = to_tensor(images[start : start + chunk], self.device).permute(0, 3, 1, 2)
-            pixels = ((pixels.float() / 255 - mean) / std).flip(flip)
+            pixels = (pixels.float() / 255).flip(flip)
+            if self.options.normalize:
+                pixels = (pixels - mean) / std
             if pixels.shape[2:] != (side, side):
                 pixels = interpolate(pixels, (side, side), mode="bilinear", antialias=True)
             pixels = pixels.contiguous(memory_format=torch.channels_last)
-            precision = inference_precision(self.device.type, "auto")
+            precision = self.options.precision_on(self.device)
             with torch.inference_mode(), autocast(self.device, precision):
                 parts.append([found.half() for found in self.network["early"](pixels)])
         return [torch.cat(found) for found in zip(*parts, strict=True)]
 
     def _feature_map(self, early: "list[torch.Tensor]") -> "torch.Tensor":
-        with autocast(self.device, inference_precision(self.device.type, "auto")):
+        with autocast(self.device, self.options.precision_on(self.device)):
             return self.network["late"](*(part.float() for part in early)).float()
 
     def _logits(self, feature_map: "torch.Tensor") -> "torch.Tensor":

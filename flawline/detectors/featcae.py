@@ -14,7 +14,7 @@ from pydantic import Field
 
 from flawline.detectors.base import Data, FeatureUse, MapDetector, MapUse
 from flawline.detectors.training import Budget, Checkpoint, Trainer, Training
-from flawline.devices import autocast, inference_precision, to_tensor
+from flawline.devices import autocast, to_tensor
 from flawline.seeding import derive
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class FeatCAE(MapDetector):
         torch.manual_seed(derive(self.seed, "weights"))
         network = build_network(positions.shape[1], self.options.latent).to(self.device).train()
         optimizer = torch.optim.Adam(network.parameters(), self.options.learning_rate, fused=True)
-        precision = inference_precision(self.device.type, "auto")
+        precision = self.options.precision_on(self.device)
 
         def step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
             target = self._standardized(positions[rows.to(self.device)])

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from flawline.detectors.base import Data, Detector, Scores, smooth_maps
 from flawline.detectors.training import Budget, Checkpoint, Trainer, Training
-from flawline.devices import autocast, inference_precision, to_tensor
+from flawline.devices import autocast, to_tensor
 from flawline.errors import FlawlineError
 from flawline.features.backbones import load_weights, untrained
 from flawline.features.late_layers import split_network
@@ -339,7 +339,7 @@ class MetricLearning(Detector):
         import torch
 
         trained = torch.is_grad_enabled() and self.options.trained_convolutions is None
-        with autocast(self.device, inference_precision(self.device.type, "auto")):
+        with autocast(self.device, self.options.precision_on(self.device)):
             with torch.set_grad_enabled(trained):
                 early = self.network["early"](pixels)
             return self.network["late"](*early).float()

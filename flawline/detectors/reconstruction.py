@@ -10,7 +10,7 @@ from pydantic import Field
 
 from flawline.detectors.base import Data, MapDetector, MapUse
 from flawline.detectors.training import Budget, Checkpoint, Trainer, Training
-from flawline.devices import autocast, inference_precision, to_tensor
+from flawline.devices import autocast, to_tensor
 from flawline.seeding import derive
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Reconstruction(MapDetector):
         network = self.build().train()
         rate = self.options.learning_rate
         optimizer = torch.optim.Adam(network.parameters(), rate, fused=True)
-        precision = inference_precision(self.device.type, "auto")
+        precision = self.options.precision_on(self.device)
 
         def step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
             mirrored = (torch.rand(len(rows)) < 0.5 * self.options.flip).to(self.device)

@@ -7,11 +7,12 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 from tqdm import tqdm
 
+from flawline.devices import inference_precision
 from flawline.errors import FlawlineError
 from flawline.files import replacing
 from flawline.options import Options
@@ -26,12 +27,21 @@ Step = Callable[["torch.Tensor"], dict[str, "torch.Tensor"]]
 class Budget(Options):
     """Options of detectors that train in steps."""
 
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Of the trained networks; `auto` takes bfloat16 where the device has units for "
+        "it.",
+    )
     max_steps: int | None = Field(
         None, ge=1, description="Stop after so many optimiser steps, whatever the epochs say."
     )
     max_seconds: float | None = Field(
         None, gt=0, description="Stop after so many seconds. Results then depend on the machine."
     )
+
+    def precision_on(self, device: "torch.device") -> str:
+        """``float32`` or ``bfloat16``."""
+        return inference_precision(device.type, self.precision)
 
 
 @dataclass(frozen=True)
@@ -56,12 +66,14 @@ class Training:
 
     Attributes
     ----------
-    rows : one an epoch: phase, epoch, steps so far, mean losses, seconds so far.
+    rows : one an epoch: phase, epoch, steps so far, mean losses of the rows seen, seconds so far.
     ended : why it ended.
+    precision : what trained networks were computed in; None where nothing is trained in steps.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     ended: str = "schedule completed"
+    precision: str | None = None
 
 
 class Trainer:
@@ -96,6 +108,8 @@ class Trainer:
         self._ended_phases: list[str] = []
         if checkpoint and checkpoint.path.exists():
             self._resume(checkpoint)
+        device = next(weight.device for one in modules.values() for weight in one.parameters())
+        self.training.precision = budget.precision_on(device)
         self._saved = time.monotonic()
 
     def run(
@@ -152,8 +166,8 @@ class Trainer:
                 for batch in batches:
                     torch.manual_seed(derive(self.seed, phase, "step", str(self.steps)))
                     for name, loss in step(batch).items():
-                        sums[name] = sums.get(name, 0) + loss
-                    taken += 1
+                        sums[name] = sums.get(name, 0) + loss * len(batch)
+                    taken += len(batch)
                     self.steps += 1
                     bar.update()
                     self._seconds = time.monotonic() - started
