@@ -411,7 +411,8 @@ def every_stage():
         found |= {f"{shared}/split.csv", f"{shared}/train/folds.csv"}
         found |= {f"{shared}/test/labels.csv", f"{shared}/near_duplicates.csv"}
         if category in CROSS:
-            found |= {*folds("model/model.json")(names), *folds("scores.csv")(names)}
+            for file in ("model/model.json", "scores.csv", "test_goods.csv"):
+                found.update(folds(file)(names))
         for subset in ("train", "calibration", "test"):
             found.add(f"{run.parent}/{subset}/scores.csv")
             if subset == "calibration" and unsplit:

@@ -28,6 +28,35 @@ rule near_duplicates:
         "../scripts/near_duplicates.py"
 
 
+# Cross-calibration: the drift check compares what one model says of either goods.
+rule score_test_goods:
+    input:
+        unpack(detector_inputs("test")),
+        test_labels=f"{PROTOCOL}/test/labels.csv",
+        model=f"{FOLD}/model/model.safetensors",
+        about=f"{FOLD}/model/model.json",
+    output:
+        f"{FOLD}/test_goods.csv",
+    log:
+        f"{LOGS}/score_test_goods/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{fold}}.log",
+    benchmark:
+        f"{BENCHMARKS}/score_test_goods/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{fold}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: share
+    resources:
+        gpu=a_gpu,
+        mem_mb=memory(4000, 1),
+        runtime=minutes(60),
+    params:
+        detector=detector_class,
+        code=detector_code("score_test_goods.py"),
+    message:
+        "Scoring good test images of {wildcards.category} without fold {wildcards.fold}"
+    script:
+        "../scripts/score_test_goods.py"
+
+
 rule evaluate:
     input:
         labels=f"{PROTOCOL}/test/labels.csv",
@@ -38,6 +67,9 @@ rule evaluate:
         near_duplicates=f"{PROTOCOL}/near_duplicates.csv",
         train=f"{DETECTOR}/train/scores.csv",
         calibration=f"{DETECTOR}/calibration/scores.csv",
+        folds=lambda wildcards: (
+            folds("test_goods.csv")(wildcards) if wildcards.category in CROSS else []
+        ),
         scores=f"{DETECTOR}/test/scores.csv",
         maps=f"{DETECTOR}/test/anomaly_maps.npy",
         threshold=f"{DETECTOR}/threshold.json",
@@ -57,6 +89,7 @@ rule evaluate:
         runtime=minutes(20),
     params:
         method=lambda wildcards: detector_options(wildcards).method,
+        apart=lambda wildcards: METHODS[detector_options(wildcards).method].apart != "no",
         boundary=lambda wildcards: METHODS[detector_options(wildcards).method].boundary,
         options=plain(CONFIG.evaluation),
         code=code("evaluate.py"),

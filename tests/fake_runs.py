@@ -206,7 +206,7 @@ def fake_run(
                 "auroc": 0.52,
                 "p_value": 0.4,
                 "drifted": False,
-                "verdict": "Test goods score like calibration goods.",
+                "verdict": "No drift seen: test goods score like calibration goods.",
             },
             "contamination": {
                 "calibration_outliers": [],

@@ -1,19 +1,29 @@
 """Drift, contamination and near-duplicates: found where they are, and not where they are not."""
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from flawline.data.demo import draw
+from flawline.data.geometry import Geometry
+from flawline.detectors.base import Data
+from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
 from flawline.evaluation.checks import (
     border_peaks,
     check,
     contamination,
     drift,
+    far_out,
     near_duplicates,
 )
+from flawline.features.backbones import build_backbone
+from flawline.features.extraction import patch_features
 
 RNG = np.random.default_rng(0)
 GOODS = RNG.normal(size=60)
@@ -50,26 +60,58 @@ def test_a_few_goods_are_not_tested(goods: int) -> None:
     assert "not tested" in found["verdict"]
 
 
-def names(calibration: int, train: int) -> dict[str, np.ndarray]:
-    return {
-        "calibration": np.array([f"c{i}" for i in range(calibration)]),
-        "train": np.array([f"t{i}" for i in range(train)]),
-    }
+def of_folds(rng: np.random.Generator, shift: float = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Scores of 60 goods and 20 test goods by five models, each with its own scale."""
+    parts = np.split(rng.normal(3, 0.3, 60), 5)
+    test = rng.normal(3 + shift, 0.3, 20)
+    scales = rng.lognormal(0, 0.2, 5)
+    return [(scale * part, scale * test) for scale, part in zip(scales, parts, strict=True)]
+
+
+def drift_of(folds: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+    # the model in use has learned all goods: it scores them lower
+    return drift(np.concatenate([own for own, _ in folds]), folds[0][1] / 2, GOODS, folds)
+
+
+def test_drift_by_folds_is_seldom_seen_where_there_is_none() -> None:
+    alarms = sum(drift_of(of_folds(np.random.default_rng(run)))["drifted"] for run in range(400))
+    assert alarms <= 8
+
+
+def test_drift_by_folds_is_seen_where_there_is_some() -> None:
+    rng = np.random.default_rng(0)
+    seen = [drift_of(of_folds(rng, shift)) for shift in (-0.5, 0.5)]
+    assert [found["drifted"] for found in seen] == [True, True]
+    assert "lower" in seen[0]["verdict"]
+    assert "higher" in seen[1]["verdict"]
+    none = drift_of(of_folds(rng))
+    assert none["verdict"].startswith("No drift seen")
+
+
+@pytest.mark.parametrize("n", [12, 42, 209])
+@pytest.mark.parametrize("kind", ["gumbel", "lognormal", "normal"])
+def test_clean_goods_are_seldom_far_out(kind: str, n: int) -> None:
+    rng = np.random.default_rng(n)
+    samples = {
+        "gumbel": rng.gumbel(size=(100, n)),
+        "lognormal": rng.lognormal(0, 0.5, (100, n)),
+        "normal": rng.normal(10, 1, (100, n)),
+    }[kind]
+    assert sum(scores.max() > far_out(scores) for scores in samples) <= 9
 
 
 def test_calibration_images_far_out_point_to_contamination() -> None:
     calibration = np.append(GOODS[:39], 30.0)
-    found = contamination(calibration, GOODS, names(40, 60))
+    found = contamination(calibration, np.array([f"c{i}" for i in range(40)]))
     assert found["calibration_outliers"] == [{"image_id": "c39", "score": 30}]
     assert found["rate"] == 1 / 40
     assert found["rate_bound"] == pytest.approx(0.1132, abs=1e-3)
-    assert len(found["train_suspects"]) == 10
-    assert found["train_suspects"][0]["score"] == GOODS.max()
     assert "1 of 40" in found["verdict"]
+    assert "nothing else" in found["verdict"]
 
 
 def test_without_outliers_the_verdict_bounds_the_rate() -> None:
-    found = contamination(GOODS[:30], GOODS, names(30, 60))
+    found = contamination(GOODS[:30], np.arange(30))
     assert found["calibration_outliers"] == []
     # 1 - 0.05^(1/30), the rule of three
     assert "under 10 %" in found["verdict"]
@@ -124,7 +166,7 @@ def test_all_checks_name_images_and_are_valid_json() -> None:
     scores = {"train": table([1, 5, 9.0]), "calibration": table([2.0])}
     row = ("train", 1, "test", 0, 0.5)
     pairs = pd.DataFrame([row], columns=["subset_a", "row_a", "subset_b", "row_b", "difference"])
-    found = check(split, scores, np.array([1.0]), pairs, {})
+    found = check(split, scores, np.array([1.0]), pairs, {}, apart=True)
     # the third training image is a defect, of which the supervised protocol has some
     suspects = [suspect["image_id"] for suspect in found["contamination"]["train_suspects"]]
     assert suspects == ["image3", "image0"]
@@ -132,14 +174,58 @@ def test_all_checks_name_images_and_are_valid_json() -> None:
     assert found["near_duplicates"]["pairs"][0]["image_id_a"] == "image3"
     assert found["near_duplicates"]["pairs"][0]["image_id_b"] == "image1"
     json.dumps(found, allow_nan=False)
+    # scores of images that were learned rank nothing
+    found = check(split, scores, np.array([1.0]), pairs, {})
+    assert found["contamination"]["train_suspects"] == []
 
 
 def test_cross_calibration_scores_are_named_by_their_training_images() -> None:
     split = split_of(["train", "test", "train", "train"], [0, 1, 1, 0])
-    scores = {"train": table([1, 2, 3.0]), "calibration": table([1.0] * 2, [0, 2])}
+    scores = {"train": table([1, 2, 3.0]), "calibration": table([1.0, 2.0], [0, 2])}
     found = check(split, scores, np.array([1.0]), near_duplicates({}), {})
     assert found["drift"]["calibration"]["n"] == 2
+    suspects = [suspect["image_id"] for suspect in found["contamination"]["train_suspects"]]
+    assert suspects == ["image3", "image0"]
     assert found["near_duplicates"]["verdict"] == "No photograph is in two subsets."
+
+
+def test_cross_calibration_compares_the_scores_of_one_model() -> None:
+    goods, rng = 40, np.random.default_rng(0)
+    split = split_of(["train"] * goods, [0] * goods).assign(fold=np.arange(goods) % 2)
+    parts, test = rng.normal(10, 1, goods), rng.normal(10, 1, 20)
+    # the second fold's model has twice the first one's scale, the model in use half of it
+    calibration = table((parts * np.where(np.arange(goods) % 2, 2, 1)).tolist())
+    scores = {"train": table((parts / 2).tolist()), "calibration": calibration}
+    duplicates = near_duplicates({})
+    found = check(split, scores, test / 2, duplicates, {}, folds=[test, 2 * test])
+    assert found["drift"]["drifted"] is False
+    found = check(split, scores, test / 2, duplicates, {}, folds=[test + 2, 2 * test + 4])
+    assert found["drift"]["drifted"] is True
+
+
+@pytest.mark.parametrize("fraction", [0.02, 0.1])
+def test_planted_defects_are_the_training_images_least_like_the_others(fraction: float) -> None:
+    planted = [0, 1, 2]
+    kinds = ["contamination" if i in planted else "good" for i in range(30)]
+    drawn = [draw("mesh", "train", kind, i, size=96, seed=1).image for i, kind in enumerate(kinds)]
+    network = build_backbone("gabor", "default", ["fine", "medium"])
+    settings = {"pool": 1, "normalize": False, "precision": "float32"}
+    features = patch_features(network, np.stack(drawn), **settings).numpy()
+    data = Data(Geometry(drawn[0].shape[:2]), features=(features,))
+    found = PatchCore(
+        PatchCoreOptions(features="gabor", coreset_fraction=fraction), 0, torch.device("cpu")
+    )
+    found.fit(data)
+    learned = found.score(data).scores  # ranks them anywhere: the memory takes them first of all
+    assert set(np.argsort(-learned)[:3]) != set(planted)
+    scores = {
+        "train": table(found.score(replace(data, own=np.arange(30))).scores.tolist()),
+        "calibration": table([1.0] * 8),
+    }
+    split = split_of(["train"] * 30 + ["calibration"] * 8, [0] * 38)
+    checks = check(split, scores, np.zeros(0), near_duplicates({}), {}, apart=True)
+    first = checks["contamination"]["train_suspects"][: len(planted)]
+    assert {suspect["image_id"] for suspect in first} == {f"image{i}" for i in planted}
 
 
 class TestBorderPeaks:

@@ -1,6 +1,7 @@
 """Score a subset into files, a few images at a time."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +21,15 @@ def score_to_files(
     detector: "Detector",
     data: "Data",
     scores: Path,
-    maps: Path,
+    maps: Path | None = None,
     rows: np.ndarray | None = None,
 ) -> None:
-    """Write ``row, score`` per image to `scores` (.csv) and float16 (N, H, W) to `maps` (.npy).
+    """Write ``row, score`` per image to `scores` (.csv), and float16 (N, H, W) to `maps` (.npy).
 
     Parameters
     ----------
     data : N images, which may be none; maps have the shape of its prepared images.
+    maps : None for no maps.
     rows : int (K,), ascending; only these images are scored. All, if None.
 
     Raises
@@ -40,8 +42,9 @@ def score_to_files(
     if rows is not None:
         data = data.take(rows)
     values = np.empty(len(data), np.float32)
+    shape = (len(data), *data.geometry.shape)
     with (
-        new_array(maps, (len(data), *data.geometry.shape), np.float16) as array,
+        new_array(maps, shape, np.float16) if maps else nullcontext() as array,
         tqdm(total=len(data), desc="scores", unit="image", disable=None) as bar,
     ):
         done = 0
@@ -54,7 +57,8 @@ def score_to_files(
                 )
             place = slice(done, done + len(chunk))
             values[place] = part.scores
-            array[place] = np.clip(part.anomaly_maps, -HALF_MAX, HALF_MAX)
+            if array is not None:
+                array[place] = np.clip(part.anomaly_maps, -HALF_MAX, HALF_MAX)
             done += len(chunk)
             bar.update(len(chunk))
     numbers = np.arange(len(data)) if rows is None else rows

@@ -3,7 +3,8 @@
 None of them sees a label of a defect; none changes a figure.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ALPHA = 0.01
-FAR_OUT = 3.0  # interquartile ranges beyond the quartile (Tukey, Exploratory Data Analysis, 1977)
+FAR_OUT = 0.05  # chance that any of n clean images is called far out
+DRAWS = 2000  # simulated samples of n scores, by which that is set
 FEW = 8  # with fewer scores quartiles and tests say nothing
 SUSPECTS = 10
 PAIRS = 20
@@ -28,6 +30,9 @@ def check(
     test_good: np.ndarray,
     pairs: "pd.DataFrame",
     border: dict[str, Any],
+    *,
+    apart: bool = False,
+    folds: Sequence[np.ndarray] = (),
 ) -> dict[str, Any]:
     """All checks of one detector on one category.
 
@@ -39,6 +44,8 @@ def check(
     test_good : float (n,), scores of the good test images.
     pairs : from `near_duplicates`.
     border : from `border_peaks`.
+    apart : whether training images were scored without what is remembered of themselves.
+    folds : with cross-calibration, the scores that each fold's model gives to the good test images.
     """
     of_subset = {
         str(subset): rows.reset_index(drop=True) for subset, rows in split.groupby("subset")
@@ -51,9 +58,18 @@ def check(
         found[subset] = table["score"].to_numpy()[good]
         names[subset] = source["image_id"].to_numpy()[good]
     ids = {subset: rows["image_id"].to_numpy() for subset, rows in of_subset.items()}
+    own_fold = np.zeros(0, int)
+    if folds:
+        own_fold = of_subset["train"]["fold"].to_numpy()[scores["calibration"]["row"]]
+    compared = [
+        (found["calibration"][own_fold == fold], of_test) for fold, of_test in enumerate(folds)
+    ]
+    all_calibrate = "calibration" not in of_subset
+    unlike = "calibration" if all_calibrate else "train" if apart else None
     return {
-        "drift": drift(found["calibration"], test_good, found["train"]),
-        "contamination": contamination(found["calibration"], found["train"], names),
+        "drift": drift(found["calibration"], test_good, found["train"], compared),
+        "contamination": contamination(found["calibration"], names["calibration"])
+        | {"train_suspects": _highest(found[unlike], names[unlike], SUSPECTS) if unlike else []},
         "near_duplicates": describe_duplicates(pairs, ids),
         "border": border,
     }
@@ -113,17 +129,25 @@ def _inner(counts: np.ndarray) -> np.ndarray:
     return cv2.erode(padded, square)[width:-width, width:-width] > 0
 
 
-def drift(calibration: np.ndarray, test_good: np.ndarray, train: np.ndarray) -> dict[str, Any]:
+def drift(
+    calibration: np.ndarray,
+    test_good: np.ndarray,
+    train: np.ndarray,
+    folds: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+) -> dict[str, Any]:
     """Whether test goods score like the calibration goods that the threshold comes from.
 
     Parameters
     ----------
     calibration, test_good, train : float (n,), scores of good images.
+    folds : where several models made the calibration scores, those of each and what it gives to the
+        test goods: scores of different models are not compared.
 
     Returns
     -------
-    Summaries of the three, `auroc` (chance that a test good scores above a calibration good),
-    `p_value` (two-sample Kolmogorov-Smirnov), `drifted` and a `verdict` in words.
+    Summaries of the three, `auroc` (chance that a test good scores above a calibration good of the
+    same model), `p_value` (two-sample Kolmogorov-Smirnov; of folds, `_rank_sum`), `drifted` and a
+    `verdict` in words.
     """
     found: dict[str, Any] = {
         "train": _summary(train),
@@ -137,13 +161,11 @@ def drift(calibration: np.ndarray, test_good: np.ndarray, train: np.ndarray) -> 
         return found | {"verdict": f"Fewer than {FEW} good images in a subset: not tested."}
     from scipy.stats import ks_2samp
 
-    from flawline.evaluation.image_metrics import ranking_metrics
-
-    labels = np.repeat([0, 1], [len(calibration), len(test_good)])
-    auroc = ranking_metrics(labels, np.concatenate([calibration, test_good]))["auroc"] or 0.0
-    p_value = float(ks_2samp(calibration, test_good).pvalue)
+    auroc, p_value = _rank_sum(folds or [(calibration, test_good)])
+    if not folds:
+        p_value = float(ks_2samp(calibration, test_good).pvalue)
     if p_value >= ALPHA:
-        verdict = "Test goods score like calibration goods."
+        verdict = "No drift seen: test goods score like calibration goods."
     elif auroc > 0.6:
         verdict = (
             "Test goods score higher than calibration goods: expect more false alarms than the "
@@ -164,24 +186,75 @@ def drift(calibration: np.ndarray, test_good: np.ndarray, train: np.ndarray) -> 
     }
 
 
-def contamination(
-    calibration: np.ndarray, train: np.ndarray, names: Mapping[str, np.ndarray]
-) -> dict[str, Any]:
+def _rank_sum(folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+    """Rank-sum test, each model's calibration goods against its own scores of the test goods.
+
+    The test goods are the same for all models, so their Mann-Whitney statistics depend on each
+    other. Their sum has at most the variance that it would have if all models ranked alike, which
+    is that of one test with all calibration goods (Cauchy-Schwarz); it is taken for it.
+
+    Returns
+    -------
+    Chance that a test good scores above a calibration good, and the two-sided p-value.
+    """
+    from scipy.stats import norm
+
+    n, m = sum(len(own) for own, _ in folds), len(folds[0][1])
+    above = 0.0
+    for own, test in folds:
+        gaps = test[:, None] - own
+        above += float((gaps > 0).sum() + 0.5 * (gaps == 0).sum())
+    z = (above - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12)
+    return above / (n * m), float(2 * norm.sf(abs(z)))
+
+
+def far_out(scores: np.ndarray) -> float:
+    """The limit that the largest of n clean scores passes with a chance of at most about `FAR_OUT`.
+
+    So many interquartile ranges above the median as such a part of simulated samples of n does not
+    reach. These follow Gumbel's distribution, that of largest values, which image scores mostly
+    are; its tail is longer than the normal one. Positive scores are compared by their logarithms,
+    whose tails are shorter.
+
+    Parameters
+    ----------
+    scores : float (n,).
+    """
+    positive = scores.min() > 0
+    values = np.log(scores) if positive else scores
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    if low == high:
+        return float(scores.max())
+    limit = middle + _reach(len(values)) * (high - low)
+    return float(np.exp(limit) if positive else limit)
+
+
+@cache
+def _reach(n: int) -> float:
+    """How far above the median the largest of n comes, in interquartile ranges."""
+    lot = np.random.default_rng(0)
+    found = []
+    for _ in range(10):
+        drawn = lot.gumbel(size=(DRAWS // 10, n))
+        low, middle, high = np.quantile(drawn, [0.25, 0.5, 0.75], axis=1)
+        found.append((drawn.max(axis=1) - middle) / (high - low))
+    return float(np.quantile(found, 1 - FAR_OUT))
+
+
+def contamination(calibration: np.ndarray, names: np.ndarray) -> dict[str, Any]:
     """Whether goods to learn from look defective.
 
-    A detector has learned its training images, so their scores are too low to judge them by: they
-    are only ranked. Calibration images were drawn from the same goods and not learned: those far
+    Calibration images were drawn from the same goods as training images and not learned: those far
     out among them estimate how many defective images the training subset has.
 
     Parameters
     ----------
-    calibration, train : float (n,), scores.
-    names : image names of both, keys `calibration` and `train`.
+    calibration : float (n,), scores.
+    names : of their images.
     """
     from flawline.evaluation.uncertainty import clopper_pearson
 
-    low, high = np.quantile(calibration, [0.25, 0.75])
-    limit = float(high + FAR_OUT * (high - low))
+    limit = far_out(calibration)
     out = calibration > limit if len(calibration) >= FEW else np.zeros(len(calibration), bool)
     count, n = int(out.sum()), len(calibration)
     bound = clopper_pearson(count, n, 0.9)[1]
@@ -189,9 +262,10 @@ def contamination(
         verdict = f"Fewer than {FEW} calibration images: not tested."
     elif count:
         verdict = (
-            f"{count} of {n} calibration images score far out: look at them, and at the training "
-            f"images with the highest scores. Up to {100 * bound:.0f} % of the training images may "
-            "be like that."
+            f"{count} of {n} calibration images score far out: look at them. Up to "
+            f"{100 * bound:.0f} % of the training images may be like that. Take out what is "
+            "defective, and nothing else: without goods that only score high, the threshold is too "
+            "low and rejects more than it promises."
         )
     else:
         verdict = (
@@ -199,11 +273,10 @@ def contamination(
             f"{100 * bound:.0f} % of the training images would."
         )
     return {
-        "calibration_outliers": _highest(calibration, names["calibration"], count),
+        "calibration_outliers": _highest(calibration, names, count),
         "limit": limit,
         "rate": count / n,
         "rate_bound": bound,
-        "train_suspects": _highest(train, names["train"], SUSPECTS),
         "verdict": verdict,
     }
 

@@ -306,8 +306,9 @@ KINDS: tuple[tuple[str, str, Callable[[Run], str | None]], ...] = (
     ),
     (
         "Odd calibration images",
-        "Some of the good images that set the threshold score far from the others. If they show "
-        "defects, take them out: they raise the threshold.",
+        "Some of the good images that set the threshold score far from the others. Take out those "
+        "that show defects: they raise the threshold. Leave the others in: without goods that "
+        "score high, the threshold rejects more than it promises.",
         _contaminated,
     ),
     (
