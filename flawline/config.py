@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -250,6 +250,33 @@ class Features(Options):
         return weights_file(self.weights)
 
 
+class Fusion(Options):
+    """Several detectors as one: a part is defective where any of them is alarmed enough."""
+
+    method: ClassVar[str] = "fusion"
+    protocol: ClassVar[str] = "unsupervised"
+    boundary: ClassVar[float | None] = None
+    apart: ClassVar[str] = "no"
+    unit: ClassVar[str] = (
+        "distance beyond the threshold of the most alarmed detector; a median good part is at -1"
+    )
+
+    detectors: list[str] = Field(min_length=2, description="Unsupervised detectors, each once.")
+    alpha: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="The false-alarm rate to stay under, of all of them together.",
+    )
+
+    @field_validator("detectors")
+    @classmethod
+    def _each_once(cls, detectors: list[str]) -> list[str]:
+        if len(set(detectors)) < len(detectors):
+            raise ValueError(f"{detectors} has a detector twice; list each once")
+        return detectors
+
+
 class Report(Options):
     """The report's pictures."""
 
@@ -307,6 +334,7 @@ class Config(Options):
     synthetic_seed: int = Field(0, ge=0, description="Seed of all synthetic anomalies.")
     features: dict[Name, Features] = Field({})
     detectors: dict[Name, DetectorOptions] = Field(min_length=1)
+    fusion: dict[Name, Fusion] = Field({}, description="Detectors taken together.")
     seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1)
     threshold: Threshold = MeanStd()
     boxes: Boxes = Boxes()
@@ -375,6 +403,18 @@ class Config(Options):
                 )
             if self.prepare.tiles and (why := _untiled(detector)):
                 wrong.append(f"detectors.{name}: {why}; leave out prepare.tiles for it")
+        for name, fusion in self.fusion.items():
+            if name in self.detectors:
+                wrong.append(f"fusion.{name}: a detector has this name; choose another one")
+            for member in fusion.detectors:
+                place = f"fusion.{name}.detectors: {member!r}"
+                if member not in self.detectors:
+                    wrong.append(
+                        f"{place} is not defined{did_you_mean(member, self.detectors)}; defined "
+                        f"under detectors: {', '.join(self.detectors)}"
+                    )
+                elif METHODS[self.detectors[member].method].protocol != "unsupervised":
+                    wrong.append(f"{place} is supervised, and has a split of its own; leave it out")
         mask = self.regions.mask_file
         if mask is not None and not is_file(mask):
             wrong.append(
@@ -409,6 +449,12 @@ class Config(Options):
     def provided(self) -> bool:
         """Whether the user's own folder is read; otherwise a rule makes the folder."""
         return self.dataset.provided
+
+    @property
+    def protocols(self) -> dict[str, str]:
+        """What each detector and each fusion of detectors is evaluated among."""
+        found = {name: METHODS[one.method].protocol for name, one in self.detectors.items()}
+        return found | {name: one.protocol for name, one in self.fusion.items()}
 
     @property
     def restricted(self) -> bool:
@@ -456,6 +502,11 @@ class Config(Options):
         if self.inspect is None:
             return None
         given = self.inspect
+        if given.detector in self.fusion:
+            raise FlawlineError(
+                f"inspect.detector: {given.detector!r} is a fusion, which cannot inspect; name one "
+                f"of its detectors: {', '.join(self.fusion[given.detector].detectors)}"
+            )
         name = re.sub(
             r"[^A-Za-z0-9_.-]", "_", _expanded("inspect.folder", given.folder).resolve().name
         )

@@ -34,7 +34,7 @@ def what_to_lower(rule: str, options: Options, detector: str = "", features: str
     config: Any = options
     keys = []
     if detector:
-        chosen = config.detectors[detector]
+        chosen = config.detectors.get(detector)  # none: a fusion of several
         keys += [f"detectors.{detector}.{key}" for key in GROW if hasattr(chosen, key)]
     if features and config.features[features].batch_size != 1:
         keys.append(f"features.{features}.batch_size")

@@ -28,6 +28,8 @@ SECTIONS = {
     "extract_features": "features.{features}",
     "train": "detectors.{detector}",
     "train_fold": "detectors.{detector}",
+    "fuse": "fusion.{detector}",
+    "fuse_scores": "fusion.{detector}",
     "evaluate": "evaluation",
     "figures": "report",
     "pictures": "report",

@@ -17,6 +17,7 @@ from flawline.data.source import folder_digest
 from flawline.detectors.registry import METHODS
 from flawline.devices import has_cuda
 from flawline.errors import FlawlineError
+from flawline.evaluation.thresholds import COSTS
 from flawline.features.backbones import weights_file as local_weights
 from flawline.features.check import check_features
 from flawline.features.store import STORE
@@ -140,7 +141,7 @@ wildcard_constraints:
     features="|".join(map(re.escape, CONFIG.features)) or "none",
     synthetic="|".join(map(re.escape, CONFIG.synthetic)) or "none",
     poses="|".join(map(re.escape, CONFIG.poses)) or "none",
-    detector="|".join(map(re.escape, CONFIG.detectors)),
+    detector="|".join(map(re.escape, [*CONFIG.detectors, *CONFIG.fusion])),
     seed=r"\d+",
     fold=r"\d+",
 
@@ -200,6 +201,39 @@ def used_poses(wildcards):
     """The options of the poses that the detector knows the goods in."""
     chosen = getattr(detector_options(wildcards), "poses", None)
     return plain(CONFIG.of(wildcards.category).poses[chosen]) if chosen else None
+
+
+def about_method(name):
+    """What the wildcard's detector is, of its method or, if it is a fusion of several, of that."""
+
+    def about(wildcards):
+        if wildcards.detector in CONFIG.fusion:
+            return getattr(CONFIG.fusion[wildcards.detector], name)
+        chosen = detector_options(wildcards)
+        return chosen.method if name == "method" else getattr(METHODS[chosen.method], name)
+
+    return about
+
+
+def members(file):
+    """A file of every detector of a fusion."""
+    return lambda wildcards: [
+        f"{DETECTOR}/{file}".format(**dict(wildcards) | {"detector": name})
+        for name in CONFIG.fusion[wildcards.detector].detectors
+    ]
+
+
+def given_costs(wildcards):
+    """Costs and defect rate of the category, where its threshold rule names them."""
+    chosen = plain(CONFIG.of(wildcards.category).threshold)
+    return {key: chosen[key] for key in COSTS} if chosen["rule"] == "cost" else {}
+
+
+def fold_count(wildcards):
+    """How many models made the calibration scores; None where it was the one in use."""
+    if wildcards.category in CROSS:
+        return CONFIG.of(wildcards.category).calibration.fold_count
+    return None
 
 
 def detector_class(wildcards):
@@ -362,8 +396,7 @@ def runs(file):
             category=category, protocol=protocol, detector=detector, seed=seed
         )
         for category in CONFIG.category_names
-        for detector, chosen in CONFIG.of(category).detectors.items()
-        for protocol in [METHODS[chosen.method].protocol]
+        for detector, protocol in CONFIG.of(category).protocols.items()
         for seed in CONFIG.seeds
     ]
 
@@ -404,17 +437,21 @@ def every_stage():
         names = {"category": category, "protocol": protocol, "detector": detector}
         names = Wildcards(fromdict=names | {"seed": seed.removeprefix("seed")})
         shared = Path(PROTOCOL.format(**names))
+        for subset in ("train", "calibration", "test"):
+            found.add(f"{run.parent}/{subset}/scores.csv")
+        found.add(str(run))
+        if detector in CONFIG.fusion:
+            continue
         unsplit = category in UNSPLIT
         posed = detector_inputs("train", training=True)(names)
         found |= {posed[name] for name in ("posed_counted",) if name in posed}
-        found |= {f"{shared.parent}/index.csv", f"{shared.parent}/problems.csv", str(run)}
+        found |= {f"{shared.parent}/index.csv", f"{shared.parent}/problems.csv"}
         found |= {f"{shared}/split.csv", f"{shared}/train/folds.csv"}
         found |= {f"{shared}/test/labels.csv", f"{shared}/near_duplicates.csv"}
         if category in CROSS:
             for file in ("model/model.json", "scores.csv", "test_goods.csv"):
                 found.update(folds(file)(names))
         for subset in ("train", "calibration", "test"):
-            found.add(f"{run.parent}/{subset}/scores.csv")
             if subset == "calibration" and unsplit:
                 continue
             files = detector_inputs(subset)(names)

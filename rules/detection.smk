@@ -13,6 +13,8 @@ rule train:
         f"{LOGS}/train/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/train/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
+    wildcard_constraints:
+        detector=among(CONFIG.detectors),
     conda:
         ENVIRONMENT
     threads: 4
@@ -46,6 +48,8 @@ rule score:
         f"{LOGS}/score/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{subset}}.log",
     benchmark:
         f"{BENCHMARKS}/score/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{subset}}.tsv"
+    wildcard_constraints:
+        detector=among(CONFIG.detectors),
     priority: train_first
     conda:
         ENVIRONMENT
@@ -72,6 +76,8 @@ rule threshold:
         f"{LOGS}/threshold/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/threshold/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
+    wildcard_constraints:
+        detector=among(CONFIG.detectors),
     conda:
         ENVIRONMENT
     threads: 1
@@ -81,11 +87,7 @@ rule threshold:
     params:
         options=options("threshold"),
         mode=lambda wildcards: CONFIG.of(wildcards.category).calibration.mode,
-        folds=lambda wildcards: (
-            CONFIG.of(wildcards.category).calibration.fold_count
-            if wildcards.category in CROSS
-            else None
-        ),
+        folds=fold_count,
         code=code("threshold.py"),
     message:
         "Choosing the threshold of {wildcards.detector} for {wildcards.category}"
@@ -172,6 +174,7 @@ rule gather_folds:
         f"{BENCHMARKS}/gather_folds/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
     wildcard_constraints:
         category=among(CROSS),
+        detector=among(CONFIG.detectors),
     conda:
         ENVIRONMENT
     threads: 1
@@ -200,3 +203,4 @@ use rule gather_folds as leave_one_out with:
         f"{BENCHMARKS}/leave_one_out/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
     wildcard_constraints:
         category=among(LEAVING),
+        detector=among(CONFIG.detectors),

@@ -41,6 +41,8 @@ rule score_test_goods:
         f"{LOGS}/score_test_goods/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{fold}}.log",
     benchmark:
         f"{BENCHMARKS}/score_test_goods/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{fold}}.tsv"
+    wildcard_constraints:
+        detector=among(CONFIG.detectors),
     conda:
         ENVIRONMENT
     threads: share
@@ -88,9 +90,9 @@ rule evaluate:
         mem_mb=memory(2000, 4),
         runtime=minutes(20),
     params:
-        method=lambda wildcards: detector_options(wildcards).method,
-        apart=lambda wildcards: METHODS[detector_options(wildcards).method].apart != "no",
-        boundary=lambda wildcards: METHODS[detector_options(wildcards).method].boundary,
+        method=about_method("method"),
+        apart=lambda wildcards: about_method("apart")(wildcards) != "no",
+        boundary=about_method("boundary"),
         options=plain(CONFIG.evaluation),
         code=code("evaluate.py"),
     message:

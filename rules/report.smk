@@ -43,7 +43,7 @@ rule figures:
     params:
         options=options("report"),
         boxes=options("boxes"),
-        unit=lambda wildcards: METHODS[detector_options(wildcards).method].unit,
+        unit=about_method("unit"),
         code=code("figures.py"),
     message:
         "Drawing {wildcards.detector} (seed {wildcards.seed}) on {wildcards.category}"

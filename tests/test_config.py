@@ -606,3 +606,40 @@ def test_what_to_lower_for_want_of_memory_are_keys_that_exist() -> None:
     told = what_to_lower("extract_features", config, features=features)
     assert told == f"features.{features}.batch_size or prepare.size"
     assert what_to_lower("index", config) == "data.max_megapixels"
+
+
+class TestFusion:
+    @pytest.mark.parametrize(
+        ("name", "detectors", "said"),
+        [
+            ("both", ["pc", "pd"], "'pd' is not defined"),
+            ("both", ["pc", "pc"], "list each once"),
+            ("both", ["pc"], "fusion.both.detectors"),
+            ("both", ["pc", "cam"], "'cam' is supervised"),
+            ("pc", ["pc", "cae"], "a detector has this name"),
+        ],
+    )
+    def test_what_cannot_be_fused_is_refused(
+        self, minimal: dict[str, Any], name: str, detectors: list[str], said: str
+    ) -> None:
+        with pytest.raises(FlawlineError, match=re.escape(said)):
+            load_config(self.fused(minimal, name, detectors), "x.yaml")
+
+    def test_a_fusion_is_a_row_like_any_detector_and_does_not_inspect(
+        self, minimal: dict[str, Any]
+    ) -> None:
+        given = self.fused(minimal, "both", ["pc", "cae"])
+        found = load_config(given, "x.yaml").protocols
+        assert found["both"] == "unsupervised"
+        assert found["cam"] == "supervised"
+        with pytest.raises(FlawlineError, match=r"is a fusion, which cannot inspect.*pc, cae"):
+            load_config(given | {"inspect": {"folder": ".", "detector": "both"}}, "x.yaml")
+
+    @staticmethod
+    def fused(minimal: dict[str, Any], name: str, detectors: list[str]) -> dict[str, Any]:
+        known = {
+            "pc": {"method": "patchcore", "features": "bank"},
+            "cae": {"method": "featcae", "features": "bank"},
+            "cam": {"method": "cam_classifier"},
+        }
+        return minimal | {"detectors": known, "fusion": {name: {"detectors": detectors}}}

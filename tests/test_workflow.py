@@ -396,9 +396,9 @@ class TestTheFeatureStore:
 
 LABELS = ("/test/labels.csv", "/test/masks.npy")
 DRAWING = {"figures", "pictures", "compare", "report_page", "all"}
-MAY_SEE_LABELS = {"score_test_goods", "evaluate"} | DRAWING
+MAY_SEE_LABELS = {"score_test_goods", "fuse_test_goods", "evaluate"} | DRAWING
 MAY_SEE_SPLIT = {"prepare", "tiles", "counted", "ground_truth", "train_labels"} | MAY_SEE_LABELS
-MAY_SEE_MAPS = {"boxes"} | MAY_SEE_LABELS  # makes no choice by them
+MAY_SEE_MAPS = {"boxes", "fuse_scores"} | MAY_SEE_LABELS  # makes no choice by them
 
 
 def leaks(jobs: list[dict[str, Any]]) -> set[str]:
@@ -427,8 +427,8 @@ def leaks(jobs: list[dict[str, Any]]) -> set[str]:
             "/test/" in s or "/calibration/" in s for s in seen
         ):
             wrong.add("train sees test or calibration images")
-        if rule == "threshold" and any("/test/" in s for s in seen):
-            wrong.add("threshold sees the test subset")
+        if rule in ("threshold", "fuse") and any("/test/" in s for s in seen):
+            wrong.add(f"{rule} sees the test subset")
     return wrong
 
 
@@ -456,12 +456,18 @@ class TestTheLeakRule:
                     detectors=quick["detectors"],
                     synthetic=quick["synthetic"],
                     calibration={"mode": "cross", "folds": 3},
+                    fusion={"both": {"detectors": ["patchcore_quick", "featcae_quick"]}},
                 )
             )
         )
         jobs = project.dag()
         rules = {job["rule"] for job in jobs}
         assert {"train_fold", "score_fold", "gather_folds", "train_labels", "pictures"} <= rules
+        assert {"fuse", "fuse_scores", "fuse_test_goods"} <= rules
+        made = {file: job["rule"] for job in jobs for file in job["output"]}
+        assert {rule for file, rule in made.items() if "/detectors/both/seed" in file} == {
+            *("fuse", "fuse_scores", "fuse_test_goods", "boxes", "evaluate", "figures")
+        }
         assert not any("/calibration/images.npy" in file for job in jobs for file in job["output"])
         assert leaks(jobs) == set()
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from flawline.options import Options
 
 CONFIDENCE = 0.95
+COSTS = ("miss", "false_alarm", "defect_rate")
 MIN_EXCEEDANCES = 10  # fewer leave the shape of a tail to chance; our choice
 
 
@@ -136,34 +137,44 @@ def choose_threshold(
     scores = np.sort(np.asarray(scores, float))
     if not len(scores) or not np.isfinite(scores).all():
         raise ValueError("a threshold needs calibration scores, all of them finite numbers")
-    chosen = RULES[rule](scores, **settings)
+    chosen = hedged(RULES[rule](scores, **settings), mode, folds)
+    found = {"rule": rule, "n": len(scores), "mode": mode, "folds": folds}
+    return found | settings | vars(chosen)
+
+
+def hedged(chosen: Choice, mode: str, folds: int | None) -> Choice:
+    """What a choice promises where its scores are not of the one model that it is for.
+
+    Parameters
+    ----------
+    mode, folds : as in `choose_threshold`.
+    """
     if folds and chosen.false_alarm_bound is not None:
         promise = (
             f"Approximately, and at most about twice as often, as the scores come from {folds} "
             "models that each lack a part of the goods: "
             f"{chosen.promise[0].lower()}{chosen.promise[1:]}"
         )
-        chosen = replace(
+        return replace(
             chosen,
             promise=promise,
             false_alarm_bound=min(2 * chosen.false_alarm_bound, 1.0),
             certified=chosen.certified and None,
         )
-    elif mode == "leave_one_out" and chosen.false_alarm_bound is not None:
+    if mode == "leave_one_out" and chosen.false_alarm_bound is not None:
         promise = (
             "About, as each image was compared with what the memory has of the others: "
             f"{chosen.promise[0].lower()}{chosen.promise[1:]}"
         )
-        chosen = replace(chosen, promise=promise, certified=chosen.certified and None)
-    found = {"rule": rule, "n": len(scores), "mode": mode, "folds": folds}
-    return found | settings | vars(chosen)
+        return replace(chosen, promise=promise, certified=chosen.certified and None)
+    return chosen
 
 
 def costs_of(threshold: Mapping[str, Any]) -> tuple[dict[str, float], bool]:
     """Costs and defect rate of a threshold's risk curve, and whether they are only assumed."""
-    assumed = threshold["rule"] != "cost"
+    assumed = "miss" not in threshold
     given = Cost().model_dump() if assumed else threshold
-    return {key: given[key] for key in ("miss", "false_alarm", "defect_rate")}, assumed
+    return {key: given[key] for key in COSTS}, assumed
 
 
 def _mean_std(scores: np.ndarray, k: float) -> Choice:
@@ -179,8 +190,8 @@ def _quantile(scores: np.ndarray, q: float) -> Choice:
     expected = (n - q * (n - 1)) / (n + 1)  # of a rank r of n, n - r + 1 of n + 1 lie above
     return Choice(
         value,
-        f"Promises nothing: {above} of the {n} calibration images ({_percent(above / n)}) lie "
-        f"above it; of new goods, if they are like these, about {_percent(expected)} will.",
+        f"Promises nothing: {above} of the {n} calibration images ({percent(above / n)}) lie "
+        f"above it; of new goods, if they are like these, about {percent(expected)} will.",
     )
 
 
@@ -188,7 +199,7 @@ def _maximum(scores: np.ndarray) -> Choice:
     bound = 1 - (1 - CONFIDENCE) ** (1 / len(scores))
     return Choice(
         float(scores[-1]),
-        f"With {_percent(CONFIDENCE)} confidence at most {_percent(bound)} of goods are called "
+        f"With {percent(CONFIDENCE)} confidence at most {percent(bound)} of goods are called "
         f"defective, because none of {len(scores)} was.",
         bound,
         True,
@@ -203,15 +214,15 @@ def _conformal(scores: np.ndarray, alpha: float) -> Choice:
     needed = images_needed(alpha)
     if rank <= n:
         promise = (
-            f"On average over calibration sets, at most {_percent(alpha)} of goods are called "
+            f"On average over calibration sets, at most {percent(alpha)} of goods are called "
             "defective, however their scores are distributed."
         )
         return Choice(float(scores[rank - 1]), promise, alpha, True, {"needed_n": needed})
     bound = 1 / (n + 1)
     promise = (
-        f"A false-alarm rate of {_percent(alpha)} is not certifiable with n = {n}: that takes "
+        f"A false-alarm rate of {percent(alpha)} is not certifiable with n = {n}: that takes "
         f"{needed} calibration images. The largest score is used; on average it bounds the rate "
-        f"by {_percent(bound)}."
+        f"by {percent(bound)}."
     )
     return Choice(float(scores[-1]), promise, bound, False, {"needed_n": needed})
 
@@ -229,7 +240,7 @@ def _generalized_pareto(scores: np.ndarray, false_alarm_rate: float, tail: float
     if false_alarm_rate >= tail:
         value = float(np.quantile(scores, 1 - false_alarm_rate))
         promise = (
-            f"Promises nothing: {_percent(false_alarm_rate)} lies inside the data, so it is the "
+            f"Promises nothing: {percent(false_alarm_rate)} lies inside the data, so it is the "
             f"plain quantile of {n} calibration scores."
         )
         return Choice(value, promise, details={"fallback": "quantile"})
@@ -245,7 +256,7 @@ def _generalized_pareto(scores: np.ndarray, false_alarm_rate: float, tail: float
     if false_alarm_rate * n < 1:  # rarer than one of these: it cannot lie among them
         value = max(value, float(scores[-1]))
     promise = (
-        f"Aims at a false-alarm rate of {_percent(false_alarm_rate)} by extending the {count} "
+        f"Aims at a false-alarm rate of {percent(false_alarm_rate)} by extending the {count} "
         "largest calibration scores with a generalised Pareto tail; it certifies nothing. From "
         "fewer than about 200 images the real rate is larger than the aim more often than not."
     )
@@ -325,7 +336,8 @@ def _deviation(scores: np.ndarray) -> float:
     return float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share in words, three digits."""
     return f"{100 * share:.3g} %"
 
 
