@@ -6,6 +6,7 @@
 
 CATEGORY is a folder in MVTec AD's layout. Training images that are test images are left out. Each
 --try is one detector: YAML of its options; patchcore with a coreset of 2 % if it says nothing else.
+Methods that read images see the same ones; synthetic anomalies are drawn on `auto` object masks.
 All share the features. Without --weights, the Gabor filter bank is used. Prints a
 line per detector and seed, a table of medians with the smallest and the largest, and JSON.
 """
@@ -16,6 +17,7 @@ import json
 import os
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,6 @@ from flawline.synthesis.object_masks import ObjectMaskOptions, fit, mask_all
 from flawline.synthesis.poses import Poses, pose_images
 
 LIMITS = {"max_megapixels": 100, "workers": os.cpu_count() or 1}
-USUAL = {"method": "patchcore", "features": "given"}
 FIGURES = ["image_auroc", "pixel_auroc", "aupro_30", "fit_seconds", "score_seconds", "peak_MiB"]
 
 
@@ -66,10 +67,12 @@ def main() -> None:
         print(f"{train.geometry.shape}: {len(train)} goods, {len(test)} test images", flush=True)
         found = []
         for name, options in (one.split("=", 1) for one in chosen.tries):
-            options = USUAL | yaml.safe_load(options)
+            options = {"method": "patchcore"} | yaml.safe_load(options)
+            if "features" in METHODS[options["method"]].needs:
+                options = {"features": "given"} | options
             if options["method"] == "patchcore":
                 options = {"coreset_fraction": 0.02} | options
-            posed = train if options.get("poses") else without_poses(train)
+            posed = train if options.get("poses") else replace(train, posed=None)
             for seed in chosen.seeds:
                 peak_memory()
                 figures = measure(options, seed, device, posed, test, labels, masks)
@@ -143,6 +146,12 @@ def load(
         images = folder / f"{part}.images.npy"
         prepare_images(paths, images, counting, **LIMITS)
         data.append(Data(geometry, read_array(images), (featured(images, chosen, device),)))
+    if any("metric_learning" in one for one in chosen.tries):
+        assert data[0].images is not None
+        options = ObjectMaskOptions()
+        model = fit(data[0].images, options)
+        mask_all(data[0].images, folder / "drawn_on.npy", model, options)
+        data[0] = replace(data[0], object_masks=read_array(folder / "drawn_on.npy"))
     if chosen.poses:
         data[0] = with_poses(data[0], folder, chosen, device)
     labels = np.array([path.parent.name != "good" for path in test])
@@ -161,12 +170,7 @@ def with_poses(train: Data, folder: Path, chosen: argparse.Namespace, device: to
     files = folder / "posed.images.npy", folder / "posed.counted.npy"
     pose_images(train.images, read_array(folder / "objects.npy"), *files, poses, "category")
     posed = Posed((featured(files[0], chosen, device),), read_array(files[1]))
-    return Data(train.geometry, train.images, train.features, posed=posed)
-
-
-def without_poses(train: Data) -> Data:
-    """The same as if there were no other poses."""
-    return Data(train.geometry, train.images, train.features)
+    return replace(train, posed=posed)
 
 
 def featured(images: Path, chosen: argparse.Namespace, device: torch.device) -> np.ndarray:

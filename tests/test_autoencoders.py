@@ -14,7 +14,11 @@ from flawline.detectors.autoencoder import Autoencoder, AutoencoderOptions
 from flawline.detectors.base import Data, Synthetic
 from flawline.detectors.reconstruction import Reconstruction
 from flawline.detectors.ssim import gaussian_matrix, local_ssim
-from flawline.detectors.ssim_autoencoder import SsimAutoencoder, SsimAutoencoderOptions
+from flawline.detectors.ssim_autoencoder import (
+    SsimAutoencoder,
+    SsimAutoencoderOptions,
+    build_network,
+)
 from flawline.detectors.training import Checkpoint
 from flawline.errors import FlawlineError
 
@@ -263,3 +267,25 @@ def test_structural_similarity_is_one_for_equal_images_and_falls_with_noise() ->
     noise = torch.randn_like(x)
     means = [local_ssim(x, x + level * noise, matrix).mean() for level in (0.0, 0.05, 0.2)]
     assert means[0] > means[1] > means[2] > -1
+
+
+@pytest.mark.parametrize("reduction", [1, 2, 4, 8])
+def test_the_dilated_autoencoder_keeps_the_resolution_that_was_asked_for(reduction: int) -> None:
+    network = build_network(4, 3, reduction).eval()
+    narrow = next(i for i, part in enumerate(network) if getattr(part, "out_channels", 0) == 3)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert network[: narrow + 1](images).shape == (2, 3, 32 // reduction, 32 // reduction)
+        assert network(images).shape == images.shape
+    dilations = {
+        part.dilation[0] for part in network.modules() if isinstance(part, torch.nn.Conv2d)
+    }
+    assert max(dilations) * reduction == 64
+
+
+def test_the_dilated_autoencoder_learns_without_losing_resolution(parts: Any) -> None:
+    train, test, _ = parts
+    found = detector("ssim_autoencoder", synthetic="pasted", epochs=1, reduction=1)
+    training = found.fit(pasted(train, 32))
+    assert "validation loss" in training.rows[-1]
+    assert np.isfinite(found.score(test).scores).all()

@@ -736,7 +736,19 @@ class TestCharts:
         ]
         found = charts.loss_series(rows)
         assert [one["title"] for one in found] == ["gan: critic", "encode: encoder"]
-        assert charts.loss_chart(found[0])["lines"]
+        assert len(charts.loss_chart(found[0])["lines"]) == 1
+
+    def test_put_the_validation_loss_into_the_frame_of_its_loss(self) -> None:
+        rows = [
+            {"epoch": epoch, "loss": 1 / epoch, "validation loss": 2.0} for epoch in range(1, 9)
+        ]
+        (found,) = charts.loss_series(rows)
+        assert found["title"] == "loss"
+        assert found["validation"] == [2.0] * 8
+        first, second = charts.loss_chart(found)["lines"]
+        heights = {point.split(",")[1] for point in second.split()}
+        assert len(heights) == 1
+        assert float(heights.pop()) < min(float(point.split(",")[1]) for point in first.split())
 
     def test_place_names_beside_their_points_without_collisions(self) -> None:
         points = [(f"detector_{i}", 10.0 + i, 0.99 - i / 1000) for i in range(3)]
@@ -765,7 +777,12 @@ class TestFigureFiles:
     def draw(self, folder: Path) -> list[Path]:
         folder.mkdir()
         curve, points = charts.CURVES[0], {"fpr": [0, 0.5, 1], "tpr": [0, 0.9, 1]}
-        series = charts.loss_series([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.2}])
+        series = charts.loss_series(
+            [
+                {"epoch": 1, "loss": 0.5, "validation loss": 0.6},
+                {"epoch": 2, "loss": 0.2, "validation loss": 0.3},
+            ]
+        )
         rows = [("patchcore", 3.0, 0.9), ("featcae", 9.0, 0.8)]
         drawn = {
             "histogram": figures.histogram({"good": SCORES}, 0.5),

@@ -76,14 +76,14 @@ def test_an_epoch_can_have_more_rows_than_there_are() -> None:
         assert len(set(rows[ROWS:])) == 4
 
 
+SQUEEZE = {"backbone": "squeezenet1_1", "weights": "none"}
 TINY: dict[str, dict[str, Any]] = {
     "featcae": {"features": "x", "latent": 2, "epochs": 1},
     "autoencoder": {"network_size": 32, "width": 4, "latent": 4, "epochs": 1},
     "ssim_autoencoder": {"network_size": 32, "width": 4, "epochs": 1},
     "fanogan": {"width": 1, "latent": 4, "gan_steps": 5, "encoder_steps": 2, "batch_size": 4},
-    "metric_learning": {"weights": "none", "network_size": 32, "epochs": 1},
-    "cam_classifier": {"backbone": "squeezenet1_1", "weights": "none", "image_size": 64}
-    | {"epochs": 1},
+    "metric_learning": SQUEEZE | {"network_size": 64, "epochs": 1},
+    "cam_classifier": SQUEEZE | {"image_size": 64, "epochs": 1},
 }
 
 
@@ -106,6 +106,76 @@ def test_every_trained_method_trains_in_either_precision_and_says_in_which(metho
         assert np.isfinite(found.score(data).scores).all()
         losses.append(without_seconds(training.rows))
     assert losses[0] != losses[1]
+
+
+VALIDATED = {
+    "fanogan": ["validation feature residual", "validation image residual"],
+}
+
+
+@pytest.mark.parametrize("method", TINY)
+def test_every_trained_method_has_a_validation_loss_of_images_it_never_trains_on(
+    method: str,
+) -> None:
+    rng = np.random.default_rng(0)
+    photographs = rng.integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+    seen = rng.normal(size=(10, 4, 4, 6)).astype(np.float16)
+
+    def fit(spoiled: int | None, **options: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        images, features = photographs.copy(), seen.copy()
+        if spoiled is not None:
+            images[spoiled], features[spoiled] = 255 - images[spoiled], 5 + features[spoiled]
+        data = Data(
+            Geometry((32, 32)),
+            images=images,
+            object_masks=np.ones((10, 32, 32), np.uint8),
+            features=(features,),
+            labels=np.tile([0, 1], 5),
+        )
+        chosen = METHODS[method].Options.model_validate(TINY[method] | options)
+        found = METHODS[method](chosen, 0, torch.device("cpu"))
+        rows = without_seconds(found.fit(data).rows)
+        return rows, {name: value.numpy() for name, value in found.state().items()}
+
+    (held,) = Data(Geometry((32, 32)), images=photographs).held_back(0.1, 0)
+    plain, weights = fit(None, validation_fraction=0.1)
+    other, same_weights = fit(int(held), validation_fraction=0.1)
+    losses = [name for name in plain[-1] if name.startswith("validation")]
+    assert sorted(losses) == VALIDATED.get(method, ["validation loss"])
+    assert all(plain[-1][name] != other[-1][name] for name in losses)
+    kept = [name for name in weights if name not in ("memory", "typical")]  # all images' own
+    learned = [name for name in kept if "rings" not in name]
+    assert all(np.array_equal(weights[name], same_weights[name]) for name in learned)
+    without, _ = fit(None, validation_fraction=0)
+    assert not any(name.startswith("validation") for name in without[-1])
+
+
+def test_a_validation_that_leaves_nothing_to_train_on_is_refused() -> None:
+    data = Data(Geometry((32, 32)), images=np.zeros((2, 32, 32, 3), np.uint8))
+    with pytest.raises(FlawlineError, match="of 2 training images leaves 1 to train on"):
+        data.parted(0.05, 0)
+    assert data.parted(0, 0) == (data, None)
+
+
+@pytest.mark.parametrize("fraction", [0, 0.05, 0.3])
+def test_models_of_cross_calibration_take_as_many_steps_with_a_validation(fraction: float) -> None:
+    whole = Data(Geometry((32, 32)), images=np.zeros((60, 32, 32, 3), np.uint8))
+    fold = replace(whole.take(np.arange(48)), scheduled=60)
+    (all_left, _), (left, _) = (data.parted(fraction, 0) for data in (whole, fold))
+    assert len(left) < len(all_left)
+    assert left.an_epoch(len(left)) == all_left.an_epoch(len(all_left)) == len(all_left)
+    by_rows = [data.an_epoch(len(one), fraction) for data, one in ((whole, all_left), (fold, left))]
+    assert by_rows == [len(all_left)] * 2
+
+
+def test_a_validation_loss_does_not_change_the_training() -> None:
+    weights = []
+    for validate in (None, lambda: {"loss": torch.rand(())}):
+        task = Task()
+        training = task.run(validate=validate)
+        weights.append(task.weights())
+    assert torch.equal(*weights)
+    assert len({row["validation loss"] for row in training.rows}) == 1  # the same is drawn
 
 
 def test_losses_are_means_over_rows_not_over_batches() -> None:

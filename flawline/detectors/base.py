@@ -16,6 +16,7 @@ from flawline.errors import FlawlineError
 from flawline.files import read_array, read_json, read_table, replacing, write_json
 from flawline.options import Options
 from flawline.provenance import file_hash
+from flawline.seeding import generator
 
 if TYPE_CHECKING:
     import torch
@@ -135,10 +136,40 @@ class Data:
         counts += [len(array) // self.geometry.pieces for array in pieces if array is not None]
         return counts[0]
 
-    def an_epoch(self, count: int) -> int:
+    def an_epoch(self, count: int, held_back: float = 0) -> int:
         """Rows of an epoch, where `count` rows were made of these images: all, and those of images
-        that the schedule counts as well."""
-        return round(count * (self.scheduled or len(self)) / len(self))
+        that the schedule counts as well; but for the part that is held back of either."""
+        scheduled = self.scheduled or len(self)
+        parts = [images - _held_back(images, held_back) for images in (scheduled, len(self))]
+        return round(count * parts[0] / parts[1])
+
+    def held_back(self, fraction: float, seed: int) -> np.ndarray:
+        """A random part of the images, one at least, that is not trained on: int (K,), ascending.
+
+        Raises
+        ------
+        FlawlineError
+            If fewer than two images are left.
+        """
+        count = _held_back(len(self), fraction)
+        if count and len(self) - count < 2:
+            raise FlawlineError(
+                f"validation_fraction: {fraction:g} of {len(self)} training images leaves "
+                f"{len(self) - count} to train on, and two are needed; set it to 0, or add images"
+            )
+        return np.sort(generator(seed, "validation").permutation(len(self))[:count])
+
+    def parted(self, fraction: float, seed: int) -> "tuple[Data, Data | None]":
+        """What is trained on, and what is held back for a validation loss, if anything is."""
+        held = self.held_back(fraction, seed)
+        if not len(held):
+            return self, None
+        scheduled = self.scheduled or len(self)
+        left = replace(
+            self.take(np.setdiff1d(np.arange(len(self)), held)),
+            scheduled=scheduled - _held_back(scheduled, fraction),
+        )
+        return left, self.take(held)
 
     def take(self, rows: np.ndarray) -> "Data":
         """Some of the images, and what was made from them.
@@ -399,6 +430,10 @@ class MapUse(ObjectMaskUse):
                 chosen = np.partition(chosen, len(chosen) - count)[-count:]
             scores[i] = chosen.mean()
         return scores
+
+
+def _held_back(images: int, fraction: float) -> int:
+    return max(round(images * fraction), 1) if fraction else 0
 
 
 @dataclass(frozen=True)

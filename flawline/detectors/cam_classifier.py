@@ -58,6 +58,13 @@ class CamClassifierOptions(Budget):
     epochs: int = Field(10, ge=1)
     batch_size: int = Field(10, ge=2)
     learning_rate: float = Field(1e-4, gt=0, description="Of Adam.")
+    validation_fraction: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Part of the training images that is not trained on, but for a loss that shows "
+        "whether training went on for too long (ours; defects to learn from are few).",
+    )
     stop_accuracy: float | None = Field(
         0.98, gt=0, le=1, description="Stop after an epoch of such a training accuracy."
     )
@@ -101,6 +108,7 @@ class CamClassifier(Detector):
         import torch
         from torch.nn.functional import cross_entropy
 
+        data, held = data.parted(self.options.validation_fraction, self.seed)
         assert data.images is not None
         labels = self._labels(data)
         torch.manual_seed(derive(self.seed, "weights"))
@@ -128,6 +136,17 @@ class CamClassifier(Detector):
             right = (logits.argmax(1) == target).float().mean()
             return {"loss": loss.detach(), "accuracy": right}
 
+        def validate() -> dict[str, "torch.Tensor"]:
+            assert held is not None
+            assert held.labels is not None
+            found = []
+            with torch.inference_mode():
+                for part in held.chunks(CHUNK[self.device.type]):
+                    assert part.images is not None
+                    found.append(self._logits(self._feature_map(self._early(part.images))))
+            target = to_tensor(held.labels.astype(np.int64), self.device)
+            return {"loss": cross_entropy(torch.cat(found), target, weights)}
+
         trainer = Trainer(
             "cam_classifier",
             self.options,
@@ -143,6 +162,7 @@ class CamClassifier(Detector):
             batch_size=self.options.batch_size,
             epochs=self.options.epochs,
             stop=self._accurate_enough,
+            validate=validate if held is not None else None,
         )
 
     def _labels(self, data: Data) -> "torch.Tensor":

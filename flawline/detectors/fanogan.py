@@ -188,6 +188,7 @@ class FAnoGAN(MapDetector):
         import torch
 
         options = self.options
+        data, held = data.parted(options.validation_fraction, self.seed)
         images = shrink(data.images, self.device)
         torch.manual_seed(derive(self.seed, "weights"))
         self.networks = self._build()
@@ -234,16 +235,30 @@ class FAnoGAN(MapDetector):
                 critic.requires_grad_(True)
             return {"distance": distance.detach(), "penalty": penalty.detach()}
 
-        def encoder_step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
-            real = batch(rows)
+        def residuals(real: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
             with autocast(self.device, precision):
                 rebuilt = generator(encoder(real)).float()
             image = (rebuilt - real).square().mean()
             with torch.no_grad():
                 wanted = critic[:-2](real)
-            feature = (critic[:-2](rebuilt) - wanted).square().mean()
+            return image, (critic[:-2](rebuilt) - wanted).square().mean()
+
+        def encoder_step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
+            image, feature = residuals(batch(rows))
             minimize(image + options.kappa * feature, "encoder")
             return {"image residual": image.detach(), "feature residual": feature.detach()}
+
+        def validate() -> dict[str, "torch.Tensor"]:
+            assert held is not None
+            encoder.eval()
+            found = []
+            with torch.inference_mode():
+                real = scaled(shrink(held.images, self.device))
+                for part in real.split(SCORED_AT_ONCE):
+                    found.append(torch.stack(residuals(part)) * len(part))
+            encoder.train()
+            image, feature = (torch.stack(found).sum(0) / len(real)).unbind()
+            return {"image residual": image, "feature residual": feature}
 
         count, batch_size = len(images), options.batch_size
         an_epoch = data.an_epoch(count)
@@ -266,6 +281,7 @@ class FAnoGAN(MapDetector):
             batch_size=batch_size,
             steps=options.encoder_steps,
             phase="encoder",
+            validate=validate if held is not None else None,
         )
         encoder.eval()
         return training

@@ -20,6 +20,8 @@ from flawline.seeding import derive
 if TYPE_CHECKING:
     import torch
 
+VALIDATED = 4096  # positions; a validation loss of more would cost more than it tells
+
 
 class FeatCAEOptions(FeatureUse, MapUse, Budget):
     """Defaults are the published ones, but for standardised features and random positions."""
@@ -67,17 +69,16 @@ class FeatCAE(MapDetector):
         import torch
 
         positions, grid = self._positions(data)
-        learned = self.options.learned(data, grid)
-        if learned is not None:
-            positions = positions[to_tensor(learned, self.device).reshape(-1)]
-        self._standardize_by(positions)
+        trained, held = self._parted(data, grid)
+        self._standardize_by(positions, trained)
         torch.manual_seed(derive(self.seed, "weights"))
         network = build_network(positions.shape[1], self.options.latent).to(self.device).train()
         optimizer = torch.optim.Adam(network.parameters(), self.options.learning_rate, fused=True)
         precision = self.options.precision_on(self.device)
+        fraction = self.options.validation_fraction
 
         def step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
-            target = self._standardized(positions[rows.to(self.device)])
+            target = self._standardized(positions[trained[rows.to(self.device)]])
             with autocast(self.device, precision):
                 rebuilt = network(target)
             loss = torch.nn.functional.mse_loss(rebuilt.float(), target)
@@ -85,6 +86,13 @@ class FeatCAE(MapDetector):
             loss.backward()
             optimizer.step()
             return {"loss": loss.detach()}
+
+        def validate() -> dict[str, "torch.Tensor"]:
+            with torch.inference_mode(), autocast(self.device, precision):
+                target = self._standardized(positions[held])
+                rebuilt = network.eval()(target).float()
+            network.train()
+            return {"loss": torch.nn.functional.mse_loss(rebuilt, target)}
 
         trainer = Trainer(
             "featcae",
@@ -96,10 +104,11 @@ class FeatCAE(MapDetector):
         )
         training = trainer.run(
             step,
-            count=len(positions),
-            an_epoch=min(self.options.positions_per_epoch, data.an_epoch(len(positions))),
+            count=len(trained),
+            an_epoch=min(self.options.positions_per_epoch, data.an_epoch(len(trained), fraction)),
             batch_size=self.options.batch_size,
             epochs=self.options.epochs,
+            validate=validate if len(held) else None,
         )
         self.network = network.eval()
         if self.options.calm_border:
@@ -120,16 +129,30 @@ class FeatCAE(MapDetector):
         joined = sets[0] if len(sets) == 1 else torch.cat(sets, 3)
         return joined.reshape(-1, joined.shape[3]), grid
 
-    def _standardize_by(self, positions: "torch.Tensor") -> None:
+    def _parted(self, data: Data, grid: tuple[int, int]) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Rows of the positions that are trained on, and of some for the validation loss."""
+        import torch
+
+        images = torch.zeros(len(data), dtype=torch.bool)
+        images[data.held_back(self.options.validation_fraction, self.seed)] = True
+        held = images.repeat_interleave(data.geometry.pieces * math.prod(grid))
+        learned = self.options.learned(data, grid)
+        counts = torch.ones_like(held) if learned is None else torch.from_numpy(learned.ravel())
+        trained, held = (torch.nonzero(part)[:, 0] for part in (counts & ~held, counts & held))
+        order = torch.Generator().manual_seed(derive(self.seed, "validation"))
+        held = held[torch.randperm(len(held), generator=order)[:VALIDATED]]
+        return trained.to(self.device), held.to(self.device)
+
+    def _standardize_by(self, positions: "torch.Tensor", trained: "torch.Tensor") -> None:
         import torch
 
         channels = positions.shape[1]
         if self.options.standardize:
             total = torch.zeros(2, channels, dtype=torch.float64, device=self.device)
-            for part in positions.split(65_536):
-                values = part.double()
+            for rows in trained.split(65_536):
+                values = positions[rows].double()
                 total += torch.stack([values.sum(0), values.square().sum(0)])
-            mean, square = total / len(positions)
+            mean, square = total / len(trained)
             self.mean = mean.float()
             self.std = (square - mean.square()).clamp(min=1e-8).sqrt().float()
         else:

@@ -213,6 +213,10 @@ class MetricLearning(Detector):
 
         options = self.options
         goods = self._shrunk(data.images)
+        pieces = data.geometry.pieces
+        held = data.held_back(options.validation_fraction, self.seed)
+        kept = (held[:, None] * pieces + np.arange(pieces)).ravel()
+        trained = np.setdiff1d(np.arange(len(goods)), kept)
         twin = self._drawing(goods, data) if data.synthetic is None else self._picking(data)
         torch.manual_seed(derive(self.seed, "weights"))
         network = build_network(options)
@@ -229,16 +233,29 @@ class MetricLearning(Detector):
         # one thread of the pool is one image: OpenCV's own threads would only compete
         cv2.setNumThreads(1)
 
-        def step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
+        def seen(rows: np.ndarray, when: str) -> "tuple[torch.Tensor, torch.Tensor]":
+            """Normals and their twins as the network takes them, and their classes."""
+
             def twin_of(kind: str, row: int) -> np.ndarray:
-                names = ("synthesis", str(trainer.steps), kind, str(row))
-                return twin(kind, row, generator(self.seed, *names))
+                return twin(kind, row, generator(self.seed, "synthesis", when, kind, str(row)))
 
             wanted = [(kind, row) for kind in options.kinds for row in rows.tolist()]
             twins = pool.map(twin_of, *zip(*wanted, strict=True))
-            pixels = self._pixels(np.stack([*goods[rows.numpy()], *twins]))
             labels = torch.arange(1 + len(options.kinds)).repeat_interleave(len(rows))
-            labels = labels.to(self.device)
+            return self._pixels(np.stack([*goods[rows], *twins])), labels.to(self.device)
+
+        def validate() -> dict[str, "torch.Tensor"]:
+            total = torch.zeros((), device=self.device)
+            for start in range(0, len(kept), AT_ONCE):
+                pixels, labels = seen(kept[start : start + AT_ONCE], "validation")
+                with torch.no_grad():
+                    embeddings = network["neck"](self._feature_map(pixels).mean((2, 3)))
+                    found = network["head"](embeddings, labels)
+                    total += cross_entropy(found, labels) * len(labels)
+            return {"loss": total / (len(kept) * (1 + len(options.kinds)))}
+
+        def step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
+            pixels, labels = seen(trained[rows.numpy()], str(trainer.steps))
             network["neck"].train()
             network["head"].train()
             found = self._feature_map(_turned(pixels) if options.turn else pixels)
@@ -263,10 +280,11 @@ class MetricLearning(Detector):
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             training = trainer.run(
                 step,
-                count=len(goods),
-                an_epoch=data.an_epoch(len(goods)),
+                count=len(trained),
+                an_epoch=data.an_epoch(len(trained), options.validation_fraction),
                 batch_size=options.batch_size,
                 epochs=options.epochs,
+                validate=validate if len(kept) else None,
             )
         embeddings, total = [], torch.zeros((), device=self.device)
         for part in _parts(data):

@@ -16,6 +16,7 @@ from flawline.seeding import derive
 if TYPE_CHECKING:
     import torch
 
+Pairs = tuple["torch.Tensor", "torch.Tensor", "torch.Tensor | None"]
 AT_ONCE = 16  # images, where no gradient is needed; bounds memory
 
 
@@ -57,35 +58,46 @@ class Reconstruction(MapDetector):
         """Adam on the mean loss; from synthetic anomalies to their clean images, if there are."""
         import torch
 
-        clean = self._shrunk(data.images)
-        given = clean if data.synthetic is None else self._shrunk(data.synthetic.images)
-        side = self.options.network_size
-        inside = self.options.learned(data, (side, side))
-        learned = None if inside is None else to_tensor(inside, self.device)
+        data, held = data.parted(self.options.validation_fraction, self.seed)
+        pairs, kept = self._pairs(data), None if held is None else self._pairs(held)
         torch.manual_seed(derive(self.seed, "weights"))
         network = self.build().train()
         rate = self.options.learning_rate
         optimizer = torch.optim.Adam(network.parameters(), rate, fused=True)
         precision = self.options.precision_on(self.device)
 
-        def step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
-            mirrored = (torch.rand(len(rows)) < 0.5 * self.options.flip).to(self.device)
+        def losses(pairs: Pairs, rows: "torch.Tensor", mirrored: "torch.Tensor") -> "torch.Tensor":
+            """Of the pixels that are learned, in one row."""
+            clean, given, learned = pairs
 
             def mirror(images: "torch.Tensor") -> "torch.Tensor":
                 some = mirrored.reshape(-1, *[1] * (images.ndim - 1))
                 return torch.where(some, images.flip(-1), images)
 
-            rows = rows.to(self.device)
             sources = rows % len(clean)
             target = _scaled(mirror(clean[sources]))
             with autocast(self.device, precision):
                 rebuilt = network(target if given is clean else _scaled(mirror(given[rows])))
-            losses = self.losses(target, rebuilt.float())
-            loss = (losses if learned is None else losses[mirror(learned[sources])]).mean()
+            found = self.losses(target, rebuilt.float())
+            return (found if learned is None else found[mirror(learned[sources])]).flatten()
+
+        def step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
+            mirrored = torch.rand(len(rows)) < 0.5 * self.options.flip
+            loss = losses(pairs, rows.to(self.device), mirrored.to(self.device)).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             return {"loss": loss.detach()}
+
+        def validate() -> dict[str, "torch.Tensor"]:
+            assert kept is not None
+            network.eval()
+            with torch.inference_mode():
+                rows = torch.arange(len(kept[1]), device=self.device).split(AT_ONCE)
+                plain = torch.zeros(AT_ONCE, dtype=torch.bool, device=self.device)
+                found = torch.cat([losses(kept, part, plain[: len(part)]) for part in rows])
+            network.train()
+            return {"loss": found.mean()}
 
         trainer = Trainer(
             self.options.method,
@@ -97,13 +109,23 @@ class Reconstruction(MapDetector):
         )
         training = trainer.run(
             step,
-            count=len(given),
-            an_epoch=data.an_epoch(len(given)),
+            count=len(pairs[1]),
+            an_epoch=data.an_epoch(len(pairs[1])),
             batch_size=self.options.batch_size,
             epochs=self.options.epochs,
+            validate=validate if kept is not None else None,
         )
         self.network = network.eval()
         return training
+
+    def _pairs(self, data: Data) -> Pairs:
+        """Clean images, those to rebuild them from (row i from image i modulo N), and what of the
+        clean ones is learned: uint8 (N, 3, S, S), (M, 3, S, S) and bool (N, S, S), or None for all.
+        """
+        clean = self._shrunk(data.images)
+        given = clean if data.synthetic is None else self._shrunk(data.synthetic.images)
+        inside = self.options.learned(data, (self.options.network_size,) * 2)
+        return clean, given, None if inside is None else to_tensor(inside, self.device)
 
     def _shrunk(self, images: np.ndarray | None) -> "torch.Tensor":
         """Images at the network's size: uint8 (N, 3, S, S), as channels_last in memory."""

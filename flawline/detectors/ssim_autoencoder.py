@@ -1,12 +1,14 @@
 """A dilated, denoising autoencoder that is trained and scored by structural similarity.
 
 Dilated convolutions (Yu, Koltun: Multi-Scale Context Aggregation by Dilated Convolutions, 2016) see
-far around a position without losing resolution. The network learns to take pasted objects out of
+far around a position without losing resolution, here at a `reduction` of it: an eighth by default,
+for speed. The network learns to take pasted objects out of
 images of goods; structural similarity as loss and score is after Bergmann, Loewe, Fauser,
 Sattlegger, Steger: Improving Unsupervised Defect Segmentation by Applying Structural Similarity to
 Autoencoders, 2019. Layers are ours.
 """
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -17,7 +19,7 @@ from flawline.detectors.ssim import gaussian_matrix, local_ssim
 if TYPE_CHECKING:
     import torch
 
-DILATIONS = (1, 2, 4, 8)
+FARTHEST = 64  # pixels of what the network sees that the last dilation spans
 
 
 class SsimAutoencoderOptions(ReconstructionOptions):
@@ -29,7 +31,14 @@ class SsimAutoencoderOptions(ReconstructionOptions):
         description="Set of synthetic anomalies that the network learns to clean; without one it "
         "learns from clean images alone.",
     )
-    latent: int = Field(4, ge=1, description="Channels of the narrowest layer, 1/8 of the size.")
+    reduction: Literal[1, 2, 4, 8] = Field(
+        8,
+        description="How many times smaller the maps are that dilated convolutions look around on; "
+        "1 loses no resolution, and takes about eight times as long as 8.",
+    )
+    latent: int = Field(
+        4, ge=1, description="Channels of the narrowest layer, of the size that `reduction` leaves."
+    )
     batch_size: int = Field(16, ge=2, description="Images a step.")
     learning_rate: float = Field(2e-3, gt=0)
     ssim_share: float = Field(
@@ -41,8 +50,11 @@ class SsimAutoencoderOptions(ReconstructionOptions):
     )
 
 
-def build_network(width: int, latent: int) -> "torch.nn.Sequential":
-    """Halve three times, look around, squeeze into a few channels, and back."""
+def build_network(width: int, latent: int, reduction: int = 8) -> "torch.nn.Sequential":
+    """Halve (three times for a reduction by 8), look around, squeeze into a few channels, and back.
+
+    Dilations double up to 64 pixels of the input, so that all reductions see as far.
+    """
     from torch import nn
 
     class LookAround(nn.Module):
@@ -62,19 +74,25 @@ def build_network(width: int, latent: int) -> "torch.nn.Sequential":
     def rectified(layer: nn.Module, channels: int) -> list[nn.Module]:
         return [layer, nn.BatchNorm2d(channels), nn.LeakyReLU(0.2)]
 
-    narrow, middle, wide = width, 2 * width, 4 * width
-    return nn.Sequential(
-        *rectified(nn.Conv2d(3, narrow, 4, 2, 1, bias=False), narrow),
-        *rectified(nn.Conv2d(narrow, middle, 4, 2, 1, bias=False), middle),
-        *rectified(nn.Conv2d(middle, wide, 4, 2, 1, bias=False), wide),
-        *[LookAround(wide, dilation) for dilation in DILATIONS],
-        nn.Conv2d(wide, latent, 1),
-        *rectified(nn.Conv2d(latent, wide, 3, 1, 1, bias=False), wide),
-        LookAround(wide, 1),
-        *rectified(nn.ConvTranspose2d(wide, middle, 4, 2, 1, bias=False), middle),
-        *rectified(nn.ConvTranspose2d(middle, narrow, 4, 2, 1, bias=False), narrow),
-        nn.ConvTranspose2d(narrow, 3, 4, 2, 1),
+    halvings = reduction.bit_length() - 1
+    widths = [width * 2**level for level in range(max(halvings, 1))]
+    wide = widths[-1]
+    # of stride 2, or of 1 where nothing is halved
+    halve, double, kernel = (
+        (nn.Conv2d, nn.ConvTranspose2d, (4, 2, 1))
+        if halvings
+        else (nn.Conv2d, nn.Conv2d, (3, 1, 1))
     )
+    layers: list[nn.Module] = []
+    for given, made in pairwise([3, *widths]):
+        layers += rectified(halve(given, made, *kernel, bias=False), made)
+    layers += [LookAround(wide, 2**n) for n in range((FARTHEST // reduction).bit_length())]
+    layers += [nn.Conv2d(wide, latent, 1)]
+    layers += rectified(nn.Conv2d(latent, wide, 3, 1, 1, bias=False), wide)
+    layers += [LookAround(wide, 1)]
+    for given, made in pairwise(widths[::-1]):
+        layers += rectified(double(given, made, *kernel, bias=False), made)
+    return nn.Sequential(*layers, double(width, 3, *kernel))
 
 
 class SsimAutoencoder(Reconstruction):
@@ -88,7 +106,8 @@ class SsimAutoencoder(Reconstruction):
     def build(self) -> "torch.nn.Module":
         """The network, on the device."""
         self.window = gaussian_matrix(self.options.network_size).to(self.device)
-        return build_network(self.options.width, self.options.latent).to(self.device)
+        chosen = self.options
+        return build_network(chosen.width, chosen.latent, chosen.reduction).to(self.device)
 
     def errors(self, target: "torch.Tensor", rebuilt: "torch.Tensor") -> "torch.Tensor":
         """1 - local structural similarity, mean over the channels."""

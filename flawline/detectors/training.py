@@ -32,6 +32,13 @@ class Budget(Options):
         description="Of the trained networks; `auto` takes bfloat16 where the device has units for "
         "it.",
     )
+    validation_fraction: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="Part of the training images that is not trained on, but for a loss that shows "
+        "whether training went on for too long; 0 for none.",
+    )
     max_steps: int | None = Field(
         None, ge=1, description="Stop after so many optimiser steps, whatever the epochs say."
     )
@@ -124,6 +131,7 @@ class Trainer:
         share: float = 1.0,
         an_epoch: int | None = None,
         stop: Callable[[dict[str, Any]], str | None] | None = None,
+        validate: Callable[[], dict[str, "torch.Tensor"]] | None = None,
     ) -> Training:
         """Run one phase, or what is left of it.
 
@@ -136,6 +144,8 @@ class Trainer:
         share : part of the budget that is spent when the phase ends.
         an_epoch : rows an epoch, if not all; of more than there are, some are drawn again.
         stop : given an epoch's row of the log, says why to stop early, or None.
+        validate : gives losses of rows that are not trained on, after every epoch; by lot are drawn
+            the same ones each time.
 
         Raises
         ------
@@ -175,6 +185,10 @@ class Trainer:
                     if ended:
                         break
                 losses = {name: float(value) / taken for name, value in sums.items()}
+                if validate:
+                    torch.manual_seed(derive(self.seed, phase, "validation"))
+                    found = validate().items()
+                    losses |= {f"validation {name}": float(value) for name, value in found}
                 row = {"phase": phase, "epoch": epoch, "steps": self.steps} | losses
                 rows.append(row | {"seconds": round(self._seconds, 3)})
                 bar.set_postfix({name: f"{value:.4g}" for name, value in losses.items()})

@@ -167,6 +167,11 @@ def loss_series(training: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Parameters
     ----------
     training : rows of ``training.csv``.
+
+    Returns
+    -------
+    For each curve its `title`, `epochs` and `values`, and under `validation` the values of the same
+    loss for images that were not trained on; empty where there are none.
     """
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in training:
@@ -184,18 +189,21 @@ def loss_series(training: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "title": f"{phase}: {name}" if several else name,
             "epochs": [epoch for epoch, _ in points],
             "values": [value for _, value in points],
+            "validation": [value for _, value in found.get((phase, f"validation {name}"), [])],
         }
         for (phase, name), points in found.items()
+        if not name.startswith("validation ")
     ]
 
 
 def loss_chart(series: Mapping[str, Any]) -> dict[str, Any]:
-    """One loss against epochs."""
-    low, high = min(series["values"]), max(series["values"])
+    """One loss against epochs, and that of images not trained on as a second line."""
+    values = [*series["values"], *series["validation"]]
+    low, high = min(values), max(values)
     low = min(low, 0.0) if low < high / 2 else low
     high = high if high > low else low + (abs(low) or 1.0)
     last = max(series["epochs"][-1], series["epochs"][0] + 1)
-    points = [(series["epochs"], series["values"])]
+    points = [(series["epochs"], one) for one in (series["values"], series["validation"]) if one]
     return lines(points, (series["epochs"][0], last), (low, high), (240.0, 130.0))
 
 

@@ -146,6 +146,10 @@ def losses(series: Sequence[Mapping[str, Any]]) -> Figure:
         rows = figure.subplots(len(series), squeeze=False)[:, 0]
         for axes, one in zip(rows, series, strict=True):
             axes.plot(one["epochs"], one["values"], color=COLOURS["good"], lw=1.6)
+            if one["validation"]:
+                label = "not trained on"
+                axes.plot(one["epochs"], one["validation"], "--", color=INK, lw=1.2, label=label)
+                axes.legend()
             axes.set_title(one["title"], loc="left", fontsize=10, parse_math=False)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             axes.yaxis.set_major_locator(MaxNLocator(3))
