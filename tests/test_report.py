@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from fake_runs import (
     CATEGORIES,
     HOSTILE,
@@ -257,6 +258,16 @@ class TestThePage:
         text = write(fake_run(counts={"defects_cut_off": 4, "masked": 2}))
         assert "4 of 6 marked defects lie outside what <code>center_crop</code> keeps" in text
         assert "marked defects lie" not in write(fake_run())
+
+    @pytest.mark.parametrize("category", ["bolt", "no", "a: b", HOSTILE])
+    def test_has_the_line_that_fixes_a_threshold(self, category: str) -> None:
+        made = page.assemble([fake_run(category)], ORIGIN)
+        panel = made.categories[0].detectors[0].panels[0]
+        before, after = panel.fixing
+        given = yaml.safe_load(f"{before}1.5{after}")
+        assert given == {"overrides": {category: {"threshold": {"rule": "fixed", "value": 1.5}}}}
+        made = page.assemble([fake_run(category, "both", method="fusion")], ORIGIN)
+        assert made.categories[0].detectors[0].panels[0].fixing is None
 
     def test_says_why_detectors_are_not_ranked(self, write: Any) -> None:
         def words(detectors: int, **known: float) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from fake_runs import HOSTILE, fake_grid, fake_pairs, fake_ranks, fake_run, figures_of, strip
 
 from flawline.report import page as report
@@ -197,7 +198,12 @@ def test_slider_moves_the_points_on_the_curves_and_can_be_put_back(visit: Any) -
     page.keyboard.press("Home")
     assert float(mark.get_attribute("cx")) > float(before[0])
     assert "missed" in slider.get_attribute("aria-valuetext")
+    line = page.locator(".fixing code").first
+    given = yaml.safe_load(line.inner_text())["overrides"]["bolt"]["threshold"]
+    data = page.evaluate("JSON.parse(document.querySelector('.decision script').textContent)")
+    assert given == {"rule": "fixed", "value": pytest.approx(data["range"][0], rel=1e-5)}
     reset.click()
+    assert line.is_hidden()
     assert float(mark.get_attribute("cx")) == pytest.approx(float(before[0]), abs=0.1)
     assert reset.is_hidden()
 

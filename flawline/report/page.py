@@ -8,6 +8,7 @@ import base64
 import hashlib
 import io
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
 
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -137,6 +139,19 @@ class Panel:
             if risk
             else None,
         }
+
+    @property
+    def fixing(self) -> tuple[str, str] | None:
+        """The line of a configuration that sets the category's threshold, around the value.
+
+        None for a fusion, which has no use for the category's rule.
+        """
+        if self.run.metrics["method"] == "fusion":
+            return None
+        line = {"overrides": {self.run.category: {"threshold": {"rule": "fixed"}}}}
+        text = yaml.safe_dump(line, default_flow_style=True, width=math.inf, allow_unicode=True)
+        before, rule, ends = text.strip()[1:-1].rpartition("fixed")
+        return f"{before}{rule}, value: ", ends
 
 
 @dataclass(frozen=True)

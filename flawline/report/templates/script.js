@@ -127,6 +127,7 @@
     const both = good && defective;
     return {
       threshold,
+      fixed: threshold,
       true_positive: found,
       false_negative: defective - found,
       false_positive: alarms,
@@ -162,6 +163,7 @@
       if (Number.isNaN(value)) cell.textContent = "–";
       else if (counted) cell.textContent = value;
       else if (key === "threshold") cell.textContent = short(value);
+      else if (key === "fixed") cell.textContent = Number(value.toPrecision(6));
       else if (key === "risk") cell.textContent = value >= 100 ? Math.round(value) : Number(value.toPrecision(3));
       else cell.textContent = value.toFixed(3);
     }
@@ -169,7 +171,7 @@
     const part = (threshold - low) / (high - low);
     one(".threshold-line", place).setAttribute("transform", `translate(${340 * part} 0)`);
     slider.setAttribute("aria-valuetext", `${short(threshold)}: ${found.said}`);
-    one(".reset", place).hidden = threshold === data.threshold;
+    for (const part of all(".reset, .fixing", place)) part.hidden = threshold === data.threshold;
     const points = { roc: [found.false_alarm_rate, found.recall], pr: [found.recall, found.precision] };
     for (const chart of all("[data-curve]", place.parentElement)) {
       const [x, y] = points[chart.dataset.curve] || [];
