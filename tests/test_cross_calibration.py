@@ -102,7 +102,7 @@ TRAINED: dict[str, tuple[dict[str, Any], Data]] = {
         Data(SHAPE, images=IMAGES),
     ),
     "ssim_autoencoder": (
-        {"network_size": 32, "width": 4, "latent": 2, "epochs": 2, "batch_size": 5},
+        {"network_size": 32, "width": 4, "latent": 2, "epochs": 2, "batch_size": 4},
         Data(SHAPE, images=IMAGES),
     ),
     "fanogan": (
