@@ -4,7 +4,7 @@ import ast
 import hashlib
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -52,10 +52,11 @@ def digest(*content: Any, files: Iterable[Path | str] = ()) -> str:
 
 
 def code_fingerprint(script: Path | str, *modules: str) -> str:
-    """Content hash of a script and of every flawline module that it imports, directly or not.
+    """Hash what a script and every flawline module that it imports, directly or not, mean.
 
-    Imports are read from the source, also those inside functions. A module that is chosen at run
-    time (a detector) is named in `modules`.
+    Comments, docstrings and the layout of the text have no part in it, so correcting them reruns
+    nothing. Imports are read from the source, also those inside functions. A module that is chosen
+    at run time (a detector) is named in `modules`.
 
     Parameters
     ----------
@@ -69,17 +70,83 @@ def code_fingerprint(script: Path | str, *modules: str) -> str:
         if path not in sources:
             sources.add(path)
             queue.extend(_imported_files(path))
-    digest = hashlib.sha256()
     # in the order of their hashes: that of their paths would change with the checkout's place
-    for content in sorted(hashlib.sha256(path.read_bytes()).digest() for path in sources):
-        digest.update(content)
+    return _joined(sorted(_meaning(path) for path in sources))
+
+
+def templates_fingerprint(folders: Sequence[Path | str], *names: str) -> str:
+    """Hash Jinja templates, all that they extend, include or import, and pages' style and script.
+
+    Parameters
+    ----------
+    folders : where templates are looked for, in this order.
+    names : of the templates that are rendered.
+    """
+    from jinja2 import Environment, FileSystemLoader, meta
+
+    loader = FileSystemLoader(list(folders))
+    environment = Environment(loader=loader, autoescape=True)
+    contents: dict[str, str] = {}
+    queue = [*names, "style.css", "script.js"]
+    while queue:
+        name = queue.pop()
+        if name in contents:
+            continue
+        contents[name] = loader.get_source(environment, name)[0]
+        if name.endswith(".j2"):
+            referenced = meta.find_referenced_templates(environment.parse(contents[name]))
+            queue += [other for other in referenced if other]
+    return _joined(f"{name}\0{content}" for name, content in sorted(contents.items()))
+
+
+def _joined(parts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part.encode()).digest())
     return digest.hexdigest()[:16]
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes(), str(path))
+
+
+@cache
+def _meaning(path: Path) -> str:
+    parts: list[str] = []
+    _write(_tree(path), parts)
+    return " ".join(parts)
+
+
+def _write(node: ast.AST, parts: list[str]) -> None:
+    """Append a syntax tree as text, without what is empty: new versions of Python add fields."""
+    parts.append(f"({type(node).__name__}")
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if value is None or value == [] or name == "ctx":  # loads and stores follow from the place
+            continue
+        parts.append(name)
+        for child in value if isinstance(value, list) else [value]:
+            if not isinstance(child, ast.AST):
+                parts.append(repr(child))
+            elif not _is_remark(child):
+                _write(child, parts)
+    parts.append(")")
+
+
+def _is_remark(node: ast.AST) -> bool:
+    """Whether a statement is a text that nothing is done with, as a docstring is."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 @cache
 def _imported_files(path: Path) -> list[Path]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -24,7 +24,7 @@ from flawline.features.store import STORE
 from flawline.files import given_path, is_folder
 from flawline.logs import OUT_OF_MEMORY, each_cause_once, last_error
 from flawline.memory import what_to_lower
-from flawline.provenance import code_fingerprint, file_hash
+from flawline.provenance import code_fingerprint, file_hash, templates_fingerprint
 from snakemake.iocontainers import Wildcards
 
 # Planning makes millions of small objects that stay: looking through them for garbage every 700 new
@@ -359,9 +359,10 @@ def weights_file(wildcards):
     return [] if file is None else str(file)
 
 
-def templates_hash():
-    folder = Path(workflow.basedir, "flawline", "report", "templates")
-    return [file_hash(path) for path in sorted(folder.glob("*"))]
+def templates(*names, rooms=("report",)):
+    """Content hash of all templates that pages are rendered from."""
+    folders = [Path(workflow.basedir, "flawline", room, "templates") for room in rooms]
+    return templates_fingerprint(folders, *names)
 
 
 def figure(file, caption, label):

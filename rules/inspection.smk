@@ -26,6 +26,7 @@ if CONFIG.inspected:
             settings=inspection_settings(),
             about=about_inspection(),
             code=code("inspect_images.py", inspected_method()),
+            templates=templates("inspection.html.j2", rooms=("inspection", "report")),
         message:
             "Inspecting the images in {params.folder}"
         script:

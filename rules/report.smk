@@ -125,7 +125,7 @@ rule report_page:
         benchmarks=BENCHMARKS,
         configuration=lambda wildcards: CONFIGURATION,
         code=code("report.py"),
-        templates=templates_hash(),
+        templates=templates("page.html.j2", "category.html.j2"),
     message:
         "Writing {output.page}"
     script:

@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 
 from flawline import provenance
-from flawline.provenance import code_fingerprint, file_hash, record, versions
+from flawline.provenance import (
+    code_fingerprint,
+    file_hash,
+    record,
+    templates_fingerprint,
+    versions,
+)
 
 FILES = {
     "scripts/job.py": "from flawline.data.direct import f\n\ndef g():\n    import flawline.lazy\n",
@@ -37,17 +43,22 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         path.write_text(content)
     monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "project" / "flawline")
     yield tmp_path / "project"
-    provenance._imported_files.cache_clear()
+    forget()
+
+
+def forget() -> None:
+    """A job is a process of its own; within one, files are read once."""
+    for function in (provenance._tree, provenance._meaning, provenance._imported_files):
+        function.cache_clear()
 
 
 def fingerprint(project: Path, *modules: str) -> str:
-    # a job is a process of its own; within one, imports are read once
-    provenance._imported_files.cache_clear()
+    forget()
     return code_fingerprint(project / "scripts/job.py", *modules)
 
 
 def append(path: Path) -> None:
-    path.write_text(path.read_text() + "\n# another line\n")
+    path.write_text(path.read_text() + "\nx = 1\n")
 
 
 class TestCodeFingerprint:
@@ -118,8 +129,56 @@ class TestCodeFingerprint:
         (project / "scripts/other.py").write_text(FILES["scripts/job.py"] + "f()\n")
         assert code_fingerprint(project / "scripts/other.py") != fingerprint(project)
 
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ("x = 1\n", "# what it is\nx = 1  # one\n"),
+            ("x = [1, 2]\n", "x = [\n    1,\n    2,\n]\n"),
+            ('"""A."""\nx = 1\n', '"""Another."""\nx = 1\n'),
+            ("def f():\n    return 1\n", 'def f():\n    """Do."""\n    return (1)\n'),
+            ('class A:\n    """B."""\n    x = 1\n', "class A:\n    x = 1\n"),
+            ('x = 1\n"""What x is."""\n', "x = 1\n"),
+        ],
+    )
+    def test_does_not_change_with_words_and_layout(
+        self, project: Path, before: str, after: str
+    ) -> None:
+        path = project / "flawline/indirect.py"
+        path.write_text(before)
+        first = fingerprint(project)
+        path.write_text(after)
+        assert fingerprint(project) == first
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ("x = 1\n", "x = 2\n"),
+            ("x = 1\n", "x = 1.0\n"),
+            ("x = 1\n", "x = True\n"),
+            ("x = 'a'\n", "x = b'a'\n"),
+            ("x = None\n", "x = []\n"),
+            ("x = 0\n", "x = -0.0\n"),
+            ("f(a, b)\n", "f(b, a)\n"),
+            ("f(a=1)\n", "f(b=1)\n"),
+            ("def f(x, /): return x\n", "def f(x): return x\n"),
+            ("def f(x=None): pass\n", "def f(x): pass\n"),
+            ("x = a - b - c\n", "x = a - (b - c)\n"),
+            ("if a:\n    b()\nc()\n", "if a:\n    b()\n    c()\n"),
+            ("x = f'{a}'\n", "x = f'{a!r}'\n"),
+            ("x = f'{a:.1f}'\n", "x = f'{a:.2f}'\n"),
+            ("x = 'a'\n", "x = 'b'\n"),
+            ("async def f(): pass\n", "def f(): pass\n"),
+        ],
+    )
+    def test_changes_with_the_meaning(self, project: Path, before: str, after: str) -> None:
+        path = project / "flawline/indirect.py"
+        path.write_text(before)
+        first = fingerprint(project)
+        path.write_text(after)
+        assert fingerprint(project) != first
+
     def test_covers_the_real_package(self) -> None:
-        provenance._imported_files.cache_clear()
+        forget()
         files = provenance._module_files(["flawline.features.extraction"])
         files += provenance._imported_files(files[-1])
         names = {path.relative_to(provenance.PACKAGE).as_posix() for path in files}
@@ -129,6 +188,45 @@ class TestCodeFingerprint:
         for path in provenance.PACKAGE.rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 assert not isinstance(node, ast.ImportFrom) or node.level == 0, path
+
+
+class TestTemplatesFingerprint:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        contents = {
+            "page.html.j2": '{% extends "frame.html.j2" %}{% include "part.html.j2" %}',
+            "frame.html.j2": '{% from "macros.html.j2" import x with context %}',
+            "part.html.j2": "a",
+            "macros.html.j2": "{% macro x() %}{% endmacro %}",
+            "other.html.j2": "b",
+            "style.css": "",
+            "script.js": "",
+        }
+        for name, content in contents.items():
+            (tmp_path / name).write_text(content)
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        ("name", "changes"),
+        [
+            ("page.html.j2", True),
+            ("frame.html.j2", True),
+            ("part.html.j2", True),
+            ("macros.html.j2", True),
+            ("style.css", True),
+            ("script.js", True),
+            ("other.html.j2", False),
+        ],
+    )
+    def test_changes_with_what_is_rendered(self, folder: Path, name: str, changes: bool) -> None:
+        before = templates_fingerprint([folder], "page.html.j2")
+        (folder / name).write_text((folder / name).read_text() + "more")
+        assert (templates_fingerprint([folder], "page.html.j2") != before) == changes
+
+    def test_covers_the_real_pages(self) -> None:
+        rooms = [provenance.PACKAGE / room / "templates" for room in ("inspection", "report")]
+        templates_fingerprint(rooms, "inspection.html.j2")
+        templates_fingerprint(rooms[1:], "page.html.j2", "category.html.j2", "changes.html.j2")
 
 
 class TestRecord:

@@ -157,6 +157,11 @@ def project(finished: Project) -> Iterator[Project]:
     finished.restore()
 
 
+def append(path: Path, text: str) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
 def changed(change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     config = deepcopy(CONFIG)
     change(config)
@@ -263,16 +268,14 @@ class TestWhatRunsAgain:
     def test_a_changed_library_file_reruns_the_stages_that_use_it(
         self, project: Project, module: str, rules: set[str], spared: set[str]
     ) -> None:
-        with (project.folder / "flawline" / module).open("a", encoding="utf-8") as file:
-            file.write("\n")
+        append(project.folder / "flawline" / module, "\nCHANGED = 1\n")
         pending = project.pending()
         assert rules <= set(pending.values())
         for file in pending:
             assert not any(part in file for part in spared), file
 
     def test_a_changed_script_reruns_its_rule(self, project: Project) -> None:
-        with (project.folder / "scripts" / "compare.py").open("a", encoding="utf-8") as file:
-            file.write("\n")
+        append(project.folder / "scripts" / "compare.py", "\nCHANGED = 1\n")
         assert project.pending_rules() == {"compare", "report_page"}
 
     def test_a_changed_source_image_reruns_its_category(
@@ -304,9 +307,15 @@ class TestWhatRunsAgain:
         assert pending[targets[0]] == "prepare"
         assert not any("/weave/" in file for file in pending)
 
-    def test_touched_files_reordered_keys_and_a_branch_switched_back_rerun_nothing(
+    def test_comments_touched_files_reordered_keys_and_a_branch_switched_back_rerun_nothing(
         self, project: Project
     ) -> None:
+        for path in [
+            *project.folder.rglob("flawline/**/*.py"),
+            *project.folder.glob("scripts/*.py"),
+        ]:
+            append(path, '\n# A remark.\n"""Another."""\n')
+        append(project.folder / "flawline/report/templates/changes.html.j2", "<p>")
         for part in ("flawline", "scripts", "rules", "results"):
             for path in (project.folder / part).rglob("*"):
                 if path.is_file():
@@ -350,8 +359,7 @@ class TestThePlanInOneLine:
         assert " jobs run: seed 1 new (" in project.plan()
 
     def test_names_the_stages_of_a_changed_library_file(self, project: Project) -> None:
-        with (project.folder / "flawline/detectors/boxes.py").open("a", encoding="utf-8") as file:
-            file.write("\n")
+        append(project.folder / "flawline/detectors/boxes.py", "\nCHANGED = 1\n")
         assert " jobs run: the code of boxes changed (boxes 4, figures 4, " in project.plan()
 
     def test_says_what_comes_from_the_feature_store(self, project: Project) -> None:
