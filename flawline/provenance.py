@@ -123,18 +123,20 @@ def _write(node: ast.AST, parts: list[str]) -> None:
     parts.append(f"({type(node).__name__}")
     for name in node._fields:
         value = getattr(node, name, None)
-        if value is None or value == [] or name == "ctx":  # loads and stores follow from the place
+        children = value if isinstance(value, list) else [value]
+        children = [child for child in children if not _is_remark(child)]
+        if value is None or not children or name == "ctx":  # a load or store follows from its place
             continue
         parts.append(name)
-        for child in value if isinstance(value, list) else [value]:
-            if not isinstance(child, ast.AST):
-                parts.append(repr(child))
-            elif not _is_remark(child):
+        for child in children:
+            if isinstance(child, ast.AST):
                 _write(child, parts)
+            else:
+                parts.append(repr(child))
     parts.append(")")
 
 
-def _is_remark(node: ast.AST) -> bool:
+def _is_remark(node: object) -> bool:
     """Whether a statement is a text that nothing is done with, as a docstring is."""
     return (
         isinstance(node, ast.Expr)

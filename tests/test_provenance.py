@@ -138,6 +138,7 @@ class TestCodeFingerprint:
             ("def f():\n    return 1\n", 'def f():\n    """Do."""\n    return (1)\n'),
             ('class A:\n    """B."""\n    x = 1\n', "class A:\n    x = 1\n"),
             ('x = 1\n"""What x is."""\n', "x = 1\n"),
+            ("", "# A remark.\n'''Another.'''\n"),
         ],
     )
     def test_does_not_change_with_words_and_layout(
