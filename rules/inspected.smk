@@ -33,6 +33,13 @@ def about_inspection():
     return about | {"seed": str(chosen.seed)}
 
 
+def inspected_batch():
+    """What the history of batches calls this one and its detector."""
+    chosen = CONFIG.inspected
+    names = {"inspection": chosen.name, "category": chosen.category}
+    return names | {"detector": chosen.detector, "seed": str(chosen.seed)}
+
+
 def new_images(wildcards):
     """Digest of the images to inspect: new ones rerun the inspection."""
     folder = given_path(CONFIG.inspected.folder)

@@ -25,6 +25,9 @@ if CONFIG.inspected:
             trained=trained_digest,
             settings=inspection_settings(),
             about=about_inspection(),
+            batch=inspected_batch(),
+            # no output: it outlives every inspection, and Snakemake deletes outputs before a rerun
+            history=f"{RESULTS}/inspection/batches.csv",
             code=code("inspect_images.py", inspected_method()),
             templates=templates("inspection.html.j2", rooms=("inspection", "report")),
         message:

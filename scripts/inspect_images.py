@@ -3,6 +3,7 @@ from flawline.logs import logged
 with logged(snakemake.log[0]) as log:
     from flawline.devices import choose_device
     from flawline.inspection import page
+    from flawline.inspection.batches import compared, recorded
     from flawline.inspection.folder import UNREADABLE, inspect_folder, write_verdicts
     from flawline.inspection.trained import load_trained
 
@@ -13,5 +14,8 @@ with logged(snakemake.log[0]) as log:
     for verdict in verdicts:
         if verdict.decision == UNREADABLE:
             log.info("%r: %s", verdict.file, verdict.reason)
-    page.render(output.page, page.describe(verdicts, trained, output.overlays, **given.about))
+    names = given.batch | {"content": given.content, "trained": given.trained}
+    history = recorded(given.history, verdicts, compared(verdicts, trained), names)
+    made = page.describe(verdicts, trained, output.overlays, history, **given.about)
+    page.render(output.page, made)
     write_verdicts(output.table, verdicts)

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from flawline.files import replacing
+from flawline.inspection.batches import SHOWN, Comparison, compared
 from flawline.inspection.folder import DEFECTIVE, GOOD, UNREADABLE, Verdict
 from flawline.report.cases import format_score
 from flawline.report.page import TEMPLATES, column_width, picture_size
@@ -42,6 +44,8 @@ class Inspection:
     calibration: int
     scale: tuple[float, float]
     overlays: Path
+    drift: Comparison
+    history: tuple[Mapping[str, str], ...] = ()
 
     def of(self, decision: str) -> list[Verdict]:
         """The files with a decision, the highest score first."""
@@ -73,13 +77,19 @@ class Inspection:
 
 
 def describe(
-    verdicts: list[Verdict], trained: "Trained", overlays: Path | str, **about: str
+    verdicts: list[Verdict],
+    trained: "Trained",
+    overlays: Path | str,
+    history: Sequence[Mapping[str, str]] = (),
+    **about: str,
 ) -> Inspection:
     """Gather what the page shows.
 
     Parameters
     ----------
     overlays : folder of the pictures.
+    history : the batches that this detector judged, this one included, as `batches.recorded` gives
+        them.
     about : texts for the head of the page: category, detector, seed, folder.
     """
     facts = [(key.capitalize(), text) for key, text in about.items()]
@@ -92,6 +102,8 @@ def describe(
         len(trained.calibration),
         trained.scale,
         Path(overlays),
+        compared(verdicts, trained),
+        tuple(history[-SHOWN:]),
     )
 
 
