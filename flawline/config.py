@@ -105,6 +105,8 @@ class Calibration(Options):
             raise ValueError(
                 f"folds: `{self.mode}` has none; use `mode: cross`, or leave `folds` out"
             )
+        if self.mode == "leave_one_out" and self.seed:
+            raise ValueError("seed: `leave_one_out` draws nothing by lot; leave `seed` out")
         return self
 
     @property

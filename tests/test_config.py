@@ -183,6 +183,7 @@ WRONG = [
     ("calibration.fraction", 1, ["less than 1", "found 1"]),
     ("calibration.fraction", float("nan"), ["finite number", "found nan"]),
     ("calibration.fraction", "half", ["a number", "found 'half'"]),
+    ("calibration", {"mode": "leave_one_out", "seed": 3}, ["seed: `leave_one_out` draws nothing"]),
     ("calibration", {"folds": 5}, ["folds: `split` has none", "mode: cross"]),
     ("calibration", {"mode": "cross", "fraction": 0.2}, ["fraction: `cross` holds nothing back"]),
     (

@@ -40,7 +40,10 @@ AT_ONCE = 16  # images, where no weight is trained; bounds memory
 
 
 class MetricLearningOptions(Budget):
-    """Defaults are published ones, unless a description says that they are ours."""
+    """Defaults are published ones, unless a description says that they are ours.
+
+    Of the drawn lines, half of the colours and that small widths prevail are ours: see `Line`.
+    """
 
     method: Literal["metric_learning"] = "metric_learning"
     backbone: str = Field(
