@@ -567,6 +567,13 @@ def test_the_last_line_of_a_run_says_what_was_best_and_what_was_not_tested(tmp_p
         "best image AUROC: a: x 0.900; nothing to evaluate: b, c (no test images); "
         "false alarms alone: d (no defective test images); recall alone: e (no good test images)"
     )
+    write_table(tmp_path / "best.csv", best_by_category(run_table([*runs, run("a", "y", 0, 0.8)])))
+    with (tmp_path / "best.csv").open(encoding="utf-8", newline="") as file:
+        several = list(csv.DictReader(file))
+    assert best_in_words(several[:1]) == (
+        "best image AUROC (chosen on the test images, so it looks a little better than it is): "
+        "a: x 0.900"
+    )
     assert best_in_words(rows[1:2]) == "nothing to evaluate: b (no test images)"
 
 
