@@ -76,7 +76,8 @@ def best_of_categories(
             }
             if not rivals:
                 continue
-            name = max(rivals, key=lambda name: summary(rivals[name], AUROC).mean or -1)
+            # of equal ones the first by name, as in best.csv
+            name = max(sorted(rivals), key=lambda name: summary(rivals[name], AUROC).mean or -1)
             seeds = rivals[name]
             auroc = summary(seeds, AUROC)
             known = auroc.mean is not None or len(rivals) == 1
@@ -119,9 +120,10 @@ def lead(best: Sequence[Best]) -> str:
     whose = "the best detector of each category" if several else f"{measured[0].detector}"
     rest = len({one.category for one in best} - {one.category for one in measured})
     of_these = f" on {measured[0].category}" if rest and not several else ""
+    lack, are = ("lacks", "is") if rest == 1 else ("lack", "are")
     without = (
-        f" {rest} of {len({one.category for one in best})} categories lack good or defective test "
-        "images and are not counted here."
+        f" {rest} of {len({one.category for one in best})} categories {lack} good or defective "
+        f"test images and {are} not counted here."
     )
     return (
         f"At the thresholds in use, {whose} misses {missed} of the defective test parts{of_these} "
