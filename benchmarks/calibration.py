@@ -128,7 +128,7 @@ def thresholds(name: str, method: str, goods: Data, count: int, splits: int) -> 
                 value = choose_threshold(calibration, "conformal", alpha=alpha)["value"]
                 rates.setdefault((kind, alpha), []).append(float((new_scores > value).mean()))
         checked: dict[str, dict[str, Any]] = {
-            kind: drift(calibration, new_scores[tested], alone)
+            kind: drift(calibration, new_scores[tested], alone, higher_only=kind == "leave_one_out")
             for kind, (calibration, new_scores) in found.items()
             if kind not in ("cross", "before") and len(calibration) >= FEW
         }

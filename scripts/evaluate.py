@@ -49,6 +49,7 @@ with logged(snakemake.log[0]):
         read_table(snakemake.input.near_duplicates),
         border_peaks(maps[good], None if counted is None else counted[good]),
         apart=snakemake.params.apart,
+        left_out=threshold["mode"] == "leave_one_out",
         folds=[read_table(path)["score"].to_numpy() for path in snakemake.input.folds],
     )
     found |= dict(names) | {"seed": int(names.seed), "method": snakemake.params.method}

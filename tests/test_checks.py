@@ -73,6 +73,14 @@ def drift_of(folds: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
     return drift(np.concatenate([own for own, _ in folds]), folds[0][1] / 2, GOODS, folds)
 
 
+def test_where_images_are_left_out_only_higher_goods_are_drift() -> None:
+    shifts = {-1: False, 0: False, 1: True}
+    for shift, drifted in shifts.items():
+        found = drift(GOODS[:30], GOODS[30:] + 1.5 * shift, GOODS, higher_only=True)
+        assert found["drifted"] is drifted
+        assert ("No drift seen" in found["verdict"]) is not drifted
+
+
 def test_drift_by_folds_is_seldom_seen_where_there_is_none() -> None:
     alarms = sum(drift_of(of_folds(np.random.default_rng(run)))["drifted"] for run in range(400))
     assert alarms <= 8

@@ -33,6 +33,7 @@ def check(
     *,
     apart: bool = False,
     folds: Sequence[np.ndarray] = (),
+    left_out: bool = False,
 ) -> dict[str, Any]:
     """All checks of one detector on one category.
 
@@ -46,6 +47,7 @@ def check(
     border : from `border_peaks`.
     apart : whether training images were scored without what is remembered of themselves.
     folds : with cross-calibration, the scores that each fold's model gives to the good test images.
+    left_out : whether calibration images were compared with what the memory has of the others.
     """
     of_subset = {
         str(subset): rows.reset_index(drop=True) for subset, rows in split.groupby("subset")
@@ -67,7 +69,7 @@ def check(
     all_calibrate = "calibration" not in of_subset
     unlike = "calibration" if all_calibrate else "train" if apart else None
     return {
-        "drift": drift(found["calibration"], test_good, found["train"], compared),
+        "drift": drift(found["calibration"], test_good, found["train"], compared, left_out),
         "contamination": contamination(found["calibration"], names["calibration"])
         | {"train_suspects": _highest(found[unlike], names[unlike], SUSPECTS) if unlike else []},
         "near_duplicates": describe_duplicates(pairs, ids),
@@ -134,6 +136,7 @@ def drift(
     test_good: np.ndarray,
     train: np.ndarray,
     folds: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+    higher_only: bool = False,
 ) -> dict[str, Any]:
     """Whether test goods score like the calibration goods that the threshold comes from.
 
@@ -142,6 +145,8 @@ def drift(
     calibration, test_good, train : float (n,), scores of good images.
     folds : where several models made the calibration scores, those of each and what it gives to the
         test goods: scores of different models are not compared.
+    higher_only : whether lower test goods are no drift: where calibration goods lack their own part
+        of a memory that test goods have all of, they score a little higher by nature.
 
     Returns
     -------
@@ -163,9 +168,11 @@ def drift(
 
     auroc, p_value = _rank_sum(folds or [(calibration, test_good)])
     if not folds:
-        p_value = float(ks_2samp(calibration, test_good).pvalue)
+        way = "greater" if higher_only else "two-sided"
+        p_value = float(ks_2samp(calibration, test_good, alternative=way).pvalue)
     if p_value >= ALPHA:
-        verdict = "No drift seen: test goods score like calibration goods."
+        like = "do not score higher than" if higher_only else "score like"
+        verdict = f"No drift seen: test goods {like} calibration goods."
     elif auroc > 0.6:
         verdict = (
             "Test goods score higher than calibration goods: expect more false alarms than the "

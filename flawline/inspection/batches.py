@@ -42,7 +42,8 @@ def compared(verdicts: Sequence[Verdict], trained: "Trained") -> Comparison:
     """Test whether a batch's images that are called good score like calibration goods.
 
     Defects would make any batch with some differ, so both are taken up to the threshold alone: what
-    lies below it is distributed alike, if the goods are. How many lie above it says the rest.
+    lies below it is distributed alike, if the goods are. How many lie above it says the rest. As in
+    `drift`, lower scores are no drift where calibration goods were scored by the others' memory.
     """
     if trained.threshold.get("mode") == "cross" or trained.threshold.get("folds"):
         return Comparison(
@@ -60,7 +61,8 @@ def compared(verdicts: Sequence[Verdict], trained: "Trained") -> Comparison:
             f"Drift is not tested: that takes {FEW} images called good, and as many calibration "
             "goods.",
         )
-    found = drift(below, scores, np.zeros(0))
+    left_out = trained.threshold.get("mode") == "leave_one_out"
+    found = drift(below, scores, np.zeros(0), higher_only=left_out)
     p_value = float(found["p_value"])
     if not found["drifted"]:
         return Comparison(
@@ -129,7 +131,11 @@ def recorded(
         fcntl.flock(lock, fcntl.LOCK_EX)
         rows: list[dict[str, str]] = []
         if history.is_file():
-            rows = read_table(history, dtype=dict.fromkeys(COLUMNS, str)).to_dict("records")
+            table = read_table(history, dtype=dict.fromkeys(COLUMNS, str))
+            rows = [
+                {str(name): str(text) for name, text in one.items()}
+                for one in table.to_dict("records")
+            ]
         for known in rows:
             if all(known[name] == row[name] for name in KEY):
                 known |= row | {"inspected": known["inspected"]}
