@@ -260,7 +260,8 @@ class Fusion(Options):
     boundary: ClassVar[float | None] = None
     apart: ClassVar[str] = "no"
     unit: ClassVar[str] = (
-        "distance beyond the threshold of the most alarmed detector; a median good part is at -1"
+        "distance of the most alarmed detector beyond its threshold; 1 is as far as that is above "
+        "its median good part"
     )
 
     detectors: list[str] = Field(min_length=2, description="Unsupervised detectors, each once.")

@@ -76,7 +76,9 @@ def fused_threshold(
 def fused_scores(
     scores: Mapping[str, np.ndarray], scales: Mapping[str, Mapping[str, float]]
 ) -> np.ndarray:
-    """The score of the most alarmed detector: float64 (N,), above 0 = defective, -1 = median good.
+    """The score of the most alarmed detector: float64 (N,), above 0 = defective.
+
+    It is -1 where an image is the median good one to every detector.
 
     Parameters
     ----------

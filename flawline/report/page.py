@@ -324,8 +324,8 @@ def _no_diagram(rows: Sequence[Mapping[str, Any]]) -> str:
     if known["categories"] < known["needed"] or known["friedman_p"] <= 0.05:
         needed = max(known["needed"], known["categories"] + 1)
         return (
-            f"It takes at least {needed:g} categories to rank {len(rows)} detectors; there were "
-            f"{known['categories']:g} where all of them could be measured."
+            f"It takes at least {needed:g} categories to rank {len(rows)} detectors; all of them "
+            f"could be measured on {known['categories']:g}."
         )
     return (
         f"Friedman's test finds no difference between {len(rows)} detectors in image AUROC over "
