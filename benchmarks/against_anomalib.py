@@ -82,7 +82,10 @@ def pipeline(data: str, weights: str, category: str, size: list[int]) -> tuple[f
         seconds, memory, _ = watched(command)
         path = Path(folder, "results", "race", category, "unsupervised", "detectors", "patchcore")
         metrics = json.loads((path / "seed0" / "metrics.json").read_text(encoding="utf-8"))
-        figures = {f"{level}_auroc": metrics[level]["auroc"] for level in ("image", "pixel")}
+        levels = [
+            level for level in ("image", "pixel") if metrics[level]
+        ]  # no masks, no pixel figures
+    figures = {f"{level}_auroc": metrics[level]["auroc"] for level in levels}
     return seconds, memory, figures
 
 
