@@ -93,9 +93,23 @@ class Calibration(Options):
         description="How many folds `cross` deals the goods into; 5, if not given.",
     )
     seed: int = Field(0, ge=0)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        [],
+        description="Seeds of further draws by `split`: each trains and calibrates every detector "
+        "anew, to show how far thresholds depend on the draw. No other figure uses them.",
+    )
 
     @model_validator(mode="after")
     def _of_its_mode(self) -> Self:
+        if self.mode != "split" and self.seeds:
+            raise ValueError(
+                f"seeds: `{self.mode}` holds nothing back; leave `seeds` out, or use `mode: split`"
+            )
+        if len({self.seed, *self.seeds}) < 1 + len(self.seeds):
+            raise ValueError(
+                f"seeds: {self.seeds} with seed {self.seed} has a draw twice; list each once, "
+                "without `seed`"
+            )
         if self.mode != "split" and self.fraction is not None:
             raise ValueError(
                 f"fraction: `{self.mode}` holds nothing back; leave `fraction` out, or use "
@@ -390,6 +404,13 @@ class Config(Options):
                         f"{did_you_mean(wanted, defined)}; defined under {section}: "
                         f"{', '.join(defined) or 'none'}"
                     )
+            made = METHODS[detector.method].inputs(detector, training=True)
+            if self.calibration.seeds and made & {"synthetic", "poses"}:
+                wrong.append(
+                    f"calibration.seeds: {name} learns from pictures made of the images of one "
+                    "split, so it cannot be trained on other draws; leave `seeds` out, or "
+                    f"{', '.join(sorted(made & {'synthetic', 'poses'}))} of detectors.{name}"
+                )
             if self.calibration.mode == "leave_one_out" and (
                 METHODS[detector.method].apart != "wholly"
             ):

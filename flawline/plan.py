@@ -31,6 +31,7 @@ SECTIONS = {
     "fuse": "fusion.{detector}",
     "fuse_scores": "fusion.{detector}",
     "evaluate": "evaluation",
+    "draws": "detectors.{detector}",
     "figures": "report",
     "pictures": "report",
 }
@@ -41,6 +42,8 @@ PARAMS = {
     "max_megapixels": "data.max_megapixels",
     "white": "data.white",
     "seed": "synthetic_seed",
+    "seeds": "calibration.seeds",
+    "fraction": "calibration.fraction",
     "folds": "calibration.folds",
     "mode": "calibration.mode",
     "detector": "detectors.{detector}.method",

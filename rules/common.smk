@@ -190,7 +190,9 @@ def split_options(wildcards):
     if wildcards.protocol == "supervised":
         parts["test_fraction"] = chosen.supervised.test_fraction
         parts["test_seed"] = chosen.supervised.seed
-    return plain(chosen.calibration, **parts)
+    found = plain(chosen.calibration, **parts)
+    found.pop("seeds")
+    return found
 
 
 def detector_options(wildcards):
@@ -334,6 +336,19 @@ def scored(wildcards):
     if wildcards.subset == "train" and wildcards.category in LEAVING:
         found["folds"] = f"{PROTOCOL}/train/folds.csv".format(**wildcards)
     return found
+
+
+def drawn(wildcards):
+    """What the detector sees of all three subsets, to train on other draws."""
+    found = {}
+    for subset in ("train", "calibration", "test"):
+        seen = detector_inputs(subset, training=subset == "train")(wildcards)
+        found |= {f"{subset}_{name}": files for name, files in seen.items()}
+    return found
+
+
+def drawn_seeds(wildcards):
+    return CONFIG.of(wildcards.category).calibration.seeds
 
 
 def folds(file):

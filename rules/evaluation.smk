@@ -59,6 +59,37 @@ rule score_test_goods:
         "../scripts/score_test_goods.py"
 
 
+# Only where other draws of the calibration goods are asked for: what would come of them.
+rule draws:
+    input:
+        unpack(drawn),
+        split=f"{PROTOCOL}/split.csv",
+    output:
+        f"{DETECTOR}/draws.csv",
+    log:
+        f"{LOGS}/draws/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/draws/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 4
+    resources:
+        gpu=a_gpu,
+        mem_mb=memory(3000, 5),
+        runtime=minutes(600),
+    params:
+        detector=detector_class,
+        options=entry("detectors", "detector"),
+        threshold=options("threshold"),
+        seeds=drawn_seeds,
+        fraction=lambda wildcards: CONFIG.of(wildcards.category).calibration.held_back,
+        code=detector_code("draws.py"),
+    message:
+        "Training {wildcards.detector} on other draws of the goods of {wildcards.category}"
+    script:
+        "../scripts/draws.py"
+
+
 rule evaluate:
     input:
         labels=f"{PROTOCOL}/test/labels.csv",
@@ -71,6 +102,9 @@ rule evaluate:
         calibration=f"{DETECTOR}/calibration/scores.csv",
         folds=lambda wildcards: (
             folds("test_goods.csv")(wildcards) if wildcards.category in CROSS else []
+        ),
+        draws=lambda wildcards: (
+            f"{DETECTOR}/draws.csv".format(**wildcards) if drawn_seeds(wildcards) else []
         ),
         scores=f"{DETECTOR}/test/scores.csv",
         maps=f"{DETECTOR}/test/anomaly_maps.npy",

@@ -54,6 +54,9 @@ with logged(snakemake.log[0]):
     )
     found |= dict(names) | {"seed": int(names.seed), "method": snakemake.params.method}
     found["threshold"] = threshold
+    if snakemake.input.draws:
+        draws = read_table(snakemake.input.draws).astype(object)
+        found["draws"] = draws.where(draws.notna(), None).to_dict("records")
     found["provenance"] = read_json(snakemake.input.model)["provenance"]
     write_json(snakemake.output.metrics, found)
     predictions = labels.assign(score=scores, defective=(scores > threshold["value"]).astype(int))

@@ -79,6 +79,7 @@ class TestDefaults:
             "fraction": None,
             "mode": "split",
             "seed": 0,
+            "seeds": [],
         }
         assert params(config.threshold) == {"k": 3.0, "rule": "mean_std"}
         assert params(config.data) == {
@@ -179,6 +180,8 @@ WRONG = [
     ("prepare.resize", "crop", ["'stretch', 'letterbox' or 'center_crop'", "found 'crop'"]),
     ("prepare", None, ["keys", "found nothing"]),
     ("prepare", [1], ["keys", "found [1]"]),
+    ("calibration", {"mode": "cross", "seeds": [1]}, ["seeds: `cross` holds nothing back"]),
+    ("calibration", {"seed": 1, "seeds": [1]}, ["has a draw twice"]),
     ("calibration.fraction", 0, ["greater than 0", "found 0"]),
     ("calibration.fraction", 1, ["less than 1", "found 1"]),
     ("calibration.fraction", float("nan"), ["finite number", "found nan"]),

@@ -150,6 +150,24 @@ def split_supervised(
     return table
 
 
+def held_back(table: "pd.DataFrame", *, fraction: float, seed: int, category: str) -> np.ndarray:
+    """Which rows are held back with this seed, as the split itself does it.
+
+    Parameters
+    ----------
+    table : all but the test subset, columns label and, if there are any, group.
+
+    Returns
+    -------
+    bool (N,).
+    """
+    goods = np.flatnonzero(table["label"].to_numpy() == 0)
+    lot = generator(seed, category, "calibration")
+    found = np.zeros(len(table), bool)
+    found[_part(goods, fraction, lot, units_of(_groups(table)))] = True
+    return found
+
+
 def fold_table(table: "pd.DataFrame") -> "pd.DataFrame":
     """The column `fold` of the training subset, by row: all that a fold's jobs may see."""
     folds = table.loc[table["subset"] == "train", ["fold"]].reset_index(drop=True)

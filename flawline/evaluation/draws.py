@@ -1,0 +1,83 @@
+"""How far a threshold, and what comes of it, depends on which goods were held back."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flawline.data.split import held_back
+from flawline.evaluation.thresholds import choose_threshold
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flawline.detectors.base import Data, Detector
+
+
+def joined(first: "Data", second: "Data") -> "Data":
+    """The images of two subsets, without what was made of them."""
+
+    def both(name: str) -> Any:
+        one, other = getattr(first, name), getattr(second, name)
+        if name == "features":
+            return tuple(np.concatenate(pair) for pair in zip(one, other, strict=True))
+        return None if one is None else np.concatenate([one, other])
+
+    arrays = {"images", "features", "object_masks", "counted", "labels"}
+    return replace(first, **{f.name: both(f.name) for f in fields(first) if f.name in arrays})
+
+
+def draws(
+    make: "Callable[[], Detector]",
+    train: "Data",
+    calibration: "Data",
+    test: "Data",
+    split: "pd.DataFrame",
+    seeds: Sequence[int],
+    *,
+    fraction: float,
+    category: str,
+    threshold: dict[str, Any],
+) -> "pd.DataFrame":
+    """Train and calibrate anew on other draws of the training goods.
+
+    Parameters
+    ----------
+    make : a new detector.
+    train, calibration, test : the three subsets, as the split has them.
+    split : their table, columns label, subset and, if there are any, group.
+    seeds : of the draws.
+    fraction, category : as for the split.
+    threshold : rule and its options.
+
+    Returns
+    -------
+    One row per draw: seed, the threshold, and of the test images the false_alarm_rate of goods and
+    the recall of defects, NaN without any.
+    """
+    import pandas as pd
+
+    if train.labels is not None:
+        calibration = replace(calibration, labels=np.zeros(len(calibration), np.int64))
+    known = joined(train, calibration)
+    table = split[split["subset"] != "test"].reset_index(drop=True)
+    place = np.empty(len(table), int)  # of the table's rows among the joined images
+    place[np.argsort(table["subset"].to_numpy() != "train", kind="stable")] = np.arange(len(table))
+    labels = split.loc[split["subset"] == "test", "label"].to_numpy()
+    rows = []
+    for seed in seeds:
+        held = held_back(table, fraction=fraction, seed=seed, category=category)
+        detector = make()
+        detector.fit(known.take(np.sort(place[~held])))
+        kept, tested = (
+            np.concatenate([detector.score(part).scores for part in some.chunks()])
+            for some in (known.take(np.sort(place[held])), test)
+        )
+        value = choose_threshold(kept, **threshold)["value"]
+        above = tested > value
+        rates = [
+            above[labels == label].mean() if (labels == label).any() else np.nan for label in (0, 1)
+        ]
+        rows.append((seed, value, *rates))
+    return pd.DataFrame(rows, columns=["seed", "threshold", "false_alarm_rate", "recall"])
