@@ -246,6 +246,15 @@ class TestThePage:
         assert "<b>Not certified.</b>" in text
         assert "It cannot be certified." in text
 
+    def test_shows_what_other_draws_of_the_calibration_goods_gave(self, write: Any) -> None:
+        rows = [(1, 0.8, 0.1, None), (2, 0.9, 0.3, None)]
+        names = ("seed", "threshold", "false_alarm_rate", "recall")
+        text = write(fake_run(draws=[dict(zip(names, row, strict=True)) for row in rows]))
+        assert "Other draws of the calibration goods (2," in text
+        assert "of good test parts were rejected" in text
+        assert "of defective ones were found" not in text
+        assert "Other draws" not in write(fake_run())
+
     def test_says_the_size_of_pictures_and_that_some_pixels_do_not_count(self, write: Any) -> None:
         run = fake_run(cases=[picture()], counts={"defects_not_counted": 2})
         text = write(Run(run.metrics, run.scores, (), dict(run.cases) | {"hatched": True}))
