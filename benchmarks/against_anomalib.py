@@ -44,7 +44,8 @@ def main() -> None:
 
 def show(who: str, category: str, seconds: float, memory: float, figures: dict) -> None:
     """One line of the table."""
-    shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    measured = {name: value for name, value in figures.items() if isinstance(value, float)}
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in measured.items())
     print(f"{category:8} {who:24} {seconds:8.1f} s {memory:7.0f} MiB  {shown}", flush=True)
 
 
