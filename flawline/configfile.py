@@ -4,6 +4,7 @@ profiles/default/profile.yaml calls `refuse_invalid_yaml` before Snakemake reads
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,30 @@ def read_configfile(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise FlawlineError(f"{path}: line {line}: is not UTF-8; save the file as UTF-8") from None
+    try:  # as Snakemake does: JSON may be indented with tabs
+        content, node = json.loads(text, object_pairs_hook=_each_once), None
+    except json.JSONDecodeError:
+        content, node = _read_yaml(path, text)
+    except (ValueError, RecursionError) as error:
+        raise FlawlineError(f"{path}: {error}") from None
+    if twice := list(_twice(node, set())):
+        raise FlawlineError("\n".join(f"{path}: {found}" for found in twice))
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else type(content).__name__
+        raise FlawlineError(f"{path}: must hold keys with values, `key: value`; found {found}")
+    return content
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is there twice; keep one of them")
+    return content
+
+
+def _read_yaml(path: Path, text: str) -> tuple[Any, yaml.Node | None]:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
@@ -45,12 +70,7 @@ def read_configfile(path: Path) -> dict[str, Any]:
         raise FlawlineError(f"{path}: is not valid YAML: {error}") from None
     except (ValueError, RecursionError) as error:  # a date of month 13, lists a thousand deep
         raise FlawlineError(f"{path}: has a value that cannot be read: {error}") from None
-    if twice := list(_twice(node, set())):
-        raise FlawlineError("\n".join(f"{path}: {found}" for found in twice))
-    if not isinstance(content, dict):
-        found = "nothing" if content is None else type(content).__name__
-        raise FlawlineError(f"{path}: must hold keys with values, `key: value`; found {found}")
-    return content
+    return content, node
 
 
 def check_configfiles(arguments: list[str]) -> None:

@@ -6,6 +6,7 @@ from flawline.options import Options
 
 # options that a detector's need of memory grows with
 GROW = ("batch_size", "width", "coreset_from", "coreset_fraction", "image_size", "network_size")
+FIT_OR_SCORE = ("train", "train_fold", "score", "score_fold", "score_test_goods", "draws")
 # errors that are no MemoryError, of torch on a GPU, torch on a CPU, CUDA itself, and OpenCV
 WORDS = (
     "out of memory",
@@ -33,7 +34,7 @@ def what_to_lower(rule: str, options: Options, detector: str = "", features: str
     """
     config: Any = options
     keys = []
-    if detector:
+    if detector and rule in FIT_OR_SCORE:
         chosen = config.detectors.get(detector)  # none: a fusion of several
         keys += [f"detectors.{detector}.{key}" for key in GROW if hasattr(chosen, key)]
     if features and config.features[features].batch_size != 1:

@@ -610,6 +610,7 @@ def test_what_to_lower_for_want_of_memory_are_keys_that_exist() -> None:
     told = what_to_lower("extract_features", config, features=features)
     assert told == f"features.{features}.batch_size or prepare.size"
     assert what_to_lower("index", config) == "data.max_megapixels"
+    assert what_to_lower("evaluate", config, detector=name) == "prepare.size"
 
 
 class TestFusion:

@@ -25,6 +25,7 @@ WRONG = {
     "a date that is none": (b"a: 2024-13-45\n", ["cannot be read", "month"]),
     "a list": (b"- a\n", ["key: value", "found list"]),
     "nothing": (b"# a: 1\n", ["key: value", "found nothing"]),
+    "a key twice in JSON": (b'{"a": {"b": 1, "b": 2}}', ["the key 'b' is there twice"]),
     "two documents": (b"a: 1\n---\nb: 1\n", ["line 2", "is not valid YAML"]),
 }
 
@@ -44,7 +45,13 @@ def test_what_is_wrong_is_told_with_file_and_line(name: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "content",
-    ["a: {b: [1, 2]}\n", '{"a": {"b": [1, 2]}}', "\ufeffa:\r\n  b: [1, 2]\r\n", "a: {b: [1, 2]}"],
+    [
+        "a: {b: [1, 2]}\n",
+        '{\n\t"a": {\n\t\t"b": [1, 2]\n\t}\n}\n',
+        '{"a": {"b": [1, 2]}}',
+        "\ufeffa:\r\n  b: [1, 2]\r\n",
+        "a: {b: [1, 2]}",
+    ],
 )
 def test_what_is_right_is_read(content: str, tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"
