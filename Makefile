@@ -23,7 +23,7 @@ demo: $(VENV)/ready
 	$(BIN)/snakemake --configfile config/demo.yaml $(SMALL)
 
 plan: $(VENV)/ready
-	@$(BIN)/python -m flawline.plan --configfile $(CONFIG)
+	@$(BIN)/python -m flawline.workflow.plan --configfile $(CONFIG)
 
 # The cluster's tests among the others: while they wait, the others have both cores.
 test: lint

@@ -22,12 +22,12 @@ import torch
 from machine import describe
 
 from flawline.data.geometry import Geometry
+from flawline.decisions.thresholds import choose_threshold
 from flawline.detectors.autoencoder import Autoencoder, AutoencoderOptions
 from flawline.detectors.base import Data, Detector
 from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
 from flawline.devices import choose_device
 from flawline.evaluation.checks import FEW, drift, far_out
-from flawline.evaluation.thresholds import choose_threshold
 from flawline.features.backbones import build_backbone
 from flawline.features.extraction import patch_features
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from machine import describe
 
-from flawline.features.coreset import greedy_coreset, project
+from flawline.learning.coreset import greedy_coreset, project
 
 matplotlib.use("Agg")
 ROWS, FRACTION = 200_000, 0.1

@@ -26,10 +26,10 @@ from flawline.data.regions import Counting, Regions
 from flawline.detectors.base import Data
 from flawline.detectors.featcae import FeatCAE, FeatCAEOptions
 from flawline.devices import choose_device, has_half_precision_units
-from flawline.features.coreset import greedy_coreset, project
 from flawline.features.extraction import patch_features
-from flawline.features.neighbours import nearest, nearest_by_candidates
 from flawline.files import read_array, write_array
+from flawline.learning.coreset import greedy_coreset, project
+from flawline.learning.neighbours import nearest, nearest_by_candidates
 
 SIZE, BATCH, FRACTION = 256, 8, 0.02
 LAYERS = ["layer2", "layer3"]

@@ -20,9 +20,9 @@ from flawline.data.datasets.demo import Demo
 from flawline.data.geometry import MULTIPLE
 from flawline.data.index import Groups
 from flawline.data.regions import Regions
+from flawline.decisions.thresholds import RULES, MeanStd, Threshold
 from flawline.detectors.registry import METHODS, DetectorOptions
 from flawline.errors import FlawlineError
-from flawline.evaluation.thresholds import RULES, MeanStd, Threshold
 from flawline.features.backbones import weights_file
 from flawline.files import is_file
 from flawline.options import Options, did_you_mean, unknown_key

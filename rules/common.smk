@@ -13,13 +13,13 @@ from functools import cache
 from pathlib import Path
 
 from flawline.config import load_config, params as plain
-from flawline.data.source import folder_digest
+from flawline.data.folder_digest import folder_digest
 from flawline.detectors.registry import METHODS
 from flawline.devices import has_cuda
 from flawline.errors import FlawlineError
-from flawline.evaluation.thresholds import COSTS
+from flawline.decisions.thresholds import COSTS
 from flawline.features.backbones import weights_file as local_weights
-from flawline.features.check import check_features
+from flawline.workflow.check_backbones import check_features
 from flawline.features.store import STORE
 from flawline.files import given_path, is_folder
 from flawline.logs import OUT_OF_MEMORY, each_cause_once, last_error

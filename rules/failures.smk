@@ -34,7 +34,7 @@ def report_the_rest():
 def write_the_rest(done, unfinished, missing, logs):
     from flawline.evaluation.comparison import write_comparison
     from flawline.report.overview import failures
-    from flawline.report.write import write_report
+    from flawline.report.write_report import write_report
 
     for job in workflow.dag.jobs:
         if job.rule.name in ("compare", "report_page"):

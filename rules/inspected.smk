@@ -1,6 +1,6 @@
 """What the rule that inspects new images is told, and what it says in the end."""
 
-from flawline.inspection.trained import FILES as TRAINED, check_files, run_folder, settings_of
+from flawline.inspection.trained_detector import FILES as TRAINED, check_files, run_folder, settings_of
 from flawline.provenance import digest
 
 

@@ -1,7 +1,7 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]) as log:
-    from flawline.detectors.boxes import box_table, boxed_share, map_limit
+    from flawline.decisions.boxes import box_table, boxed_share, map_limit
     from flawline.files import read_array, read_table, write_table
 
     options = dict(snakemake.params.options)

@@ -4,7 +4,7 @@ with logged(snakemake.log[0]):
     from pathlib import Path
 
     from flawline.data.demo import write_category
-    from flawline.data.source import folder_digest
+    from flawline.data.folder_digest import folder_digest
     from flawline.files import write_json
 
     folder = Path(snakemake.params.folder, snakemake.wildcards.category)

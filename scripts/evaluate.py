@@ -2,10 +2,10 @@ from flawline.logs import logged
 
 with logged(snakemake.log[0]):
     from flawline.data.problems import left_out
+    from flawline.decisions.thresholds import costs_of
     from flawline.evaluation.checks import border_peaks, check
     from flawline.evaluation.evaluate import evaluate
     from flawline.evaluation.image_metrics import decision_metrics
-    from flawline.evaluation.thresholds import costs_of
     from flawline.files import (
         read_array,
         read_if_given,

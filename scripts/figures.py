@@ -1,7 +1,7 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]):
-    from flawline.detectors.boxes import map_limit
+    from flawline.decisions.boxes import map_limit
     from flawline.files import read_array, read_if_given, read_json, read_table
     from flawline.report import figures
     from flawline.report.cases import (

@@ -3,7 +3,7 @@ from flawline.logs import logged
 with logged(snakemake.log[0]):
     import pandas as pd
 
-    from flawline.evaluation.fusion import fused_threshold, map_scale
+    from flawline.decisions.fusion import fused_threshold, map_scale
     from flawline.files import read_array, read_json, read_table, write_json, write_table
     from flawline.provenance import record
 

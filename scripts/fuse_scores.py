@@ -1,7 +1,7 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]):
-    from flawline.evaluation.fusion import fused_scores, write_fused_maps
+    from flawline.decisions.fusion import fused_scores, write_fused_maps
     from flawline.files import read_array, read_json, read_table, write_table
 
     files, names = snakemake.input, snakemake.params.detectors

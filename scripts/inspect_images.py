@@ -5,7 +5,7 @@ with logged(snakemake.log[0]) as log:
     from flawline.inspection import page
     from flawline.inspection.batches import compared, recorded
     from flawline.inspection.folder import UNREADABLE, inspect_folder, write_verdicts
-    from flawline.inspection.trained import load_trained
+    from flawline.inspection.trained_detector import load_trained
 
     output, given = snakemake.output, snakemake.params
     device = choose_device(snakemake.resources.gpu, snakemake.threads)

@@ -1,7 +1,7 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]):
-    from flawline.report.write import write_report
+    from flawline.report.write_report import write_report
 
     files, outputs, given = snakemake.input, snakemake.output, snakemake.params
     write_report(

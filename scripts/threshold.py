@@ -1,7 +1,7 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]):
-    from flawline.evaluation.thresholds import choose_threshold
+    from flawline.decisions.thresholds import choose_threshold
     from flawline.files import read_table, write_json
 
     scores = read_table(snakemake.input[0])["score"].to_numpy()

@@ -9,9 +9,9 @@ with logged(snakemake.log[0]):
 
     from flawline.data.split import rows_outside
     from flawline.detectors.base import Data
-    from flawline.detectors.training import Checkpoint
     from flawline.devices import choose_device
     from flawline.files import read_json, read_table, write_table
+    from flawline.learning.training import Checkpoint
     from flawline.provenance import digest, record
     from flawline.seeding import derive
 

@@ -5,7 +5,7 @@ with logged(snakemake.log[0]):
     from pathlib import Path
 
     from flawline.data.archive import extract
-    from flawline.data.source import folder_digest
+    from flawline.data.folder_digest import folder_digest
     from flawline.files import write_json
 
     folder = Path(snakemake.params.folder)

@@ -13,14 +13,14 @@ from flawline.data.geometry import Geometry
 from flawline.detectors.autoencoder import Autoencoder, AutoencoderOptions
 from flawline.detectors.base import Data, Synthetic
 from flawline.detectors.reconstruction import Reconstruction
-from flawline.detectors.ssim import gaussian_matrix, local_ssim
 from flawline.detectors.ssim_autoencoder import (
     SsimAutoencoder,
     SsimAutoencoderOptions,
     build_network,
 )
-from flawline.detectors.training import Checkpoint
 from flawline.errors import FlawlineError
+from flawline.learning.ssim import gaussian_matrix, local_ssim
+from flawline.learning.training import Checkpoint
 
 CPU = torch.device("cpu")
 SIZE = 48  # not the network's, so that every test resizes

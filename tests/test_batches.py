@@ -11,7 +11,7 @@ from flawline.errors import FlawlineError
 from flawline.inspection import page
 from flawline.inspection.batches import KEY, compared, recorded
 from flawline.inspection.folder import Verdict
-from flawline.inspection.trained import Trained
+from flawline.inspection.trained_detector import Trained
 
 NAMES = dict(zip(KEY, ("monday", "bolt", "pc", "0", "ab12", "cd34"), strict=True))
 

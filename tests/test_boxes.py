@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from flawline.data.images import resize_image, to_original
-from flawline.detectors.boxes import (
+from flawline.decisions.boxes import (
     ORIGINAL,
     PREPARED,
     box_table,

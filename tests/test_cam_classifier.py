@@ -16,11 +16,11 @@ from flawline.data.geometry import Geometry
 from flawline.detectors.base import Data
 from flawline.detectors.cam_classifier import CamClassifier, CamClassifierOptions, build_network
 from flawline.detectors.registry import METHODS
-from flawline.detectors.training import Checkpoint, Trainer
 from flawline.errors import FlawlineError
 from flawline.features.backbones import load_weights, untrained
-from flawline.features.check import check_features
-from flawline.features.late_layers import split_network
+from flawline.features.split_network import split_network
+from flawline.learning.training import Checkpoint, Trainer
+from flawline.workflow.check_backbones import check_features
 
 CPU = torch.device("cpu")
 SIZE = 48  # not the network's, so that every test resizes

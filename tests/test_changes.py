@@ -11,7 +11,7 @@ import pytest
 
 from flawline.errors import FlawlineError
 from flawline.files import write_json, write_table
-from flawline.report.changes import compare_results, write_page
+from flawline.report.compare_results import compare_results, write_page
 
 
 def write_run(
@@ -79,7 +79,14 @@ def test_the_page_escapes_names(folders: tuple[Path, Path], tmp_path: Path) -> N
 def test_the_command_names_a_folder_without_results(tmp_path: Path) -> None:
     with pytest.raises(FlawlineError, match=r"no metrics\.json of any detector"):
         compare_results(tmp_path, tmp_path)
-    command = [sys.executable, "-m", "flawline.report.changes", "nowhere", "nowhere", "page.html"]
+    command = [
+        sys.executable,
+        "-m",
+        "flawline.report.compare_results",
+        "nowhere",
+        "nowhere",
+        "page.html",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: nowhere: no metrics.json")

@@ -8,7 +8,7 @@ import pytest
 
 from flawline.configfile import check_configfiles, read_configfile
 from flawline.errors import FlawlineError
-from flawline.plan import plan
+from flawline.workflow.plan import plan
 
 WRONG = {
     "a tab": (b"a:\n  b: 1\n\tc: 2\n", ["line 3", "\n    c: 2\n", "Indent with spaces"]),

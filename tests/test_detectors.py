@@ -16,9 +16,9 @@ from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
 from flawline.detectors.registry import METHODS
 from flawline.detectors.scoring import score_to_files
 from flawline.errors import FlawlineError
-from flawline.features.coreset import greedy_coreset, project
-from flawline.features.neighbours import nearest, nearest_by_candidates
 from flawline.files import read_array, read_table
+from flawline.learning.coreset import greedy_coreset, project
+from flawline.learning.neighbours import nearest, nearest_by_candidates
 
 CPU = torch.device("cpu")
 SIZE = 32
@@ -166,8 +166,8 @@ def test_the_coreset_is_that_of_the_plain_greedy_rule(
     tile: tuple[int, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("flawline.features.coreset.LEVELS", levels)
-    monkeypatch.setattr("flawline.features.coreset.TILE", {"cpu": tile})
+    monkeypatch.setattr("flawline.learning.coreset.LEVELS", levels)
+    monkeypatch.setattr("flawline.learning.coreset.TILE", {"cpu": tile})
     vectors = np.random.default_rng(0).normal(size=(400, 6)) * steps
     vectors = vectors.round().astype(np.float32)
     picks = greedy_coreset(torch.from_numpy(vectors), count, seed=3).tolist()
@@ -238,7 +238,7 @@ def test_neighbours_by_candidates_are_real_and_hardly_farther() -> None:
 def test_nearest_neighbours_are_exact_in_pieces(
     monkeypatch: pytest.MonkeyPatch, tile: int, count: int
 ) -> None:
-    monkeypatch.setattr("flawline.features.neighbours.TILE", tile)
+    monkeypatch.setattr("flawline.learning.neighbours.TILE", tile)
     rng = np.random.default_rng(0)
     queries, bank = (torch.from_numpy(rng.normal(size=(n, 9))).float() for n in (50, 70))
     distances, rows = nearest(queries, bank, count)

@@ -61,7 +61,7 @@ def check_python(words: list[str]) -> None:
         source = Path(found.origin)
     else:
         source = ROOT / words[1]
-    if words[2:3] == ["flawline.plan"]:
+    if words[2:3] == ["flawline.workflow.plan"]:
         check_snakemake(words[2:])
         return
     for word in words[2:]:

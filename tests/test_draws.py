@@ -8,10 +8,10 @@ import torch
 
 from flawline.data.geometry import Geometry
 from flawline.data.split import split_unsupervised
+from flawline.decisions.thresholds import choose_threshold
 from flawline.detectors.base import Data
 from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
 from flawline.evaluation.draws import draws
-from flawline.evaluation.thresholds import choose_threshold
 
 SPLIT: dict[str, Any] = {"fraction": 0.25, "category": "bolt"}
 THRESHOLD = {"rule": "conformal", "alpha": 0.3}

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from flawline.decisions.thresholds import choose_threshold, images_needed
 from flawline.evaluation.comparison import (
     best_by_category,
     best_in_words,
@@ -40,7 +41,6 @@ from flawline.evaluation.pixel_metrics import (
     total,
     value_of,
 )
-from flawline.evaluation.thresholds import choose_threshold, images_needed
 from flawline.files import write_table
 
 two_classes = st.lists(

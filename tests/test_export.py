@@ -17,7 +17,7 @@ from flawline.errors import FlawlineError
 from flawline.files import read_array
 from flawline.inspection import export as exporting
 from flawline.inspection.export import TOLERANCE, export
-from flawline.inspection.trained import Photograph, checked_photographs
+from flawline.inspection.trained_detector import Photograph, checked_photographs
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

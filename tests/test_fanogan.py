@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 from flawline.data.geometry import Geometry
 from flawline.detectors.base import Data
 from flawline.detectors.fanogan import FAnoGAN, FAnoGANOptions
-from flawline.detectors.training import Checkpoint
 from flawline.errors import FlawlineError
+from flawline.learning.training import Checkpoint
 
 CPU = torch.device("cpu")
 SIZE = 32

@@ -17,18 +17,18 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from flawline.config import load_config
 from flawline.errors import FlawlineError
-from flawline.features import check
 from flawline.features.backbones import (
     _channels_first,
     _channels_last,
     build_backbone,
     check_backbone,
 )
-from flawline.features.check import check_features
 from flawline.features.extraction import IMAGENET_MEAN, IMAGENET_STD, extract, patch_features
 from flawline.features.gabor import LAYERS as BANDS
 from flawline.files import read_json
 from flawline.provenance import file_hash
+from flawline.workflow import check_backbones as check
+from flawline.workflow.check_backbones import check_features
 
 CPU = torch.device("cpu")
 PLAIN: dict[str, Any] = {"pool": 1, "normalize": False, "precision": "float32"}
@@ -516,8 +516,8 @@ class TestCheckFeatures:
                 for backbone in backbones
             ]
 
-        monkeypatch.setattr("flawline.features.check._ask", record)
-        monkeypatch.setattr("flawline.features.check.USUAL", {})
+        monkeypatch.setattr("flawline.workflow.check_backbones._ask", record)
+        monkeypatch.setattr("flawline.workflow.check_backbones.USUAL", {})
         return asked
 
     @pytest.mark.parametrize("backbone", check.USUAL)
@@ -543,7 +543,9 @@ class TestCheckFeatures:
         passes: bool,
     ) -> None:
         asked = []
-        monkeypatch.setattr("flawline.features.check._ask", lambda names: asked.append(names))
+        monkeypatch.setattr(
+            "flawline.workflow.check_backbones._ask", lambda names: asked.append(names)
+        )
         features = {"backbone": "resnet18", "weights": "default", "layers": ["layer2"]} | changes
         config = load_config(minimal | {"features": {"bank": features}}, "x.yaml")
         check_features(config, "x.yaml", tmp_path / "passed.json")
@@ -627,7 +629,7 @@ class TestCheckFeatures:
         command = (
             "import json, sys; from pathlib import Path;"
             "from flawline.config import load_config;"
-            "from flawline.features.check import check_features;"
+            "from flawline.workflow.check_backbones import check_features;"
             "config = load_config(json.loads(sys.argv[1]), 'x.yaml');"
             "check_features(config, 'x.yaml', Path(sys.argv[2]));"
             "print(any(name in sys.modules for name in ('torch', 'torchvision')))"

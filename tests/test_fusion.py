@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flawline.evaluation.fusion import (
+from flawline.decisions.fusion import (
     fused_scores,
     fused_threshold,
     map_scale,
     write_fused_maps,
 )
-from flawline.evaluation.thresholds import choose_threshold, costs_of
+from flawline.decisions.thresholds import choose_threshold, costs_of
 from flawline.files import read_array
 
 

@@ -23,17 +23,17 @@ from flawline.data.geometry import Geometry
 from flawline.data.prepare import prepare_images
 from flawline.data.regions import Counting, write_counted
 from flawline.data.samples import Levels
+from flawline.decisions.thresholds import choose_threshold
 from flawline.detectors.base import Data
 from flawline.detectors.registry import METHODS
 from flawline.detectors.scoring import score_to_files
 from flawline.errors import FlawlineError
-from flawline.evaluation.thresholds import choose_threshold
 from flawline.features.extraction import extract
 from flawline.files import read_array, read_json, read_table, write_json, write_table
 from flawline.inspection import folder as inspecting
 from flawline.inspection import page
 from flawline.inspection.folder import Verdict, inspect_folder, summary, write_verdicts
-from flawline.inspection.trained import (
+from flawline.inspection.trained_detector import (
     FILES,
     Trained,
     checked_photographs,
@@ -207,7 +207,7 @@ class TestAnInspection:
     def test_draws_every_image_and_boxes_what_the_line_boxes(
         self, line: Line, tmp_path: Path
     ) -> None:
-        from flawline.detectors.boxes import ORIGINAL, box_table, map_limit
+        from flawline.decisions.boxes import ORIGINAL, box_table, map_limit
 
         run = line.run("patchcore")
         limit = map_limit(

@@ -13,7 +13,7 @@ from flawline.data.geometry import Geometry
 from flawline.detectors.base import Data, Scores
 from flawline.inspection import page
 from flawline.inspection.folder import Verdict, inspect_folder
-from flawline.inspection.trained import Trained
+from flawline.inspection.trained_detector import Trained
 
 
 class Brightest:

@@ -11,8 +11,8 @@ from flawline.data.geometry import Geometry, Tiling
 from flawline.detectors.base import Data, Posed, cells_of, smooth_maps
 from flawline.detectors.featcae import FeatCAE, FeatCAEOptions
 from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
-from flawline.features.neighbours import Apart, nearest, nearest_by_candidates
-from flawline.features.whitening import Whitening
+from flawline.learning.neighbours import Apart, nearest, nearest_by_candidates
+from flawline.learning.whitening import Whitening
 
 CPU = torch.device("cpu")
 CHANNELS = 6

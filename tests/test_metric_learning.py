@@ -15,12 +15,13 @@ from sklearn.neighbors import LocalOutlierFactor
 from torch.nn.functional import cross_entropy
 
 from flawline.data.geometry import Geometry
-from flawline.detectors import heads, metric_learning
+from flawline.detectors import metric_learning
 from flawline.detectors.base import Data, Synthetic
-from flawline.detectors.grad_cam import grad_cam
 from flawline.detectors.metric_learning import MetricLearning, MetricLearningOptions
-from flawline.detectors.training import Checkpoint
 from flawline.errors import FlawlineError
+from flawline.learning import margin_heads as heads
+from flawline.learning.grad_cam import grad_cam
+from flawline.learning.training import Checkpoint
 
 CPU = torch.device("cpu")
 SIZE = 80  # not the network's, so that every test resizes

@@ -40,7 +40,7 @@ from flawline.report.cases import (
 from flawline.report.leaderboard import AUROC, rank, summary
 from flawline.report.overview import attention, best_of_categories, lead, percent
 from flawline.report.runs import Run, comparison_rows, read_run
-from flawline.report.stages import graph
+from flawline.report.stage_graph import graph
 
 ONE_KIND = "Test images of one kind alone"
 ORIGIN = page.Origin("demo", "2025-01-31 12:00 UTC", "seeds: [0]\n", {"flawline": "0.1.0"})

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flawline.data import source
+from flawline.data import folder_digest as source
 from flawline.data.datasets.folder import Folder
-from flawline.data.source import folder_digest
+from flawline.data.folder_digest import folder_digest
 from flawline.errors import FlawlineError
 from flawline.provenance import file_hash
 

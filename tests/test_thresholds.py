@@ -7,7 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 from scipy.stats import genpareto, norm
 
-from flawline.evaluation.thresholds import (
+from flawline.decisions.thresholds import (
     RULES,
     Threshold,
     choose_threshold,

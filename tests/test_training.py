@@ -12,8 +12,8 @@ import torch
 from flawline.data.geometry import Geometry
 from flawline.detectors.base import Data
 from flawline.detectors.registry import METHODS
-from flawline.detectors.training import Budget, Checkpoint, Trainer
 from flawline.errors import FlawlineError
+from flawline.learning.training import Budget, Checkpoint, Trainer
 
 ROWS = 10
 

@@ -101,8 +101,8 @@ class Project:
         return self.python_m("snakemake", "--configfile", "test.yaml", *arguments)
 
     def plan(self, *arguments: str) -> str:
-        """What `python -m flawline.plan` says."""
-        done = self.python_m("flawline.plan", "--configfile", "test.yaml", *arguments)
+        """What `python -m flawline.workflow.plan` says."""
+        done = self.python_m("flawline.workflow.plan", "--configfile", "test.yaml", *arguments)
         return (done.stdout or done.stderr).strip()
 
     def run(self, *targets: str) -> subprocess.CompletedProcess[str]:
@@ -359,7 +359,7 @@ class TestThePlanInOneLine:
         assert " jobs run: seed 1 new (" in project.plan()
 
     def test_names_the_stages_of_a_changed_library_file(self, project: Project) -> None:
-        append(project.folder / "flawline/detectors/boxes.py", "\nCHANGED = 1\n")
+        append(project.folder / "flawline/decisions/boxes.py", "\nCHANGED = 1\n")
         assert " jobs run: the code of boxes changed (boxes 4, figures 4, " in project.plan()
 
     def test_says_what_comes_from_the_feature_store(self, project: Project) -> None:

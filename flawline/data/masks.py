@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ImageOps
 
+from flawline.data.folder_digest import files_below
 from flawline.data.images import (
     TRANSPARENT,
     decoding,
@@ -14,7 +15,6 @@ from flawline.data.images import (
     refuse_frames,
 )
 from flawline.data.samples import UnfitError
-from flawline.data.source import files_below
 from flawline.errors import FlawlineError
 
 Read = tuple[np.ndarray, np.ndarray | None, bool]

@@ -11,9 +11,9 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from flawline.data.geometry import Geometry, Shape
-from flawline.detectors.training import Checkpoint, Training
 from flawline.errors import FlawlineError
 from flawline.files import read_array, read_json, read_table, replacing, write_json
+from flawline.learning.training import Checkpoint, Training
 from flawline.options import Options
 from flawline.provenance import file_hash
 from flawline.seeding import generator

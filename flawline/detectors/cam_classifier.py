@@ -10,11 +10,11 @@ import numpy as np
 from pydantic import Field
 
 from flawline.detectors.base import Data, Detector, Scores, smooth_maps
-from flawline.detectors.training import Budget, Checkpoint, Trainer, Training
 from flawline.devices import autocast, to_tensor
 from flawline.errors import FlawlineError
 from flawline.features.backbones import load_weights, untrained
-from flawline.features.late_layers import split_network
+from flawline.features.split_network import split_network
+from flawline.learning.training import Budget, Checkpoint, Trainer, Training
 from flawline.seeding import derive
 
 if TYPE_CHECKING:

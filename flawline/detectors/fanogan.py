@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from flawline.detectors.base import Data, MapDetector, MapUse, Scores
-from flawline.detectors.training import Budget, Checkpoint, Trainer, Training
 from flawline.devices import autocast, to_tensor
+from flawline.learning.training import Budget, Checkpoint, Trainer, Training
 from flawline.seeding import derive
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from flawline.detectors.base import Data, Detector, Scores, smooth_maps
-from flawline.detectors.training import Budget, Checkpoint, Trainer, Training
 from flawline.devices import autocast, to_tensor
 from flawline.errors import FlawlineError
 from flawline.features.backbones import load_weights, untrained
-from flawline.features.late_layers import split_network
+from flawline.features.split_network import split_network
+from flawline.learning.training import Budget, Checkpoint, Trainer, Training
 from flawline.seeding import derive, generator
 from flawline.synthesis.base import Sources
 from flawline.synthesis.distortion import Distortion
@@ -172,7 +172,7 @@ def build_network(options: MetricLearningOptions) -> "nn.ModuleDict":
 
 
 def _build_head(options: MetricLearningOptions, dimensions: int) -> "nn.Module":
-    from flawline.detectors import heads
+    from flawline.learning import margin_heads as heads
 
     name, classes = options.head, 1 + len(options.kinds)
     if name == "softmax":
@@ -440,7 +440,7 @@ class MetricLearning(Detector):
 
         What every normal shows in its place, at the border above all, is taken off first.
         """
-        from flawline.detectors.grad_cam import grad_cam
+        from flawline.learning.grad_cam import grad_cam
 
         head: Any = self.network["head"]
 

@@ -20,11 +20,11 @@ from flawline.detectors.base import (
     cells_of,
     resize_cells,
 )
-from flawline.detectors.training import Checkpoint, Training
 from flawline.devices import has_half_precision_units, readable_tensor, to_tensor
-from flawline.features.coreset import greedy_coreset, project
-from flawline.features.neighbours import Apart, nearest, nearest_by_candidates
-from flawline.features.whitening import Whitening
+from flawline.learning.coreset import greedy_coreset, project
+from flawline.learning.neighbours import Apart, nearest, nearest_by_candidates
+from flawline.learning.training import Checkpoint, Training
+from flawline.learning.whitening import Whitening
 from flawline.seeding import derive
 
 if TYPE_CHECKING:

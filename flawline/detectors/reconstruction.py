@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from flawline.detectors.base import Data, MapDetector, MapUse
-from flawline.detectors.training import Budget, Checkpoint, Trainer, Training
 from flawline.devices import autocast, to_tensor
+from flawline.learning.training import Budget, Checkpoint, Trainer, Training
 from flawline.seeding import derive
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from flawline.detectors.reconstruction import Reconstruction, ReconstructionOptions
-from flawline.detectors.ssim import gaussian_matrix, local_ssim
+from flawline.learning.ssim import gaussian_matrix, local_ssim
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flawline.data.split import held_back
-from flawline.evaluation.thresholds import choose_threshold
+from flawline.decisions.thresholds import choose_threshold
 
 if TYPE_CHECKING:
     import pandas as pd

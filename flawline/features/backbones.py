@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flawline.errors import FlawlineError
-from flawline.features.late_layers import split_network
+from flawline.features.split_network import split_network
 from flawline.files import given_path
 from flawline.options import did_you_mean
 

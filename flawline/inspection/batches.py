@@ -14,7 +14,7 @@ from flawline.files import read_table, write_table
 from flawline.inspection.folder import DEFECTIVE, GOOD, UNREADABLE, Verdict
 
 if TYPE_CHECKING:
-    from flawline.inspection.trained import Trained
+    from flawline.inspection.trained_detector import Trained
 
 OF_DETECTOR = ("category", "detector", "seed", "trained")
 KEY = ("inspection", *OF_DETECTOR, "content")

@@ -28,7 +28,7 @@ from flawline.detectors.reconstruction import Reconstruction
 from flawline.errors import FlawlineError
 from flawline.features.extraction import HALF_MAX, IMAGENET_MEAN, IMAGENET_STD
 from flawline.files import replacing
-from flawline.inspection.trained import (
+from flawline.inspection.trained_detector import (
     Photograph,
     Trained,
     checked_photographs,

@@ -13,10 +13,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from flawline.data.datasets.base import shown
+from flawline.data.folder_digest import files_below
 from flawline.data.images import decode_photograph, reason, to_original
-from flawline.data.source import files_below
+from flawline.decisions.boxes import find_boxes
 from flawline.detectors.base import CHUNK_IMAGES
-from flawline.detectors.boxes import find_boxes
 from flawline.errors import FlawlineError
 from flawline.files import given_path, is_folder, replacing, write_table
 from flawline.pictures import any_uncounted
@@ -24,7 +24,7 @@ from flawline.pictures import any_uncounted
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flawline.inspection.trained import Photograph, Trained
+    from flawline.inspection.trained_detector import Photograph, Trained
 
 DEFECTIVE, GOOD, UNREADABLE = "defective", "good", "unreadable"
 ARRIVED = "arrived during the inspection; the next one takes it"

@@ -17,7 +17,7 @@ from flawline.report.cases import format_score
 from flawline.report.page import TEMPLATES, column_width, picture_size
 
 if TYPE_CHECKING:
-    from flawline.inspection.trained import Trained
+    from flawline.inspection.trained_detector import Trained
 
 OWN_TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = 60  # defective images shown, the highest scores first

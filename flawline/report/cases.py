@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from flawline.detectors.boxes import find_boxes
+from flawline.decisions.boxes import find_boxes
 from flawline.files import read_json, replacing, write_json
 from flawline.pictures import any_uncounted, hatched, panel_shape, resized
 

@@ -24,8 +24,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
+from flawline.decisions.thresholds import images_needed
 from flawline.evaluation.image_metrics import FALSE_ALARM_RATES
-from flawline.evaluation.thresholds import images_needed
 from flawline.files import replacing
 from flawline.report import charts, figures
 from flawline.report.cases import format_score

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flawline.config import Config, load_config
 from flawline.errors import FlawlineError
-from flawline.inspection.trained import settings_of
+from flawline.inspection.trained_detector import settings_of
 
 pytestmark = pytest.mark.usefixtures("watchdog")
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flawline.data.datasets.folder import Folder
+from flawline.data.folder_digest import folder_digest
 from flawline.data.images import (
     FORMATS,
     SUFFIXES,
@@ -27,7 +28,6 @@ from flawline.data.images import (
 from flawline.data.index import scan
 from flawline.data.masks import decode_mask
 from flawline.data.problems import problem_table
-from flawline.data.source import folder_digest
 from flawline.errors import FlawlineError
 from flawline.files import read_table, write_table
 

@@ -11,9 +11,9 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from flawline.data.folder_digest import digest_of, files_below, is_hidden
 from flawline.data.images import SUFFIXES
 from flawline.data.problems import LEFT_OUT, MASK_IGNORED, Problem
-from flawline.data.source import digest_of, files_below, is_hidden
 from flawline.errors import FlawlineError
 from flawline.files import is_folder
 from flawline.options import Options

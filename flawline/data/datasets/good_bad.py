@@ -21,7 +21,7 @@ from flawline.data.datasets.base import (
     names_that_print,
 )
 from flawline.data.datasets.layout import GOOD_NAMES, what_is_there
-from flawline.data.source import files_below
+from flawline.data.folder_digest import files_below
 from flawline.errors import FlawlineError
 
 BAD_NAMES = {"bad", "ng", "ko", "nok", "nio", "defect", "defects", "defective", "faulty", "reject"}

@@ -14,9 +14,9 @@ from pydantic import Field
 
 from flawline.data.datasets.base import GOOD, Dealt, FromFolder, Listing, Name, folders_in
 from flawline.data.datasets.layout import what_is_there
+from flawline.data.folder_digest import files_below
 from flawline.data.images import SUFFIXES
 from flawline.data.masks import is_black
-from flawline.data.source import files_below
 from flawline.errors import FlawlineError
 
 CATEGORY, DEFECT, ENDING = "commutator", "crack", "_label"

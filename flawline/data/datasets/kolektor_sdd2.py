@@ -11,7 +11,7 @@ from typing import Literal
 from flawline.data.datasets.base import FromFolder, Listing, Name, as_given
 from flawline.data.datasets.kolektor_sdd import add_labelled
 from flawline.data.datasets.layout import what_is_there
-from flawline.data.source import files_below
+from flawline.data.folder_digest import files_below
 from flawline.errors import FlawlineError
 
 CATEGORY, DEFECT, ENDING = "surface", "defect", "_GT"

@@ -13,9 +13,9 @@ from flawline.data.datasets.base import (
     has_images,
     names_that_print,
 )
+from flawline.data.folder_digest import files_below
 from flawline.data.images import SUFFIXES
 from flawline.data.problems import LEFT_OUT, Problem
-from flawline.data.source import files_below
 from flawline.errors import FlawlineError
 
 # what people call good parts; a defect type of such a name is a mistake more often than not

@@ -11,7 +11,7 @@ from typing import Literal
 
 from flawline.data.datasets.base import GOOD, FromFolder, Listing, Name
 from flawline.data.datasets.layout import what_is_there
-from flawline.data.source import files_below
+from flawline.data.folder_digest import files_below
 from flawline.errors import FlawlineError
 from flawline.files import is_file
 

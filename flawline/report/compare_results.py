@@ -1,6 +1,6 @@
 """What changed between two results folders: in the configuration, and in the figures.
 
-``python -m flawline.report.changes results/before results/after changes.html``
+``python -m flawline.report.compare_results results/before results/after changes.html``
 """
 
 import argparse
@@ -169,7 +169,7 @@ def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m flawline.report.changes",
+        prog="python -m flawline.report.compare_results",
         description="Compare two results folders of flawline in one page.",
     )
     parser.add_argument("before", type=Path, help="a folder results/<dataset>")

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from flawline.detectors.boxes import map_limit
-from flawline.detectors.scoring import HALF_MAX
-from flawline.evaluation.thresholds import (
+from flawline.decisions.boxes import map_limit
+from flawline.decisions.thresholds import (
     Choice,
     choose_threshold,
     hedged,
     images_needed,
     percent,
 )
+from flawline.detectors.scoring import HALF_MAX
 from flawline.files import new_array
 
 CALM = 0.95  # part of the goods whose maps stay below 0

@@ -13,7 +13,7 @@ from flawline.provenance import versions
 from flawline.report import figures, page
 from flawline.report.overview import Attention
 from flawline.report.runs import comparison_rows, read_run
-from flawline.report.stages import graph
+from flawline.report.stage_graph import graph
 
 
 def write_report(

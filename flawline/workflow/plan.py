@@ -1,4 +1,4 @@
-"""What a run would do and why, in one line: `python -m flawline.plan [snakemake's arguments]`.
+"""Say in one line what a run would do and why: `python -m flawline.workflow.plan [ARGUMENTS]`.
 
 Snakemake plans the run itself, as for `--dry-run`; this puts its reasons into words of the
 configuration.

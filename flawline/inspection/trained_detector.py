@@ -12,8 +12,8 @@ from flawline.data.geometry import Geometry, Shape
 from flawline.data.prepare import prepared
 from flawline.data.regions import Counting, Regions
 from flawline.data.samples import Levels
+from flawline.decisions.boxes import map_limit
 from flawline.detectors.base import Data, Detector, Scores
-from flawline.detectors.boxes import map_limit
 from flawline.detectors.registry import METHODS
 from flawline.detectors.scoring import HALF_MAX
 from flawline.devices import images_at_once
