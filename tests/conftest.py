@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import settings
-from PIL import Image
+from photographs import photograph, save
+from project import ROOT, Project
 
 # no test may fail by the clock
 settings.register_profile("flawline", deadline=None)
@@ -19,17 +20,6 @@ settings.load_profile("flawline")
 
 # tests share their cores: threads that wait for others must not spin; read where torch is imported
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-def photograph(seed: int, height: int = 24, width: int = 32) -> np.ndarray:
-    """uint8 (H, W, 3), another for every seed."""
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def save(path: Path, pixels: np.ndarray, **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, **options)
-    return path
 
 
 @pytest.fixture(autouse=True)
@@ -72,8 +62,6 @@ def line_that_ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     What it said is in the file beside it, `line.out`.
     """
-    from test_workflow import ROOT, Project
-
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent

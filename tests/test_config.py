@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
+from project import ROOT
 
 from flawline.config import Config, load_config, params
 from flawline.data.datasets import demo, mvtec_ad
 from flawline.errors import FlawlineError
 from flawline.memory import what_to_lower
 
-ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "config").glob("*.yaml"))
 JARGON = (
     "literal_error", "union_tag", "discriminator", "pydantic", "http", "Input ", "[key]",

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from project import ROOT
 
 from flawline.configfile import check_configfiles, read_configfile
 from flawline.errors import FlawlineError
@@ -85,7 +86,7 @@ def test_snakemake_says_it(tmp_path: Path) -> None:
     file.write_text("a:\n\tb: 1\n")
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "-n", "--configfile", str(file)],
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from project import ROOT
 from snakemake.cli import get_argument_parser
 
 from flawline.config import Config
 
-ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md")), *sorted(ROOT.glob("docs/*.md"))]
 COMMAND = re.compile(r"(?:[A-Z_]+=\S+ )*(?P<what>snakemake|make|python)\b.*")
 RULES = {

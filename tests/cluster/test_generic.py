@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_workflow import CONFIG, ONE_THREAD, ROOT, Project
+from project import CONFIG, ONE_THREAD, ROOT, Project
 
 pytestmark = pytest.mark.cluster
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from project import CONFIG, ONE_THREAD, Project
 from slurm import Slurm, Unavailable, run
-from test_workflow import CONFIG, ONE_THREAD, Project
 
 pytestmark = pytest.mark.cluster
 

@@ -3,13 +3,13 @@
 import json
 from copy import deepcopy
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from fuzzing import cases, try_all, watched
 from hypothesis import strategies as st
+from project import ROOT
 
 from flawline.config import Config, load_config
 from flawline.errors import FlawlineError
@@ -17,7 +17,6 @@ from flawline.inspection.trained_detector import settings_of
 
 pytestmark = pytest.mark.usefixtures("watchdog")
 
-ROOT = Path(__file__).parents[2]
 SCHEMA = Config.model_json_schema()
 KEYS = sorted(
     {key for model in [SCHEMA, *SCHEMA["$defs"].values()] for key in model.get("properties", {})}

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import save
+from photographs import save
 
 from flawline.data.prepare import prepared
 from flawline.data.regions import Counting, Regions, ignored, write_counted

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from test_inspection import DETECTORS, SHAPE, Line
+from trained_category import DETECTORS, SHAPE, Line
 
 from flawline.data.geometry import Geometry
 from flawline.errors import FlawlineError

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import photograph, save
+from photographs import photograph, save
 
 from flawline.data.datasets.folder import Folder
 from flawline.data.images import decode_image, resize_image, resize_mask

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import save
+from photographs import save
 from PIL import Image
 from pydantic import ValidationError
 

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from conftest import photograph, save
+from photographs import photograph, save
 from PIL import Image
 
 from flawline.data.datasets.folder import Folder

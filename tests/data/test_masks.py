@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import photograph, save
+from photographs import photograph, save
 from PIL import Image
 
 from flawline.data.datasets.folder import Folder

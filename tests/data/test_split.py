@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import photograph, save
+from photographs import photograph, save
 
 from flawline.config import load_config
 from flawline.data.datasets.folder import Folder

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from test_workflow import ROOT, Project
+from project import ROOT, Project
 
 PROFILES = sorted(path.parent.name for path in ROOT.glob("profiles/*/profile.yaml"))
 ENVIRONMENTS = sorted(path.stem for path in ROOT.glob("envs/*.yaml"))

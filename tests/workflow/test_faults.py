@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 from PIL import Image
-from test_workflow import CONFIG, ONE_THREAD, ROOT, Project, changed
+from project import CONFIG, ONE_THREAD, ROOT, Project, changed
 
 from flawline.data.demo import write_category
 from flawline.files import read_table

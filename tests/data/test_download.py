@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from project import ROOT
 
 from flawline.data import archive as archive_module
 from flawline.data import download as module
@@ -32,7 +33,6 @@ from flawline.data.download import download
 from flawline.errors import FlawlineError
 
 CONTENT = random.Random(0).randbytes(200_000)
-ROOT = Path(__file__).parent.parent
 
 
 def sha256(content: bytes) -> str:

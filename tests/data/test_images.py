@@ -9,9 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from conftest import photograph, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from photographs import photograph, save
 from PIL import Image
 
 from flawline.data import images
