@@ -2,7 +2,8 @@ from flawline.logs import logged
 
 with logged(snakemake.log[0]):
     from flawline.decisions.boxes import map_limit
-    from flawline.files import read_array, read_if_given, read_json, read_table
+    from flawline.evaluation.record import RunMetrics
+    from flawline.files import read_array, read_if_given, read_table
     from flawline.report import figures
     from flawline.report.cases import (
         absolute_scale,
@@ -14,9 +15,9 @@ with logged(snakemake.log[0]):
     from flawline.report.charts import CURVES, loss_series
 
     files, options, unit = snakemake.input, snakemake.params.options, snakemake.params.unit
-    metrics, predictions = read_json(files.metrics), read_table(files.predictions)
+    metrics, predictions = RunMetrics.load(files.metrics), read_table(files.predictions)
     labels, scores = predictions["label"].to_numpy(), predictions["score"].to_numpy()
-    threshold, at = metrics["threshold"]["value"], metrics["at_threshold"]
+    threshold, at = metrics.threshold.value, metrics.at_threshold
     calibration = read_table(files.calibration)
     groups = {
         "calibration": calibration["score"].to_numpy(),
@@ -25,13 +26,12 @@ with logged(snakemake.log[0]):
     }
     drawn = {"histogram": figures.histogram(groups, threshold, unit)}
     marks = {
-        "roc": (at["false_alarm_rate"], at["recall"]),
-        "pr": (at["recall"], at["precision"]),
+        "roc": (at.false_alarm_rate, at.recall),
+        "pr": (at.recall, at.precision),
     }
     for curve in CURVES:
-        area = (metrics[curve.area[0]] or {}).get(curve.area[1])
         mark = marks.get(curve.key, (None,))
-        points = metrics["curves"][curve.key]
+        points, area = getattr(metrics.curves, curve.key), metrics.value(curve.area)
         drawn[curve.key] = figures.curve(curve, points, area, None if None in mark else mark)
     drawn["losses"] = figures.losses(loss_series(read_table(files.training).to_dict("records")))
     for number, (name, figure) in enumerate(drawn.items()):

@@ -5,12 +5,13 @@ from flawline.logs import logged
 with logged(snakemake.log[0]):
     from pathlib import Path
 
-    from flawline.files import read_json, read_table, write_json
+    from flawline.evaluation.record import RunMetrics
+    from flawline.files import read_table, write_json
     from flawline.report.tracking import log_runs
 
     getLogger("alembic").setLevel("WARNING")
     runs = [
-        (read_json(metrics), read_table(training))
+        (RunMetrics.load(metrics), read_table(training))
         for metrics, training in zip(snakemake.input.metrics, snakemake.input.training, strict=True)
     ]
     store = Path(snakemake.params.store or Path(snakemake.output[0]).with_suffix(""))

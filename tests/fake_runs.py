@@ -1,7 +1,7 @@
 """Runs as the line leaves them on disk, made up: for tests of the report and to look at it."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,16 @@ import pandas as pd
 from PIL import Image
 
 from flawline.evaluation.evaluate import missing_in_words
-from flawline.files import write_json, write_table
-from flawline.report import page
+from flawline.evaluation.record import RunMetrics
+from flawline.files import write_table
+from flawline.metrics import AUROC, METRICS
 from flawline.report.cases import GAP
-from flawline.report.leaderboard import FIGURES
+from flawline.report.detector_comparison import compare
+from flawline.report.model import Origin, Page, assemble
 from flawline.report.runs import Cost, Run
 
 KINDS = ("miss", "false alarm", "closest call: good", "typical: defective", "typical: good")
+CHECKS = ("drift", "contamination", "near_duplicates", "border")
 HOSTILE = "<script>alert('x')</script>\"&"
 
 
@@ -30,7 +33,7 @@ def strip(rng: np.random.Generator, side: int = 256) -> bytes:
     return content.getvalue()
 
 
-def figures_of(
+def metrics_of(
     good: np.ndarray, defective: np.ndarray, threshold: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """`image` and `at_threshold`, measured on scores."""
@@ -85,6 +88,20 @@ def around(value: float | None, width: float = 0.04) -> list[float] | None:
     return None if value is None else [max(value - width, 0), min(value + width, 1)]
 
 
+SECTIONS = ("counts", "checks", "threshold", "at_threshold", "image", "oracle", "risk")
+
+
+def updated(metrics: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics with other values: sections keep the keys that the changes do not have."""
+    both = dict(metrics)
+    for key, value in changes.items():
+        own = metrics.get(key)
+        if isinstance(own, dict) and isinstance(value, dict) and key in (*SECTIONS, *CHECKS):
+            value = updated(own, value)
+        both[key] = value
+    return both
+
+
 def fake_run(
     category: str = "bolt",
     detector: str = "patchcore",
@@ -98,7 +115,7 @@ def fake_run(
     losses: bool = False,
     **changes: Any,
 ) -> Run:
-    """One run; `changes` replace keys of its metrics.
+    """One run; `changes` replace values of its metrics.
 
     Parameters
     ----------
@@ -112,7 +129,7 @@ def fake_run(
         "defective": rng.normal(apart, 1.2, defects),
     }
     threshold = float(scores["calibration"].mean() + 2 * scores["calibration"].std())
-    image, at = figures_of(scores["good"], scores["defective"], threshold)
+    image, at = metrics_of(scores["good"], scores["defective"], threshold)
     pixel = {
         "auroc": 0.97,
         "average_precision": 0.6,
@@ -125,13 +142,13 @@ def fake_run(
     }
     sections = {"image": image, "at_threshold": at, "pixel": pixel}
     intervals = {
-        f"{figure.part}.{figure.name}": ends
-        for figure in FIGURES
-        if (ends := around(sections[figure.part].get(figure.name))) is not None
+        metric.key: ends
+        for metric in METRICS
+        if (ends := around(sections[metric.part].get(metric.name))) is not None
     }
     kinds = {}
     for number, kind in enumerate(("scratch", "dent", "stain") if defects else ()):
-        part_image, part_at = figures_of(scores["good"], scores["defective"][number::3], threshold)
+        part_image, part_at = metrics_of(scores["good"], scores["defective"][number::3], threshold)
         kinds[kind] = {
             "n": len(scores["defective"][number::3]),
             "image_auroc": part_image["auroc"],
@@ -142,8 +159,12 @@ def fake_run(
             "pixel": pixel,
             "oracle": {},
             "intervals": {
-                "image.auroc": around(part_image["auroc"]),
-                "at_threshold.recall": around(part_at["recall"], 0.15),
+                key: ends
+                for key, value, width in (
+                    ("image.auroc", part_image["auroc"], 0.04),
+                    ("at_threshold.recall", part_at["recall"], 0.15),
+                )
+                if (ends := around(value, width)) is not None
             },
         }
     costs = {"miss": 10.0, "false_alarm": 1.0, "defect_rate": 0.01}
@@ -217,6 +238,13 @@ def fake_run(
                 "verdict": "No calibration image scores far out.",
             },
             "near_duplicates": {"count": 0, "pairs": [], "verdict": "No pair is almost equal."},
+            "border": {
+                "count": 1,
+                "n": 20,
+                "share": 0.2,
+                "gather": False,
+                "verdict": "Scores of good parts peak at the border in 1 of 20 images.",
+            },
         },
         "provenance": {
             "versions": {"flawline": "0.1.0", "torch": "2.9"},
@@ -244,7 +272,7 @@ def fake_run(
     ]
     factor = 1 + len(detector) + len(category) / 10
     return Run(
-        metrics | changes,
+        RunMetrics.model_validate(updated(metrics, changes)),
         scores,
         rows if losses else [{"step": 1, "patches": 1000, "memory": 100}],
         {"cases": shown, "scale": [0.0, 4.0], "unit": "distance to the nearest patch"},
@@ -261,7 +289,7 @@ def fake_pairs(runs: Sequence[Run]) -> list[dict[str, Any]]:
             same = ("category", "protocol", "seed")
             if any(getattr(a, key) != getattr(b, key) for key in same):
                 continue
-            ends = a.figure("image", "auroc"), b.figure("image", "auroc")
+            ends = a.value(AUROC), b.value(AUROC)
             if None in ends:
                 continue
             difference = ends[0] - ends[1]
@@ -290,7 +318,7 @@ def fake_ranks(names: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {
             "protocol": "unsupervised",
-            "figure": "image_auroc",
+            "metric": "image_auroc",
             "detector": name,
             "mean_rank": 1 + 0.9 * number,
             "categories": 15.0,
@@ -308,7 +336,7 @@ class Grid:
     """Many runs, and what belongs to them."""
 
     runs: list[Run]
-    page: page.Page
+    page: Page
 
 
 CATEGORIES = (
@@ -342,15 +370,15 @@ def fake_grid(seeds: int = 1, cases: int = 8) -> Grid:
         for seed in range(seeds)
     ]
     ranks = fake_ranks(DETECTORS[:-1])
-    origin = page.Origin("mvtec_ad", "2025-01-31 12:00 UTC", "dataset:\n  name: mvtec_ad\n")
+    origin = Origin("mvtec_ad", "2025-01-31 12:00 UTC", "dataset:\n  name: mvtec_ad\n")
     pairs = fake_pairs(runs)
-    made = page.assemble(runs, origin, pairs=pairs, comparison=page.compare(ranks, []))
+    made = assemble(runs, origin, pairs=pairs, comparison=compare(ranks, []))
     return Grid(runs, made)
 
 
 def write_run(run: Run, folder: Path) -> Path:
     """Leave a run's files on disk; return its ``metrics.json``."""
-    write_json(folder / "metrics.json", dict(run.metrics))
+    run.metrics.save(folder / "metrics.json")
     calibration = run.scores["calibration"]
     rows = pd.DataFrame({"row": range(len(calibration)), "score": calibration})
     write_table(folder / "calibration/scores.csv", rows)

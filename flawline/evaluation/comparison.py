@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flawline.evaluation.record import RunMetrics
 from flawline.evaluation.uncertainty import (
     categories_needed,
     delong,
@@ -14,32 +15,14 @@ from flawline.evaluation.uncertainty import (
     holm,
     wilcoxon,
 )
-from flawline.files import read_json, read_table, write_table
+from flawline.files import read_table, write_table
+from flawline.metrics import BY_COLUMN, METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FIGURES = {
-    "image_auroc": ("image", "auroc"),
-    "image_average_precision": ("image", "average_precision"),
-    "image_fpr_at_95_tpr": ("image", "fpr_at_95_tpr"),
-    "image_tpr_at_5_fpr": ("image", "tpr_at_5_fpr"),
-    "image_tpr_at_1_fpr": ("image", "tpr_at_1_fpr"),
-    "pixel_auroc": ("pixel", "auroc"),
-    "pixel_average_precision": ("pixel", "average_precision"),
-    "pixel_aupro_30": ("pixel", "aupro_30"),
-    "pixel_aupro_05": ("pixel", "aupro_05"),
-    "pixel_aupimo": ("pixel", "aupimo"),
-    "pixel_f1_oracle": ("pixel", "f1_oracle"),
-    "accuracy": ("at_threshold", "accuracy"),
-    "balanced_accuracy": ("at_threshold", "balanced_accuracy"),
-    "precision": ("at_threshold", "precision"),
-    "recall": ("at_threshold", "recall"),
-    "f1": ("at_threshold", "f1"),
-    "false_alarm_rate": ("at_threshold", "false_alarm_rate"),
-}
+IDENTITY = ("protocol", "category", "detector", "method", "seed")
 TESTED = ("test_good", "test_defective")
-COMPARED = ("image_auroc", "image_average_precision", "pixel_auroc", "pixel_aupro_30")
 PAIRWISE = (
     "protocol",
     "category",
@@ -56,7 +39,7 @@ PAIRWISE = (
 )
 SIGNED_RANKS = (
     "protocol",
-    "figure",
+    "metric",
     "detector_a",
     "detector_b",
     "categories",
@@ -68,7 +51,7 @@ SIGNED_RANKS = (
 )
 RANKS = (
     "protocol",
-    "figure",
+    "metric",
     "detector",
     "mean_rank",
     "categories",
@@ -92,7 +75,7 @@ def write_comparison(
     tables : where to write ``runs``, ``seeds``, ``categories``, ``best``, ``pairwise``,
         ``wilcoxon`` and ``ranks``.
     """
-    metrics = [read_json(path) for path in metrics_files]
+    metrics = [RunMetrics.load(path) for path in metrics_files]
     predictions = [read_table(path) for path in prediction_files]
     runs = run_table(metrics)
     write_table(tables["runs"], runs)
@@ -104,26 +87,26 @@ def write_comparison(
     write_table(tables["ranks"], ranks(runs))
 
 
-def run_table(metrics: list[dict[str, Any]]) -> "pd.DataFrame":
+def run_table(metrics: Sequence[RunMetrics]) -> "pd.DataFrame":
     """One row per protocol, category, detector and seed; test images, and a column per figure."""
     import pandas as pd
 
     rows = []
     for run in metrics:
-        row = {key: run[key] for key in ("protocol", "category", "detector", "method", "seed")}
-        row |= {key: run["counts"][key] for key in TESTED}
-        for name, (part, key) in FIGURES.items():
-            row[name] = (run[part] or {}).get(key)
+        row: dict[str, Any] = {key: getattr(run, key) for key in IDENTITY}
+        row |= {key: getattr(run.counts, key) for key in TESTED}
+        for metric in METRICS:
+            row[metric.column] = run.value(metric)
         rows.append(row)
     keys = ["protocol", "category", "detector", "seed"]
     table = pd.DataFrame(rows).sort_values(keys, ignore_index=True)
-    return table.astype(dict.fromkeys(FIGURES, float))
+    return table.astype(dict.fromkeys(BY_COLUMN, float))
 
 
 def over_seeds(runs: "pd.DataFrame") -> "pd.DataFrame":
     """Mean, median, smallest and largest over seeds, per protocol, category and detector."""
     keys = ["protocol", "category", "detector", "method"]
-    table = runs.groupby(keys)[list(FIGURES)].agg(["mean", "median", "min", "max"])
+    table = runs.groupby(keys)[list(BY_COLUMN)].agg(["mean", "median", "min", "max"])
     table.columns = ["_".join(pair) for pair in table.columns]
     table.insert(0, "seeds", runs.groupby(keys)["seed"].nunique())
     return table.reset_index()
@@ -136,7 +119,7 @@ def over_categories(runs: "pd.DataFrame") -> "pd.DataFrame":
     measured on, which its mean and median are over.
     """
     keys = ["protocol", "detector", "method"]
-    per_category = runs.groupby([*keys, "category"])[list(FIGURES)].mean()
+    per_category = runs.groupby([*keys, "category"])[list(BY_COLUMN)].mean()
     table = per_category.groupby(keys).agg(["mean", "median", "count"])
     table = table.rename(columns={"count": "categories"}, level=1)
     table.columns = ["_".join(pair) for pair in table.columns]
@@ -194,7 +177,7 @@ def best_in_words(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def pairwise(
-    metrics: Sequence[dict[str, Any]], predictions: Sequence["pd.DataFrame"]
+    metrics: Sequence[RunMetrics], predictions: Sequence["pd.DataFrame"]
 ) -> "pd.DataFrame":
     """DeLong's test of every two detectors on the same test images of one category and seed.
 
@@ -202,7 +185,7 @@ def pairwise(
 
     Parameters
     ----------
-    metrics : per run, keys protocol, category, detector, seed and bootstrap.
+    metrics : per run, in the order of `predictions`.
     predictions : per run, columns image_id, label and score.
 
     Returns
@@ -213,9 +196,8 @@ def pairwise(
 
     groups: dict[tuple[str, str, int], dict[str, tuple[float, pd.DataFrame]]] = {}
     for run, table in zip(metrics, predictions, strict=True):
-        key = run["protocol"], run["category"], run["seed"]
-        confidence = run["bootstrap"]["confidence"]
-        groups.setdefault(key, {})[run["detector"]] = confidence, table
+        key = run.protocol, run.category, run.seed
+        groups.setdefault(key, {})[run.detector] = run.bootstrap.confidence, table
     rows = []
     for key, detectors in sorted(groups.items()):
         tests = []
@@ -291,5 +273,5 @@ def _by_category(runs: "pd.DataFrame") -> list[tuple[str, str, "pd.DataFrame"]]:
             found.pivot_table(figure, "category", "detector", aggfunc="mean", dropna=False),
         )
         for protocol, found in runs.groupby("protocol")
-        for figure in COMPARED
+        for figure in (metric.column for metric in METRICS if metric.tested)
     ]

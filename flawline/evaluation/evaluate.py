@@ -6,21 +6,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flawline.evaluation import uncertainty
-from flawline.evaluation.curves import best_f1, from_above
+from flawline.evaluation.curve_points import cost_curve, image_curves, pixel_curves
+from flawline.evaluation.curves import best_f1
 from flawline.evaluation.image_metrics import (
-    count_scores,
     decision_metrics,
     oracle_f1,
     ranking_metrics,
-    risk_curve,
 )
 from flawline.evaluation.pixel_metrics import (
-    PIMO_RANGE,
-    PRO_LIMITS,
     PixelCounts,
     bin_edges,
     count_pixels,
-    enough_for_pimo,
     pixel_metrics,
     total,
     value_of,
@@ -31,7 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEW_PIXELS = "too few pixels in good test images for false-positive rates as low as AUPIMO's"
-POINTS = 200
 
 
 @dataclass(frozen=True)
@@ -121,7 +116,7 @@ def evaluate(
     found = _measure(test, np.ones(len(truth), bool), "all")
     if found["pixel"] and found["pixel"]["aupimo"] is None:
         found["pixel"]["aupimo_note"] = FEW_PIXELS
-    risk, best = _risk(truth, test.scores, threshold, costs)
+    risk, best = cost_curve(truth, test.scores, threshold, costs)
     found["oracle"] |= best
     good, defective = int((truth == 0).sum()), int(truth.sum())
     return found | {
@@ -137,7 +132,7 @@ def evaluate(
         "by_defect_type": {
             str(kind): _one_type(test, kind) for kind in sorted(set(types[truth == 1]))
         },
-        "curves": _image_curves(truth, test.scores) | _pixel_curves(counts),
+        "curves": image_curves(truth, test.scores) | pixel_curves(counts),
         "risk": risk,
         "note": missing_in_words(good, defective, left_out),
     }
@@ -283,95 +278,3 @@ def _binned(
         ).binned(edges)
         for row in rows.tolist()
     }
-
-
-def _risk(
-    truth: np.ndarray, scores: np.ndarray, threshold: float, costs: dict[str, float]
-) -> tuple[dict[str, Any] | None, dict[str, float | None]]:
-    """Realised cost per part by threshold, and the oracle's least one."""
-    if len(np.unique(truth)) < 2:
-        return None, {"risk": None, "risk_threshold": None}
-    values = np.unique(scores)
-    # just below the lowest score everything is called defective
-    thresholds = np.concatenate([[np.nextafter(values[0], -np.inf)], values])
-    risk = risk_curve(truth, scores, thresholds, **costs)
-    best = int(risk.argmin())
-    shown = np.unique(np.linspace(0, len(thresholds) - 1, POINTS + 1).round().astype(int))
-    rate = costs["defect_rate"]
-    return (
-        costs
-        | {
-            "at_threshold": float(risk_curve(truth, scores, np.array([threshold]), **costs)[0]),
-            "call_none": rate * costs["miss"],
-            "call_all": (1 - rate) * costs["false_alarm"],
-            "threshold": thresholds[shown].tolist(),
-            "risk": risk[shown].tolist(),
-        },
-        {"risk": float(risk[best]), "risk_threshold": float(thresholds[best])},
-    )
-
-
-def _image_curves(truth: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-    if len(np.unique(truth)) < 2:
-        return {"roc": None, "pr": None}
-    good, defective, values = count_scores(truth, scores)
-    fpr, tpr = _rate(good), _rate(defective)
-    kept = _thinned(fpr, tpr)
-    thresholds = [*values[::-1].tolist(), None]
-    return {
-        "roc": {
-            "fpr": fpr[kept].tolist(),
-            "tpr": tpr[kept].tolist(),
-            "threshold": [thresholds[place] for place in kept],
-        },
-        "pr": _precision_recall(good, defective),
-    }
-
-
-def _pixel_curves(counts: dict[str, PixelCounts]) -> dict[str, Any]:
-    whole = total(counts.values())
-    if whole is None or not whole.defective.any() or not whole.normal.any():
-        return dict.fromkeys(("pixel_roc", "pixel_pr", "pro", "pimo"))
-    fpr, tpr = _rate(whole.normal), _rate(whole.defective)
-    overlap = np.concatenate([[0], from_above(whole.overlap)]) / whole.regions
-    kept = _thinned(fpr, tpr)
-    limit = max(PRO_LIMITS.values())
-    end = int(np.searchsorted(fpr, limit, side="right"))
-    inside = _thinned(fpr[:end], overlap[:end])
-    found: dict[str, Any] = {
-        "pixel_roc": {"fpr": fpr[kept].tolist(), "tpr": tpr[kept].tolist()},
-        "pixel_pr": _precision_recall(whole.normal, whole.defective),
-        "pro": {
-            "fpr": [*fpr[inside].tolist(), limit],
-            "overlap": [*overlap[inside].tolist(), float(np.interp(limit, fpr, overlap))],
-        },
-        "pimo": None,
-    }
-    if "good" in counts and enough_for_pimo(counts["good"].normal):
-        low, high = PIMO_RANGE
-        rates = np.geomspace(low, high, 51)
-        recall = np.concatenate([[0], from_above(whole.recall)]) / whole.masks
-        known = np.log(np.maximum(_rate(counts["good"].normal), low))
-        recalls = np.interp(np.log(rates), known, recall)
-        found["pimo"] = {"fpr": rates.tolist(), "recall": recalls.tolist()}
-    return found
-
-
-def _precision_recall(normal: np.ndarray, defective: np.ndarray) -> dict[str, list[float]]:
-    hits, alarms = from_above(defective), from_above(normal)
-    some = hits + alarms > 0
-    precision, recall = hits[some] / (hits + alarms)[some], hits[some] / hits[-1]
-    kept = _thinned(recall, precision)
-    return {"recall": recall[kept].tolist(), "precision": precision[kept].tolist()}
-
-
-def _rate(counts: np.ndarray) -> np.ndarray:
-    above = from_above(counts)
-    return np.concatenate([[0], above]) / above[-1]
-
-
-def _thinned(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Indices of at most `POINTS` + 1 points, evenly along the curve, its ends included."""
-    length = np.concatenate([[0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
-    kept = np.searchsorted(length, np.linspace(0, length[-1], POINTS))
-    return np.unique(np.append(kept, len(x) - 1))

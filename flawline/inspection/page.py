@@ -1,20 +1,15 @@
 """The page of an inspection: HTML that needs no network and no other file."""
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 
-from flawline.files import replacing
 from flawline.inspection.batches import SHOWN, Comparison, compared
 from flawline.inspection.folder import DEFECTIVE, GOOD, UNREADABLE, Verdict
-from flawline.report.cases import format_score
-from flawline.report.page import TEMPLATES, column_width, picture_size
+from flawline.report.html import environment, write_page
 
 if TYPE_CHECKING:
     from flawline.inspection.trained_detector import Trained
@@ -120,38 +115,13 @@ def render(path: Path | str, inspection: Inspection) -> None:
         rows=inspection.readable[:ROWS],
         overlays=inspection.overlays.name,
     )
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+    write_page(path, text)
 
 
 def _environment(inspection: Inspection) -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader([OWN_TEMPLATES, TEMPLATES]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
     def content(verdict: Verdict) -> bytes:
         return (inspection.overlays / verdict.overlay).read_bytes()
 
-    def embedded(content: bytes) -> str:
-        return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
-
-    environment.globals |= {
-        "script": Markup(script),
-        "script_hash": f"sha256-{digest}",
-        "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        "column_width": column_width,
-    }
-    filters: dict[str, Any] = {
-        "score": format_score,
-        "content": content,
-        "embedded": embedded,
-        "size": picture_size,
-    }
-    environment.filters |= filters
-    return environment
+    made = environment(OWN_TEMPLATES)
+    made.filters["content"] = content
+    return made

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from flawline.metrics import BY_COLUMN, Metric
 from flawline.report.cases import format_score
 
 BARS = 36
@@ -30,7 +31,7 @@ class Curve:
     x_label: str
     y_label: str
     x_end: float
-    area: tuple[str, str]
+    area: Metric
     area_label: str
 
 
@@ -43,7 +44,7 @@ CURVES = (
         "good parts rejected",
         "defective parts found",
         1.0,
-        ("image", "auroc"),
+        BY_COLUMN["image_auroc"],
         "AUROC",
     ),
     Curve(
@@ -54,7 +55,7 @@ CURVES = (
         "defective parts found (recall)",
         "right rejections (precision)",
         1.0,
-        ("image", "average_precision"),
+        BY_COLUMN["image_average_precision"],
         "average precision",
     ),
     Curve(
@@ -65,7 +66,7 @@ CURVES = (
         "flawless pixels flagged",
         "defect area flagged",
         0.3,
-        ("pixel", "aupro_30"),
+        BY_COLUMN["pixel_aupro_30"],
         "AUPRO to 0.30",
     ),
 )

@@ -1,4 +1,4 @@
-"""What changed between two results folders: in the configuration, and in the figures.
+"""What changed between two results folders: in the configuration, and in the metrics.
 
 ``python -m flawline.report.compare_results results/before results/after changes.html``
 """
@@ -11,19 +11,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from flawline.errors import FlawlineError
+from flawline.evaluation.record import RunMetrics
 from flawline.evaluation.uncertainty import delong
-from flawline.files import read_json, read_table, replacing
+from flawline.files import read_json, read_table
+from flawline.metrics import METRICS, Metric
+from flawline.report.html import environment
+from flawline.report.html import write_page as write_html
 
-FIGURES = {
-    "image AUROC": ("image", "auroc"),
-    "recall": ("at_threshold", "recall"),
-    "false alarms": ("at_threshold", "false_alarm_rate"),
-    "pixel AUROC": ("pixel", "auroc"),
-    "AU-PRO": ("pixel", "aupro_30"),
-}
+HEADLINES = [metric for metric in METRICS if metric.headline]
 Key = tuple[str, str, str]
 
 
@@ -38,9 +34,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Change:
-    """One figure before and after, the median over the seeds; None where it was not measured."""
+    """One metric before and after, the median over the seeds; None where it was not measured."""
 
-    figure: str
+    metric: str
     before: float | None
     after: float | None
 
@@ -98,17 +94,9 @@ def compare_results(before: Path, after: Path) -> Changes:
 
 def write_page(path: Path, changes: Changes, before: str, after: str) -> None:
     """Write the comparison as one self-contained HTML file."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("changes.html.j2")
-    html = page.render(changes=changes, before=before, after=after, figures=list(FIGURES))
-    with replacing(path) as partial:
-        partial.write_text(html, encoding="utf-8", newline="\n")
+    template = environment().get_template("changes.html.j2")
+    titles = [metric.title for metric in HEADLINES]
+    write_html(path, template.render(changes=changes, before=before, after=after, titles=titles))
 
 
 def _runs(folder: Path) -> dict[Key, dict[int, Path]]:
@@ -127,17 +115,16 @@ def _runs(folder: Path) -> dict[Key, dict[int, Path]]:
 
 
 def _pair(key: Key, before: dict[int, Path], after: dict[int, Path]) -> Pair:
-    metrics = [
-        [read_json(run / "metrics.json") for run in runs.values()] for runs in (before, after)
+    sides = [
+        [RunMetrics.load(run / "metrics.json") for run in runs.values()] for runs in (before, after)
     ]
     changes = tuple(
-        Change(figure, *(_middle(side, part, name) for side in metrics))
-        for figure, (part, name) in FIGURES.items()
+        Change(metric.title, *(_middle(side, metric) for side in sides)) for metric in HEADLINES
     )
     common = sorted(set(before) & set(after))
     if common:
-        sides = [read_table(runs[common[0]] / "predictions.csv") for runs in (before, after)]
-        one, two = (side.sort_values("image_id", ignore_index=True) for side in sides)
+        tables = [read_table(runs[common[0]] / "predictions.csv") for runs in (before, after)]
+        one, two = (table.sort_values("image_id", ignore_index=True) for table in tables)
         same = one["image_id"].equals(two["image_id"]) and one["label"].equals(two["label"])
         if same and one["label"].value_counts().min() > 1 and one["label"].nunique() == 2:
             test = delong(one["label"].to_numpy(), two["score"].to_numpy(), one["score"].to_numpy())
@@ -145,8 +132,8 @@ def _pair(key: Key, before: dict[int, Path], after: dict[int, Path]) -> Pair:
     return Pair(*key, changes)
 
 
-def _middle(runs: list[dict[str, Any]], part: str, name: str) -> float | None:
-    values = [value for run in runs if (value := (run[part] or {}).get(name)) is not None]
+def _middle(runs: list[RunMetrics], metric: Metric) -> float | None:
+    values = [value for run in runs if (value := run.value(metric)) is not None]
     return median(values) if values else None
 
 

@@ -1,4 +1,4 @@
-"""Detectors by categories: figures with their intervals, and what they cost."""
+"""Detectors by categories: metrics with their intervals, and what they cost."""
 
 import csv
 import io
@@ -7,117 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from flawline.metrics import AUROC, METRICS, Metric
 from flawline.report.runs import Cost, Run
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure of `metrics.json` and what it means."""
-
-    part: str
-    name: str
-    title: str
-    words: str
-    higher: bool = True
-
-
-FIGURES = (
-    Figure(
-        "image",
-        "auroc",
-        "Image AUROC",
-        "The chance that a defective part scores above a good one. 1 is perfect, 0.5 is guessing.",
-    ),
-    Figure(
-        "image",
-        "average_precision",
-        "Image average precision",
-        "The share of right rejections, averaged over all thresholds that find one more defect.",
-    ),
-    Figure(
-        "image",
-        "fpr_at_95_tpr",
-        "False alarms at 95 % found",
-        "The share of good parts rejected if the threshold were set to find 95 % of the defective "
-        "ones. Lower is better.",
-        higher=False,
-    ),
-    Figure(
-        "image",
-        "tpr_at_5_fpr",
-        "Found at 5 % false alarms",
-        "The share of defective parts found if a threshold were set by the good test images to "
-        "reject 5 % of good parts on average.",
-    ),
-    Figure(
-        "image",
-        "tpr_at_1_fpr",
-        "Found at 1 % false alarms",
-        "The same with 1 % of good parts rejected.",
-    ),
-    Figure(
-        "at_threshold",
-        "recall",
-        "Recall at the threshold",
-        "The share of defective parts that the threshold in use finds.",
-    ),
-    Figure(
-        "at_threshold",
-        "false_alarm_rate",
-        "False alarms at the threshold",
-        "The share of good parts that the threshold in use rejects. Lower is better.",
-        higher=False,
-    ),
-    Figure(
-        "at_threshold",
-        "balanced_accuracy",
-        "Balanced accuracy at the threshold",
-        "The mean of the shares of good and of defective parts that are called right.",
-    ),
-    Figure(
-        "at_threshold",
-        "f1",
-        "F1 at the threshold",
-        "The balance of recall and precision. It grows with the share of defective test images.",
-    ),
-    Figure(
-        "pixel",
-        "auroc",
-        "Pixel AUROC",
-        "The chance that a pixel of a defect scores above a flawless one. Large good areas make it "
-        "look high.",
-    ),
-    Figure(
-        "pixel",
-        "aupro_30",
-        "AUPRO",
-        "How well whole defect regions are covered, small ones counting as much as large ones, "
-        "while at most 30 % of flawless pixels are flagged.",
-    ),
-    Figure(
-        "pixel", "aupro_05", "AUPRO to 5 %", "The same with at most 5 % of flawless pixels flagged."
-    ),
-    Figure(
-        "pixel",
-        "aupimo",
-        "AUPIMO",
-        "How much of each defect is found while good images stay almost free of flagged pixels.",
-    ),
-    Figure(
-        "pixel",
-        "average_precision",
-        "Pixel average precision",
-        "Average precision of single pixels.",
-    ),
-    Figure(
-        "pixel",
-        "f1_oracle",
-        "Best pixel F1 (oracle)",
-        "The best F1 that any threshold on the maps could reach; chosen with the test masks, so "
-        "never a promise.",
-    ),
-)
-AUROC, RECALL, FALSE_ALARMS = FIGURES[0], FIGURES[5], FIGURES[6]
 
 
 @dataclass(frozen=True)
@@ -144,17 +35,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """Detectors by categories in one figure."""
+    """Detectors by categories by one metric."""
 
-    figure: Figure
+    metric: Metric
     categories: tuple[str, ...]
     rows: tuple[Row, ...]
     measured: int
-    """How many of the categories have the figure, of any detector."""
+    """How many of the categories have the metric, of any detector."""
 
     @property
     def key(self) -> str:
-        return f"{self.figure.part}-{self.figure.name}"
+        return f"{self.metric.part}-{self.metric.name}"
 
 
 @dataclass(frozen=True)
@@ -180,7 +71,7 @@ def rank(runs: Sequence[Run]) -> tuple[Ranking, ...]:
     found = []
     for protocol in protocols(runs):
         chosen = [run for run in runs if run.protocol == protocol]
-        boards = [_board(chosen, figure) for figure in FIGURES]
+        boards = [_board(chosen, metric) for metric in METRICS if metric.ranked]
         measured = [b for b in boards if any(row.mean.mean is not None for row in b.rows)]
         found.append(Ranking(protocol, tuple(measured or boards[:1]), _costs(chosen)))
     return tuple(found)
@@ -198,24 +89,24 @@ def by_detector(runs: Iterable[Run]) -> dict[tuple[str, str, str], list[Run]]:
     return {key: sorted(group, key=lambda run: run.seed) for key, group in groups.items()}
 
 
-def summary(seeds: Sequence[Run], figure: Figure) -> Value:
+def summary(seeds: Sequence[Run], metric: Metric) -> Value:
     """Mean over seeds; the ends are the widest of the seeds' intervals and values."""
-    values = [run.figure(figure.part, figure.name) for run in seeds]
+    values = [run.value(metric) for run in seeds]
     measured = [value for value in values if value is not None]
     if not measured:
         return Value(None)
-    intervals = [run.interval(figure.part, figure.name) for run in seeds]
+    intervals = [run.interval(metric) for run in seeds]
     ends = [end for interval in intervals for end in interval or ()]
     if len(measured) > 1:
         ends += measured
     mean = fmean(measured)
     return Value(
-        mean, min(ends, default=None), max(ends, default=None), heat=_heat(mean, figure.higher)
+        mean, min(ends, default=None), max(ends, default=None), heat=_heat(mean, metric.higher)
     )
 
 
 def leaderboard_csv(rankings: Sequence[Ranking]) -> str:
-    """All boards as one table, a row per protocol, figure, detector and category."""
+    """All boards as one table, a row per protocol, metric, detector and category."""
     rows = [
         (ranking.protocol, board.key.replace("-", "."), row.detector, category, value)
         for ranking in rankings
@@ -223,7 +114,7 @@ def leaderboard_csv(rankings: Sequence[Ranking]) -> str:
         for row in board.rows
         for category, value in zip(board.categories, row.cells, strict=True)
     ]
-    head = ("protocol", "figure", "detector", "category", "mean", "low", "high")
+    head = ("protocol", "metric", "detector", "category", "mean", "low", "high")
     return as_csv(head, [(*keys, value.mean, value.low, value.high) for *keys, value in rows])
 
 
@@ -247,22 +138,22 @@ def as_csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def _board(runs: Sequence[Run], figure: Figure) -> Board:
+def _board(runs: Sequence[Run], metric: Metric) -> Board:
     groups = by_detector(runs)
     categories = tuple(dict.fromkeys(run.category for run in runs))
     detectors: dict[str, dict[str, list[Run]]] = {}
     for (category, _, detector), seeds in groups.items():
         detectors.setdefault(detector, {})[category] = seeds
-    measured = {run.category for run in runs if run.figure(figure.part, figure.name) is not None}
+    measured = {run.category for run in runs if run.value(metric) is not None}
     rows = [
         Row(
             detector,
-            _over_categories(seeds, figure, len(measured)),
-            tuple(summary(seeds.get(category, []), figure) for category in categories),
+            _over_categories(seeds, metric, len(measured)),
+            tuple(summary(seeds.get(category, []), metric) for category in categories),
         )
         for detector, seeds in detectors.items()
     ]
-    sign = -1 if figure.higher else 1
+    sign = -1 if metric.higher else 1
     worst = math.inf
     # A mean over fewer categories is another quantity: it goes last and cannot win.
     rows.sort(
@@ -271,17 +162,13 @@ def _board(runs: Sequence[Run], figure: Figure) -> Board:
             worst if row.mean.mean is None else sign * row.mean.mean,
         )
     )
-    return Board(figure, categories, _with_best(rows, figure.higher), len(measured))
+    return Board(metric, categories, _with_best(rows, metric.higher), len(measured))
 
 
-def _over_categories(by_category: Mapping[str, Sequence[Run]], figure: Figure, total: int) -> Value:
+def _over_categories(by_category: Mapping[str, Sequence[Run]], metric: Metric, total: int) -> Value:
     """Mean over categories; the ends are those of the seeds that all categories share."""
     per_category = [
-        {
-            run.seed: value
-            for run in seeds
-            if (value := run.figure(figure.part, figure.name)) is not None
-        }
+        {run.seed: value for run in seeds if (value := run.value(metric)) is not None}
         for seeds in by_category.values()
     ]
     measured = [by_seed for by_seed in per_category if by_seed]
@@ -296,7 +183,7 @@ def _over_categories(by_category: Mapping[str, Sequence[Run]], figure: Figure, t
         min(over_seeds) if several else None,
         max(over_seeds) if several else None,
         coverage="" if len(measured) == total else f"{len(measured)} of {total}",
-        heat=_heat(mean, figure.higher),
+        heat=_heat(mean, metric.higher),
     )
 
 
@@ -341,7 +228,7 @@ def _costs(runs: Sequence[Run]) -> tuple[CostRow, ...]:
             _mean([getattr(run.cost, name) for run in chosen], max if "peak" in name else fmean)
             for name in names
         ]
-        auroc = _mean([run.figure("image", "auroc") for run in chosen], fmean)
+        auroc = _mean([run.value(AUROC) for run in chosen], fmean)
         rows.append(CostRow(detector, auroc, Cost(*costs)))
     return tuple(sorted(rows, key=lambda row: -(row.auroc or 0)))
 

@@ -4,10 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flawline.metrics import AUROC, BY_COLUMN, FALSE_ALARMS, RECALL
 from flawline.report.leaderboard import (
-    AUROC,
-    FALSE_ALARMS,
-    RECALL,
     Value,
     by_detector,
     protocols,
@@ -89,8 +87,8 @@ def best_of_categories(
                     auroc,
                     complement(summary(seeds, RECALL)) if known else Value(None),
                     summary(seeds, FALSE_ALARMS) if known else Value(None),
-                    seeds[0].count("test_defective"),
-                    seeds[0].count("test_good"),
+                    seeds[0].counts.test_defective,
+                    seeds[0].counts.test_good,
                     len(rivals) - 1,
                     _alike(name, [p for p in pairs if _of(p, category, protocol)]),
                 )
@@ -203,62 +201,60 @@ def _entries(
 
 
 def _uncertified(run: Run) -> str | None:
-    threshold = run.part("threshold")
-    return f"{threshold.get('n')} images" if threshold.get("certified") is False else None
+    threshold = run.metrics.threshold
+    return f"{threshold.n} images" if threshold.certified is False else None
 
 
 def _drifted(run: Run) -> str | None:
-    drift = run.part("checks").get("drift") or {}
-    return "" if drift.get("drifted") else None
+    return "" if run.metrics.checks.drift.drifted else None
 
 
 def _nothing(run: Run) -> str | None:
-    if run.count("test_good") or run.count("test_defective"):
+    if run.counts.test_good or run.counts.test_defective:
         return None
-    count = run.count("test_left_out")
+    count = run.counts.test_left_out
     return (
         f"{count} test image{'s' if count > 1 else ''} left out: see problems.csv" if count else ""
     )
 
 
 def _one_kind(run: Run) -> str | None:
-    good, defective = run.count("test_good"), run.count("test_defective")
+    good, defective = run.counts.test_good, run.counts.test_defective
     return lacking(good, defective) if good or defective else None
 
 
 def _misses(run: Run) -> str | None:
-    recall = run.figure("at_threshold", "recall")
+    recall = run.value(RECALL)
     return f"{percent(1 - recall)} missed" if recall is not None and recall < FEW_FOUND else None
 
 
 def _false_alarms(run: Run) -> str | None:
-    rate = run.figure("at_threshold", "false_alarm_rate")
+    rate = run.value(FALSE_ALARMS)
     return percent(rate) if rate is not None and rate > MANY_FALSE_ALARMS else None
 
 
 def _contaminated(run: Run) -> str | None:
-    checks = run.part("checks").get("contamination") or {}
-    outliers = checks.get("calibration_outliers") or ()
+    outliers = run.metrics.checks.contamination.calibration_outliers
     return f"{len(outliers)} image{'s' if len(outliers) > 1 else ''}" if outliers else None
 
 
 def _duplicates(run: Run) -> str | None:
-    count = (run.part("checks").get("near_duplicates") or {}).get("count")
+    count = run.metrics.checks.near_duplicates.count
     return f"{count} pair{'s' if count > 1 else ''}" if count else None
 
 
 def _at_the_border(run: Run) -> str | None:
-    found = run.part("checks").get("border") or {}
-    return f"{found['count']} of {found['n']} images" if found.get("gather") else None
+    border = run.metrics.checks.border
+    return f"{border.count} of {border.n} images" if border.gather else None
 
 
 def _small_calibration(run: Run) -> str | None:
-    n = run.count("calibration")
+    n = run.counts.calibration
     return f"{n} images" if n < SMALL_CALIBRATION else None
 
 
 def _no_masks(run: Run) -> str | None:
-    unmeasured = run.figure("pixel", "auroc") is None and run.count("test_defective") > 0
+    unmeasured = run.value(BY_COLUMN["pixel_auroc"]) is None and run.counts.test_defective > 0
     return "" if unmeasured else None
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from flawline.files import read_json, read_table
+from flawline.evaluation.record import Counts, RunMetrics
+from flawline.files import read_table
+from flawline.metrics import Metric
 from flawline.report.cases import read_cases
 
-WORDS = frozenset({"protocol", "category", "figure", "detector", "detector_a", "detector_b"})
+WORDS = frozenset({"protocol", "category", "metric", "detector", "detector_a", "detector_b"})
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,13 @@ class Run:
 
     Attributes
     ----------
-    metrics : the content of `metrics.json`.
     scores : float (N,) of each of `charts.GROUPS`.
     training : rows of `training.csv`.
     cases : what `cases.read_cases` returns.
     pictures : a JPEG of what the method shows besides its map.
     """
 
-    metrics: Mapping[str, Any]
+    metrics: RunMetrics
     scores: Mapping[str, np.ndarray] = field(default_factory=dict)
     training: Sequence[Mapping[str, Any]] = ()
     cases: Mapping[str, Any] = field(default_factory=dict)
@@ -47,42 +48,40 @@ class Run:
 
     @property
     def category(self) -> str:
-        return str(self.metrics["category"])
+        return self.metrics.category
 
     @property
     def detector(self) -> str:
-        return str(self.metrics["detector"])
+        return self.metrics.detector
 
     @property
     def protocol(self) -> str:
-        return str(self.metrics["protocol"])
+        return self.metrics.protocol
 
     @property
     def seed(self) -> int:
-        return int(self.metrics["seed"])
+        return self.metrics.seed
 
     @property
     def threshold(self) -> float:
-        return float(self.metrics["threshold"]["value"])
+        return self.metrics.threshold.value
 
     @property
     def unit(self) -> str:
         return str(self.cases.get("unit") or "anomaly score")
 
-    def part(self, name: str) -> Mapping[str, Any]:
-        """A section of the metrics; empty where there is none."""
-        return self.metrics.get(name) or {}
+    @property
+    def counts(self) -> Counts:
+        """Numbers of images."""
+        return self.metrics.counts
 
-    def figure(self, part: str, name: str) -> float | None:
-        """One figure, or None where it was not measured."""
-        return self.part(part).get(name)
+    def value(self, metric: Metric) -> float | None:
+        """Return a metric, or None where it was not measured."""
+        return self.metrics.value(metric)
 
-    def interval(self, part: str, name: str) -> Sequence[float] | None:
-        """Low and high end of a figure, where they are known."""
-        return self.part("intervals").get(f"{part}.{name}")
-
-    def count(self, name: str) -> int:
-        return int(self.part("counts").get(name) or 0)
+    def interval(self, metric: Metric) -> tuple[float, float] | None:
+        """Return the ends of a metric's interval, where they are known."""
+        return self.metrics.interval(metric)
 
 
 def read_run(metrics: Path | str, benchmarks: Path | str, drawn: bool = True) -> Run:
@@ -95,7 +94,7 @@ def read_run(metrics: Path | str, benchmarks: Path | str, drawn: bool = True) ->
     drawn : whether the pictures there belong to these metrics.
     """
     metrics = Path(metrics)
-    folder, about = metrics.parent, read_json(metrics)
+    folder, about = metrics.parent, RunMetrics.load(metrics)
     pictures = folder / "figures/pictures.jpg"
     return Run(
         about,
@@ -137,13 +136,13 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in rows]
 
 
-def _cost(about: Mapping[str, Any], folder: Path, benchmarks: Path) -> Cost:
+def _cost(about: RunMetrics, folder: Path, benchmarks: Path) -> Cost:
     """Benchmarks are read if they exist: they cannot be inputs of a rule."""
-    category, protocol = about["category"], about["protocol"]
-    name = f"{category}.{protocol}.{about['detector']}.seed{about['seed']}"
+    category, protocol = about.category, about.protocol
+    name = f"{category}.{protocol}.{about.detector}.seed{about.seed}"
     train = benchmark(benchmarks / f"train/{name}.tsv")
     score = benchmark(benchmarks / f"score/{name}.test.tsv")
-    wanted = ((about.get("provenance") or {}).get("options") or {}).get("features") or []
+    wanted = (about.provenance.get("options") or {}).get("features") or []
     for features in [wanted] if isinstance(wanted, str) else wanted:
         place = benchmarks / "extract_features"
         train += benchmark(place / f"{category}.{protocol}.train.{features}.tsv")

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flawline.errors import FlawlineError
+from flawline.evaluation.record import RunMetrics
+from flawline.metrics import SECTIONS
 from flawline.provenance import digest
 
 if TYPE_CHECKING:
@@ -15,13 +17,13 @@ LONGEST = 500  # characters of a parameter that MLflow keeps
 
 
 def log_runs(
-    runs: Sequence[tuple[dict[str, Any], "pd.DataFrame"]], report: Path, store: Path, dataset: str
+    runs: Sequence[tuple[RunMetrics, "pd.DataFrame"]], report: Path, store: Path, dataset: str
 ) -> dict[str, str]:
     """Log each run once: what is in the store already with the same content is left alone.
 
     Parameters
     ----------
-    runs : metrics (as in metrics.json) and training log of each run.
+    runs : metrics and training log of each.
     report : the report, kept as an artefact of every new run.
     store : folder for the database and the artefacts; made if it does not exist.
     dataset : the experiment's name.
@@ -55,8 +57,8 @@ def log_runs(
     )
     ids = {}
     for metrics, training in runs:
-        name = f"{metrics['category']}/{metrics['detector']}/seed{metrics['seed']}"
-        key = digest(metrics)
+        name = f"{metrics.category}/{metrics.detector}/seed{metrics.seed}"
+        key = digest(metrics.model_dump(exclude_unset=True))
         known = client.search_runs([experiment], f"tags.`{KEY}` = '{key}'", max_results=1)
         if known:
             ids[name] = known[0].info.run_id
@@ -65,7 +67,7 @@ def log_runs(
         time = run.info.start_time
         client.log_batch(
             run.info.run_id,
-            metrics=[Metric(figure, value, time, 0) for figure, value in _figures(metrics)]
+            metrics=[Metric(name, value, time, 0) for name, value in _values(metrics)]
             + [Metric(f"training.{c}", v, time, step) for c, v, step in _curves(training)],
             params=[Param(key, value[:LONGEST]) for key, value in _parameters(metrics)],
         )
@@ -75,21 +77,22 @@ def log_runs(
     return ids
 
 
-def _parameters(metrics: dict[str, Any]) -> list[tuple[str, str]]:
-    about = {key: metrics[key] for key in ("category", "protocol", "detector", "method", "seed")}
-    options = {f"options.{key}": v for key, v in metrics["provenance"]["options"].items()}
-    threshold = {f"threshold.{key}": metrics["threshold"][key] for key in ("rule", "n")}
+def _parameters(metrics: RunMetrics) -> list[tuple[str, str]]:
+    names = ("category", "protocol", "detector", "method", "seed")
+    about = {name: getattr(metrics, name) for name in names}
+    options = {f"options.{key}": v for key, v in metrics.provenance["options"].items()}
+    threshold = {"threshold.rule": metrics.threshold.rule, "threshold.n": metrics.threshold.n}
     return [(key, str(value)) for key, value in (about | options | threshold).items()]
 
 
-def _figures(metrics: dict[str, Any]) -> list[tuple[str, float]]:
-    parts = ("image", "at_threshold", "pixel")
+def _values(metrics: RunMetrics) -> list[tuple[str, float]]:
+    sections = {part: getattr(metrics, part) for part in SECTIONS}
     return [
         (f"{part}.{name}", float(value))
-        for part in parts
-        for name, value in (metrics[part] or {}).items()
+        for part, section in sections.items()
+        for name, value in (section or {})
         if isinstance(value, int | float)
-    ] + [("threshold.value", metrics["threshold"]["value"])]
+    ] + [("threshold.value", metrics.threshold.value)]
 
 
 def _curves(training: "pd.DataFrame") -> list[tuple[str, float, int]]:

@@ -11,6 +11,8 @@ import yaml
 
 from flawline.provenance import versions
 from flawline.report import figures, page
+from flawline.report.detector_comparison import compare, cost_figure, rank_figure
+from flawline.report.model import Origin, assemble
 from flawline.report.overview import Attention
 from flawline.report.runs import comparison_rows, read_run
 from flawline.report.stage_graph import graph
@@ -51,24 +53,24 @@ def write_report(
         category, name = sheet.parts[-5], sheet.parts[-2]
         by_category[category].append(page.contact_sheet(category, name, sheet))
     ranks = comparison_rows(tables["ranks"])
-    origin = page.Origin(
+    origin = Origin(
         dataset,
         f"{datetime.fromtimestamp(newest, UTC):%Y-%m-%d %H:%M} UTC",
         yaml.safe_dump(json.loads(configuration), default_flow_style=None, width=96),
         versions(),
         graph(benchmarks),
     )
-    made = page.assemble(
+    made = assemble(
         runs,
         origin,
         failures=failures,
         pairs=comparison_rows(tables["pairwise"]),
-        comparison=page.compare(ranks, comparison_rows(tables["wilcoxon"])),
+        comparison=compare(ranks, comparison_rows(tables["wilcoxon"])),
         sheets=by_category,
     )
     page.render(Path(path), made)
     best = "unsupervised" if any(run.protocol == "unsupervised" for run in runs) else "supervised"
     if critical_difference:
-        figures.save(page.rank_figure(ranks, best), *critical_difference)
+        figures.save(rank_figure(ranks, best), *critical_difference)
     if accuracy_cost:
-        figures.save(page.cost_figure(made, best), *accuracy_cost)
+        figures.save(cost_figure(made.rankings, best), *accuracy_cost)

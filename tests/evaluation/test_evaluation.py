@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from fake_runs import fake_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
@@ -41,6 +42,7 @@ from flawline.evaluation.pixel_metrics import (
     total,
     value_of,
 )
+from flawline.evaluation.record import RunMetrics
 from flawline.files import write_table
 
 two_classes = st.lists(
@@ -501,20 +503,23 @@ def test_without_masks_there_are_no_pixel_figures() -> None:
 
 
 def run(
-    category: str, detector: str, seed: int, auroc: float | None, tested: tuple[int, int] = (4, 5)
-) -> dict:
-    return {
-        "protocol": "unsupervised",
-        "category": category,
-        "detector": detector,
-        "method": detector,
-        "seed": seed,
-        "image": {"auroc": auroc, "average_precision": auroc},
-        "bootstrap": {"confidence": 0.95},
-        "pixel": None,
-        "at_threshold": {"f1": auroc},
-        "counts": {"test_good": tested[0], "test_defective": tested[1]},
-    }
+    category: str,
+    detector: str,
+    seed: int,
+    auroc: float | None,
+    tested: tuple[int, int] = (4, 5),
+    protocol: str = "unsupervised",
+) -> RunMetrics:
+    return fake_run(
+        category,
+        detector,
+        seed,
+        protocol=protocol,
+        image={"auroc": auroc, "average_precision": auroc},
+        at_threshold={"f1": auroc},
+        pixel=None,
+        counts={"test_good": tested[0], "test_defective": tested[1]},
+    ).metrics
 
 
 def test_tables_have_mean_and_median_over_seeds_and_categories() -> None:
@@ -604,7 +609,7 @@ def test_over_categories_there_are_signed_ranks_and_a_critical_difference() -> N
     metrics += [run(names[0], "only_once", 0, 0.7)]
     runs = run_table(metrics)
     table = signed_ranks(runs[runs["detector"] != "only_once"])
-    auroc = table[table["figure"] == "image_auroc"].iloc[0]
+    auroc = table[table["metric"] == "image_auroc"].iloc[0]
     assert (auroc["categories"], auroc["p"], auroc["smallest_p"]) == (8, 2 / 256, 2 / 256)
     assert auroc["needed"] == 6
     ranked = ranks(runs)
@@ -624,7 +629,7 @@ def test_the_smallest_p_knows_the_number_of_pairs_and_ties() -> None:
             for name in figures
         ]
         table = signed_ranks(run_table(metrics))
-        table = table[table["figure"] == "image_auroc"]
+        table = table[table["metric"] == "image_auroc"]
         assert (table["smallest_p"] <= table["p_holm"] + 1e-12).all()
         return float(table["smallest_p"].max())
 
@@ -643,7 +648,7 @@ def test_one_detector_is_compared_with_none() -> None:
 
 
 def test_protocols_are_never_ranked_together() -> None:
-    metrics = [run("bolt", "x", 0, 0.5), run("bolt", "y", 0, 0.9) | {"protocol": "supervised"}]
+    metrics = [run("bolt", "x", 0, 0.5), run("bolt", "y", 0, 0.9, protocol="supervised")]
     tables = [prediction([1, 2, 3, 4])] * 2
     assert len(pairwise(metrics, tables)) == 0
     assert len(signed_ranks(run_table(metrics))) == 0

@@ -3,11 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from fake_runs import fake_run
 
 from flawline.errors import FlawlineError
 from flawline.files import write_json, write_table
@@ -18,12 +18,14 @@ def write_run(
     results: Path, auroc: float, scores: np.ndarray, detector: str = "small", seed: int = 0
 ) -> None:
     run = results / f"bolt/unsupervised/detectors/{detector}/seed{seed}"
-    metrics: dict[str, Any] = {
-        "image": {"auroc": auroc},
-        "at_threshold": {"recall": 0.5, "false_alarm_rate": None},
-        "pixel": None,
-    }
-    write_json(run / "metrics.json", metrics)
+    made = fake_run(
+        detector=detector,
+        seed=seed,
+        image={"auroc": auroc},
+        at_threshold={"recall": 0.5, "false_alarm_rate": None},
+        pixel=None,
+    )
+    made.metrics.save(run / "metrics.json")
     labels = np.repeat([0, 1], len(scores) // 2)
     names = [f"test/{row}" for row in range(len(scores))]
     write_table(
@@ -46,16 +48,16 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return before, after
 
 
-def test_says_which_settings_and_figures_changed(folders: tuple[Path, Path]) -> None:
+def test_says_which_settings_and_metrics_changed(folders: tuple[Path, Path]) -> None:
     changes = compare_results(*folders)
     assert [(s.name, s.before, s.after) for s in changes.settings] == [
         ("prepare.size", "256", "320")
     ]
     (pair,) = changes.pairs
-    figures = {change.figure: change for change in pair.changes}
-    assert (figures["image AUROC"].before, figures["image AUROC"].after) == (0.6, 1.0)
-    assert figures["image AUROC"].difference == pytest.approx(0.4)
-    assert figures["false alarms"].difference is None
+    metrics = {change.metric: change for change in pair.changes}
+    assert (metrics["Image AUROC"].before, metrics["Image AUROC"].after) == (0.6, 1.0)
+    assert metrics["Image AUROC"].difference == pytest.approx(0.4)
+    assert metrics["False alarms at the threshold"].difference is None
     assert pair.p is not None
     assert pair.p < 0.001
     assert 0 < pair.low < pair.high

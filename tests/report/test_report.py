@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -24,6 +23,7 @@ from fake_runs import (
     write_run,
 )
 
+from flawline.metrics import AUROC
 from flawline.report import charts, figures, overview, page
 from flawline.report.cases import (
     CALIBRATION,
@@ -37,13 +37,16 @@ from flawline.report.cases import (
     read_cases,
     write_cases,
 )
-from flawline.report.leaderboard import AUROC, rank, summary
+from flawline.report.detector_comparison import Comparison, Sheet, compare
+from flawline.report.html import picture_size
+from flawline.report.leaderboard import rank, summary
+from flawline.report.model import Origin, assemble
 from flawline.report.overview import attention, best_of_categories, lead, percent
 from flawline.report.runs import Run, comparison_rows, read_run
 from flawline.report.stage_graph import graph
 
 ONE_KIND = "Test images of one kind alone"
-ORIGIN = page.Origin("demo", "2025-01-31 12:00 UTC", "seeds: [0]\n", {"flawline": "0.1.0"})
+ORIGIN = Origin("demo", "2025-01-31 12:00 UTC", "seeds: [0]\n", {"flawline": "0.1.0"})
 
 
 def picture() -> bytes:
@@ -55,21 +58,19 @@ def without_defects(category: str = "bolt", **changes: Any) -> Run:
 
 
 def with_auroc(auroc: float | None, **place: Any) -> Run:
-    run = fake_run(**place)
-    return fake_run(**place, image=dict(run.metrics["image"]) | {"auroc": auroc}, intervals={})
+    return fake_run(**place, image={"auroc": auroc}, intervals={})
 
 
 def with_threshold(**changes: Any) -> Run:
-    return fake_run(threshold=dict(fake_run().metrics["threshold"]) | changes)
+    return fake_run(threshold=changes)
 
 
 def with_at(**changes: Any) -> Run:
-    return fake_run(at_threshold=dict(fake_run().metrics["at_threshold"]) | changes)
+    return fake_run(at_threshold=changes)
 
 
 def with_check(name: str, **changes: Any) -> Run:
-    checks = fake_run().metrics["checks"]
-    return fake_run(checks=checks | {name: checks[name] | changes})
+    return fake_run(checks={name: changes})
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def write(tmp_path: Path) -> Any:
 
     def written(*runs: Run, name: str = "a", **more: Any) -> str:
         path = tmp_path / f"{name}.html"
-        page.render(path, page.assemble(runs, ORIGIN, **more))
+        page.render(path, assemble(runs, ORIGIN, **more))
         return path.read_text(encoding="utf-8")
 
     return written
@@ -144,7 +145,7 @@ class TestThePage:
     def test_has_unique_identifiers_and_a_target_for_every_link(self, write: Any) -> None:
         runs = [fake_run(seed=seed, cases=[picture()]) for seed in (0, 1)]
         more = [fake_run(detector="featcae"), fake_run("nut")]
-        comparison = page.compare(fake_ranks(["a", "b", "c"]), [])
+        comparison = compare(fake_ranks(["a", "b", "c"]), [])
         outline = Outline(
             write(*runs, *more, pairs=fake_pairs([*runs, *more]), comparison=comparison)
         )
@@ -159,22 +160,27 @@ class TestThePage:
         assert set(outline.headers) <= {"col", "row", "colgroup"}
 
     def test_escapes_names_and_free_text(self, write: Any) -> None:
-        hostile = fake_run(HOSTILE, HOSTILE, cases=[picture()], method=HOSTILE, note=HOSTILE)
-        metrics = dict(hostile.metrics)
-        metrics["by_defect_type"] = {HOSTILE: metrics["by_defect_type"]["dent"]}
-        metrics["provenance"] = {HOSTILE: HOSTILE, "training": HOSTILE}
-        metrics["threshold"] |= {"rule": HOSTILE, "promise": HOSTILE, HOSTILE: HOSTILE}
-        metrics["checks"]["drift"]["verdict"] = HOSTILE
+        hostile = fake_run(
+            HOSTILE,
+            HOSTILE,
+            cases=[picture()],
+            method=HOSTILE,
+            note=HOSTILE,
+            by_defect_type={HOSTILE: fake_run().metrics.by_defect_type["dent"].model_dump()},
+            provenance={HOSTILE: HOSTILE, "training": HOSTILE},
+            threshold={"rule": HOSTILE, "promise": HOSTILE, HOSTILE: HOSTILE},
+            checks={"drift": {"verdict": HOSTILE}},
+        )
         shown = [dict(one) | {"name": HOSTILE} for one in hostile.cases["cases"]]
         about = dict(hostile.cases) | {"cases": shown, "unit": HOSTILE}
-        run = Run(metrics, hostile.scores, hostile.training, about)
+        run = Run(hostile.metrics, hostile.scores, hostile.training, about)
         ranks = fake_ranks([HOSTILE, "$\\frac{"])
         text = write(
             run,
             failures=overview.failures([HOSTILE], [HOSTILE], [HOSTILE]),
             pairs=fake_pairs([run, fake_run(HOSTILE, "b")]),
-            comparison=page.compare(ranks, []),
-            sheets={HOSTILE: [page.Sheet(picture(), HOSTILE, HOSTILE)]},
+            comparison=compare(ranks, []),
+            sheets={HOSTILE: [Sheet(picture(), HOSTILE, HOSTILE)]},
         )
         assert Outline(text).scripts == ["application/json", None]
         assert text.lower().count("<script") == 2
@@ -187,7 +193,7 @@ class TestThePage:
 
     def test_is_equal_for_equal_input(self, write: Any) -> None:
         runs = [fake_run(seed=seed, losses=True) for seed in (0, 1)]
-        comparison = [page.compare(fake_ranks(["a", "b"]), []) for _ in range(2)]
+        comparison = [compare(fake_ranks(["a", "b"]), []) for _ in range(2)]
         texts = [write(*runs, name=n, comparison=c) for n, c in zip("ab", comparison, strict=True)]
         assert texts[0] == texts[1]
 
@@ -210,7 +216,7 @@ class TestThePage:
         assert "There are no test images, so there is nothing to evaluate" in text
         assert "Nothing to evaluate" in text
         assert "of 50 good calibration parts are rejected" in text
-        assert run.metrics["threshold"]["promise"] in text
+        assert run.metrics.threshold.promise in text
         assert "Calibration, good: 50" in text
         assert "Calibration goods with the highest scores" in text
         assert "train/good/3.png" in text
@@ -219,16 +225,14 @@ class TestThePage:
         assert not re.search(r"\b(nan|NaN|None)\b", re.sub(r"<script>.*", "", text, flags=re.S))
 
     def test_can_be_written_from_the_least_that_a_run_has(self, write: Any) -> None:
-        kept = ("category", "protocol", "detector", "seed", "method", "threshold", "counts")
-        metrics = {key: fake_run().metrics[key] for key in kept}
-        metrics["threshold"] = {"rule": "maximum", "value": 1.0, "n": 3}
-        assert "bolt" in write(Run(metrics | {"note": None, "by_defect_type": {}}))
+        run = fake_run(goods=0, defects=0, curves={}, provenance={}, intervals={})
+        assert "bolt" in write(Run(run.metrics))
 
     def test_says_where_it_was_stopped_and_what_the_method_itself_would_decide(
         self, write: Any
     ) -> None:
-        own = dict(fake_run().metrics["at_threshold"]) | {"accuracy": 0.123}
-        provenance = dict(fake_run().metrics["provenance"])
+        own = fake_run().metrics.at_threshold.model_dump() | {"accuracy": 0.123}
+        provenance = fake_run().metrics.provenance
         stopped = provenance | {"training": "train: stopped by max_steps = 7"}
         text = write(fake_run(at_boundary=own, provenance=stopped))
         assert "stopped by max_steps = 7" in text
@@ -270,25 +274,25 @@ class TestThePage:
 
     @pytest.mark.parametrize("category", ["bolt", "no", "a: b", HOSTILE])
     def test_has_the_line_that_fixes_a_threshold(self, category: str) -> None:
-        made = page.assemble([fake_run(category)], ORIGIN)
+        made = assemble([fake_run(category)], ORIGIN)
         panel = made.categories[0].detectors[0].panels[0]
         before, after = panel.fixing
         given = yaml.safe_load(f"{before}1.5{after}")
         assert given == {"overrides": {category: {"threshold": {"rule": "fixed", "value": 1.5}}}}
-        made = page.assemble([fake_run(category, "both", method="fusion")], ORIGIN)
+        made = assemble([fake_run(category, "both", method="fusion")], ORIGIN)
         assert made.categories[0].detectors[0].panels[0].fixing is None
 
     def test_says_why_detectors_are_not_ranked(self, write: Any) -> None:
         def words(detectors: int, **known: float) -> str:
             rows = fake_ranks("abcdef"[:detectors])
-            made = page.compare([row | {"critical_difference": None} | known for row in rows], [])
+            made = compare([row | {"critical_difference": None} | known for row in rows], [])
             assert made.diagrams == ()
             return " ".join(made.words)
 
         assert "at least 3 categories to rank 4" in words(4, categories=2.0)
         assert "no difference between 4 detectors" in words(4, friedman_p=0.3)
         assert words(2) == ""
-        text = write(fake_run(), comparison=page.Comparison(words=("not ranked",)))
+        text = write(fake_run(), comparison=Comparison(words=("not ranked",)))
         assert "<p>not ranked</p>" in text
 
     def test_drawings_lose_whatever_is_not_a_drawing(self, write: Any) -> None:
@@ -297,8 +301,8 @@ class TestThePage:
             '<foreignObject/><a href="http://example.com"><path/></a><style>p{color:red}</style>'
             '<rect id="r" onclick="x()" style="fill:url(http://example.com/a)"/></svg>'
         )
-        sheet = page.Sheet(svg.encode(), "", "")
-        text = write(fake_run(), comparison=page.Comparison((sheet,)))
+        sheet = Sheet(svg.encode(), "", "")
+        text = write(fake_run(), comparison=Comparison((sheet,)))
         assert not re.search(r"onload|onclick|x\(\)|foreignObject|example\.com|color:red", text)
 
 
@@ -325,12 +329,12 @@ class TestALargeReport:
         assert max(sizes) < 25e6
 
     def test_that_shrinks_leaves_no_old_pages(self, folder: Path) -> None:
-        page.render(folder / "report.html", page.assemble([fake_run()], ORIGIN))
+        page.render(folder / "report.html", assemble([fake_run()], ORIGIN))
         assert list((folder / "report").iterdir()) == []
 
     def test_escapes_names_of_pages(self, tmp_path: Path) -> None:
         runs = [fake_run("a#b ?", cases=[picture()]), fake_run("c", cases=[picture()])]
-        page.render(tmp_path / "report.html", page.assemble(runs, ORIGIN), largest=1)
+        page.render(tmp_path / "report.html", assemble(runs, ORIGIN), largest=1)
         assert (tmp_path / "report/a#b ?.html").exists()
         assert "report/a%23b%20%3F.html" in (tmp_path / "report.html").read_text()
 
@@ -347,7 +351,7 @@ class TestAttention:
         [
             (fake_run(goods=0, defects=0), "Nothing to evaluate", ""),
             (
-                fake_run(counts={"calibration": 50, "test_left_out": 2}),
+                fake_run(goods=0, defects=0, counts={"test_left_out": 2}),
                 "Nothing to evaluate",
                 "(2 test images left out: see problems.csv)",
             ),
@@ -388,7 +392,7 @@ class TestAttention:
         ],
     )
     def test_names_each_limit_once_for_all_seeds(self, run: Run, title: str, words: str) -> None:
-        again = Run(dict(run.metrics) | {"seed": 1}, run.scores)
+        again = Run(run.metrics.model_copy(update={"seed": 1}), run.scores)
         found = attention([run, again])
         assert [(item.title, item.entries) for item in found] == [(title, (("bolt", words),))]
 
@@ -482,7 +486,7 @@ class TestTheLeaderboard:
     def test_marks_the_lowest_where_lower_is_better(self) -> None:
         runs = [with_at(false_alarm_rate=0.1), fake_run(detector="b", at_threshold={})]
         runs[1] = fake_run(detector="b", at_threshold={"false_alarm_rate": 0.3, "recall": 0.5})
-        board = next(b for b in rank(runs)[0].boards if b.figure.name == "false_alarm_rate")
+        board = next(b for b in rank(runs)[0].boards if b.metric.name == "false_alarm_rate")
         assert [(row.detector, row.mean.best) for row in board.rows] == [
             ("patchcore", True),
             ("b", False),
@@ -544,7 +548,7 @@ class TestRuns:
             file.parent.mkdir(parents=True)
             file.write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0:00:10\t{memory}\n")
         found = read_run(metrics, tmp_path / "benchmarks")
-        assert found.metrics == json.loads(json.dumps(run.metrics))
+        assert found.metrics == run.metrics
         for name in ("calibration", "good", "defective"):
             assert found.scores[name] == pytest.approx(run.scores[name])
         assert vars(found.cost) == {
@@ -557,7 +561,7 @@ class TestRuns:
         assert found.cases["cases"][0]["content"][:4] == b"RIFF"
 
     def test_count_shared_features_in_their_cost(self, tmp_path: Path) -> None:
-        provenance = dict(fake_run().metrics["provenance"]) | {"options": {"features": "bank"}}
+        provenance = fake_run().metrics.provenance | {"options": {"features": "bank"}}
         metrics = write_run(fake_run(provenance=provenance), tmp_path / "bolt")
         for name, seconds in (
             ("train/bolt.unsupervised.patchcore.seed0", "10"),
@@ -673,7 +677,7 @@ class TestTheCasesShown:
     def test_keep_the_shape_of_the_photograph(self, tmp_path: Path, shape: tuple[int, int]) -> None:
         assert {panel.shape for panel in panels(case(0, *shape), (0.0, 1.0))} == {(*shape, 3)}
         write_cases(tmp_path / "cases", [case(0, *shape)], (0.0, 1.0))
-        width, height = page.picture_size(read_cases(tmp_path / "cases")["cases"][0]["content"])
+        width, height = picture_size(read_cases(tmp_path / "cases")["cases"][0]["content"])
         assert (width - 8) / 3 / height == pytest.approx(shape[1] / shape[0], rel=0.02)
         assert width * height <= 3.2 * 256**2
         assert max((width - 8) / 3, height) <= min(max(shape), 512)

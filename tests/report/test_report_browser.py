@@ -12,6 +12,8 @@ import yaml
 from fake_runs import HOSTILE, fake_grid, fake_pairs, fake_ranks, fake_run, figures_of, strip
 
 from flawline.report import page as report
+from flawline.report.detector_comparison import compare
+from flawline.report.model import Origin, assemble
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -78,7 +80,7 @@ def file(runs: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     ranks = fake_ranks(["patchcore", "featcae", "autoencoder"])
     tests = [
         {
-            "figure": "image_auroc",
+            "metric": "image_auroc",
             "detector_a": "patchcore",
             "detector_b": "featcae",
             "categories": 2.0,
@@ -89,9 +91,9 @@ def file(runs: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
             "needed": 7.0,
         }
     ]
-    origin = report.Origin("demo", "2025-01-31 12:00 UTC", "seeds: [0, 1]\n", {"flawline": "1"})
-    comparison = report.compare(ranks, tests)
-    made = report.assemble(runs, origin, pairs=fake_pairs(runs), comparison=comparison)
+    origin = Origin("demo", "2025-01-31 12:00 UTC", "seeds: [0, 1]\n", {"flawline": "1"})
+    comparison = compare(ranks, tests)
+    made = assemble(runs, origin, pairs=fake_pairs(runs), comparison=comparison)
     report.render(path, made)
     return path
 
@@ -148,7 +150,7 @@ def test_tables_sort_by_any_column(visit: Any) -> None:
 
 def test_another_figure_replaces_the_table(visit: Any) -> None:
     page = visit()
-    page.select_option("#figure", "at_threshold-recall")
+    page.select_option("#metric", "at_threshold-recall")
     assert page.locator("[data-board=at_threshold-recall]").first.is_visible()
     assert not page.locator("[data-board=image-auroc]").first.is_visible()
 

@@ -1,29 +1,28 @@
 """Logging to MLflow. Runs where the optional package is installed, as `make test` does."""
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
+from fake_runs import fake_run
 
+from flawline.evaluation.record import RunMetrics
 from flawline.report.tracking import log_runs
 
 mlflow = pytest.importorskip("mlflow", reason="MLflow is optional: pip install '.[mlflow]'")
 
 
-def metrics(auroc: float) -> dict[str, Any]:
-    return {
-        "category": "bolt",
-        "protocol": "unsupervised",
-        "detector": "small",
-        "method": "featcae",
-        "seed": 0,
-        "image": {"auroc": auroc, "average_precision": None},
-        "at_threshold": {"recall": 0.5, "true_positive": 3},
-        "pixel": None,
-        "threshold": {"rule": "quantile", "value": 1.5, "n": 12},
-        "provenance": {"options": {"latent": 8, "note": "x" * 9000}},
-    }
+def metrics(auroc: float) -> RunMetrics:
+    run = fake_run(
+        detector="small",
+        method="featcae",
+        image={"auroc": auroc, "average_precision": None},
+        at_threshold={"recall": 0.5, "true_positive": 3},
+        pixel=None,
+        threshold={"rule": "quantile", "value": 1.5, "n": 12},
+        provenance={"options": {"latent": 8, "note": "x" * 9000}},
+    )
+    return run.metrics
 
 
 TRAINING = pd.DataFrame(

@@ -57,9 +57,9 @@
   for (const control of all(".sortable .sort")) control.addEventListener("click", () => sort(control.parentElement));
 
   // One board at a time, and only the detectors and categories that the reader asks for.
-  const figure = one("#figure");
+  const metric = one("#metric");
   const showBoard = () => {
-    for (const board of all(".board")) board.hidden = board.dataset.board !== figure.value;
+    for (const board of all(".board")) board.hidden = board.dataset.board !== metric.value;
   };
   const matches = (field) => {
     const words = field.value.toLowerCase().split(/[\s,;]+/).filter(Boolean);
@@ -82,8 +82,8 @@
     };
     one("#shown").value = [count("detector"), count("category")].filter(Boolean).join(", ");
   };
-  if (figure) {
-    figure.addEventListener("change", showBoard);
+  if (metric) {
+    metric.addEventListener("change", showBoard);
     for (const field of all(".controls input")) field.addEventListener("input", filter);
     one(".controls").addEventListener("submit", (event) => event.preventDefault());
     showBoard();

@@ -1,0 +1,86 @@
+"""The evaluation of one trained detector, from the files of its run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from flawline.data.problems import left_out
+from flawline.decisions.thresholds import costs_of
+from flawline.evaluation.checks import border_peaks, check
+from flawline.evaluation.evaluate import evaluate
+from flawline.evaluation.image_metrics import decision_metrics
+from flawline.evaluation.record import RunMetrics
+from flawline.files import read_array, read_if_given, read_json, read_table
+
+
+def evaluate_run(
+    files: Mapping[str, Any],
+    *,
+    category: str,
+    protocol: str,
+    detector: str,
+    seed: int,
+    method: str,
+    apart: bool,
+    boundary: float | None,
+    options: Mapping[str, Any],
+) -> tuple[RunMetrics, pd.DataFrame]:
+    """Measure a detector on the test subset.
+
+    Parameters
+    ----------
+    files : paths by name, as the rule `evaluate` lists its inputs.
+    method : of the detector.
+    apart : whether training images were scored without what is remembered of themselves.
+    boundary : the method's own decision boundary, if it has one.
+    options : of the intervals, `resamples` and `confidence`.
+
+    Returns
+    -------
+    The metrics, and the predictions: a row per test image with its label, score and decision.
+    """
+    labels = read_table(files["labels"])
+    scores = read_table(files["scores"])["score"].to_numpy()
+    calibration, train = read_table(files["calibration"]), read_table(files["train"])
+    threshold = read_json(files["threshold"])
+    maps, counted = read_array(files["maps"]), read_if_given(files["counted"])
+    good = labels["label"].to_numpy() == 0
+    costs, assumed = costs_of(threshold)
+    metrics = evaluate(
+        labels,
+        scores,
+        threshold["value"],
+        maps,
+        read_array(files["masks"]),
+        counted=counted,
+        costs=costs,
+        left_out=left_out(read_table(files["problems"]), "test"),
+        seed=seed,
+        category=category,
+        **options,
+    )
+    if metrics["risk"]:
+        metrics["risk"]["assumed"] = assumed
+    if boundary is not None:
+        above = scores > boundary
+        metrics["at_boundary"] = decision_metrics(labels["label"].to_numpy(), above)
+    metrics["counts"] |= {"calibration": len(calibration), "train": len(train)}
+    metrics["checks"] = check(
+        read_table(files["split"]),
+        {"train": train, "calibration": calibration},
+        scores[good],
+        read_table(files["near_duplicates"]),
+        border_peaks(maps[good], None if counted is None else counted[good]),
+        apart=apart,
+        left_out=threshold["mode"] == "leave_one_out",
+        folds=[read_table(path)["score"].to_numpy() for path in files["folds"]],
+    )
+    metrics |= {"category": category, "protocol": protocol, "detector": detector}
+    metrics |= {"seed": seed, "method": method, "threshold": threshold}
+    if files["draws"]:
+        draws = read_table(files["draws"]).astype(object)
+        metrics["draws"] = draws.where(draws.notna(), None).to_dict("records")
+    metrics["provenance"] = read_json(files["model"])["provenance"]
+    called = (scores > threshold["value"]).astype(int)
+    return RunMetrics.model_validate(metrics), labels.assign(score=scores, defective=called)

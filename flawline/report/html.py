@@ -1,0 +1,98 @@
+"""Pages of HTML that need no network and no other file."""
+
+import base64
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from flawline.files import replacing
+from flawline.report.cases import format_score
+
+TEMPLATES = Path(__file__).parent / "templates"
+NARROWEST, WIDEST = 13, 34  # rem: a column of a gallery
+
+
+def environment(*folders: Path, **names: Any) -> Environment:
+    """Return an environment for the templates of this package and of further folders.
+
+    The page's script is in the page; its content-security policy allows that one by its hash.
+
+    Parameters
+    ----------
+    names : further globals of the templates.
+    """
+    made = Environment(
+        loader=FileSystemLoader([*folders, TEMPLATES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    made.globals |= {
+        "script": Markup(script),
+        "script_hash": f"sha256-{digest}",
+        "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        "column_width": column_width,
+        **names,
+    }
+    filters: Mapping[str, Any] = {
+        "metric": format_metric,
+        "score": format_score,
+        "amount": format_amount,
+        "embedded": embedded,
+        "size": picture_size,
+        "download": lambda text: f"data:text/csv;charset=utf-8,{quote(text)}",
+    }
+    made.filters |= filters
+    return made
+
+
+def write_page(path: Path | str, text: str) -> None:
+    """Write a page, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def format_metric(value: float | None) -> str:
+    """Three decimals; nothing for what was not measured."""
+    return "" if value is None else f"{value:.3f}"
+
+
+def format_amount(value: float | None) -> str:
+    """Three significant digits, without exponents."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip("0").rstrip(".")
+
+
+def picture_size(content: bytes) -> tuple[int, int]:
+    """Width and height of a picture in a file's bytes, pixels."""
+    with Image.open(io.BytesIO(content)) as opened:
+        return opened.size
+
+
+def column_width(size: tuple[int, int], height: float) -> str:
+    """How wide the columns of a gallery are, as CSS, so that its pictures get the height.
+
+    Parameters
+    ----------
+    size : width and height of a picture.
+    height : rem; pictures of tall parts get more, those of wide ones less where the page ends.
+    """
+    return f"{min(max(height * size[0] / size[1], NARROWEST), WIDEST):.1f}rem"
+
+
+def embedded(content: bytes) -> str:
+    """A picture as an address that contains it."""
+    kinds = {b"\xff\xd8": "jpeg", b"RI": "webp"}
+    kind = kinds.get(content[:2], "png")
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
