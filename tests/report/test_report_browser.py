@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from fake_runs import HOSTILE, fake_grid, fake_pairs, fake_ranks, fake_run, figures_of, strip
+from fake_runs import HOSTILE, fake_grid, fake_pairs, fake_ranks, fake_run, metrics_of, strip
 
 from flawline.report import page as report
 from flawline.report.detector_comparison import compare
@@ -178,7 +178,7 @@ def test_slider_recomputes_what_python_computes(visit: Any, runs: list[Any]) -> 
     for position in (0, 137, 400, 650, 1000):
         place.locator("input[type=range]").fill(str(position))
         threshold = low + position / 1000 * (high - low)
-        _, at = figures_of(run.scores["good"], run.scores["defective"], threshold)
+        _, at = metrics_of(run.scores["good"], run.scores["defective"], threshold)
         for name in ("true_positive", "false_positive", "true_negative", "false_negative"):
             shown = place.locator(f"td[data-live={name}]").inner_text()
             assert int(shown) == at[name], (name, position)
