@@ -30,18 +30,22 @@ from PIL import Image
 from pydantic import TypeAdapter
 from sklearn.metrics import roc_auc_score
 
+from flawline.data.folder_digest import SUFFIXES
 from flawline.data.geometry import geometry_of
-from flawline.data.images import SUFFIXES
 from flawline.data.prepare import prepare_images, prepare_masks
-from flawline.data.regions import Counting, Regions
-from flawline.detectors.base import Data, Posed
-from flawline.detectors.registry import METHODS, DetectorOptions
+from flawline.data.regions import Counting
+from flawline.detectors.data import Data, Posed
+from flawline.detectors.registry import method_class
 from flawline.devices import choose_device
 from flawline.evaluation.pixel_metrics import count_pixels, pixel_metrics, total
 from flawline.features.extraction import extract
 from flawline.files import read_array
-from flawline.synthesis.object_masks import ObjectMaskOptions, fit, mask_all
-from flawline.synthesis.poses import Poses, pose_images
+from flawline.options.detectors import METHODS, DetectorOptions
+from flawline.options.object_masks import ObjectMaskOptions
+from flawline.options.poses import Poses
+from flawline.options.regions import Regions
+from flawline.synthesis.object_masks import fit, mask_all
+from flawline.synthesis.poses import pose_images
 
 LIMITS = {"max_megapixels": 100, "workers": os.cpu_count() or 1}
 FIGURES = ["image_auroc", "pixel_auroc", "aupro_30", "fit_seconds", "score_seconds", "peak_MiB"]
@@ -95,7 +99,7 @@ def measure(
     """Figures of one detector with one seed."""
     start = time.perf_counter()
     chosen = TypeAdapter(DetectorOptions).validate_python(options)
-    detector = METHODS[chosen.method](chosen, seed, device)
+    detector = method_class(chosen.method)(chosen, seed, device)
     detector.fit(train)
     fitted = time.perf_counter()
     parts = [detector.score(chunk) for chunk in test.chunks()]

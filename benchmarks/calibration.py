@@ -23,13 +23,16 @@ from machine import describe
 
 from flawline.data.geometry import Geometry
 from flawline.decisions.thresholds import choose_threshold
-from flawline.detectors.autoencoder import Autoencoder, AutoencoderOptions
-from flawline.detectors.base import Data, Detector
-from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
+from flawline.detectors.autoencoder import Autoencoder
+from flawline.detectors.base import Detector
+from flawline.detectors.data import Data
+from flawline.detectors.patchcore import PatchCore
 from flawline.devices import choose_device
 from flawline.evaluation.checks import FEW, drift, far_out
 from flawline.features.backbones import build_backbone
 from flawline.features.extraction import patch_features
+from flawline.options.autoencoder import AutoencoderOptions
+from flawline.options.patchcore import PatchCoreOptions
 
 SIZE, FOLDS, HELD_BACK, TESTED, PLANTED = 128, 5, 0.2, 20, 5
 ALPHAS = (0.05, 0.10)

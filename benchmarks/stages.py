@@ -22,14 +22,16 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from flawline.data.geometry import Geometry
 from flawline.data.prepare import prepare_images
-from flawline.data.regions import Counting, Regions
-from flawline.detectors.base import Data
-from flawline.detectors.featcae import FeatCAE, FeatCAEOptions
+from flawline.data.regions import Counting
+from flawline.detectors.data import Data
+from flawline.detectors.featcae import FeatCAE
 from flawline.devices import choose_device, has_half_precision_units
 from flawline.features.extraction import patch_features
 from flawline.files import read_array, write_array
 from flawline.learning.coreset import greedy_coreset, project
 from flawline.learning.neighbours import nearest, nearest_by_candidates
+from flawline.options.featcae import FeatCAEOptions
+from flawline.options.regions import Regions
 
 SIZE, BATCH, FRACTION = 256, 8, 0.02
 LAYERS = ["layer2", "layer3"]

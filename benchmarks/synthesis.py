@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from flawline.data.demo import draw
-from flawline.data.images import SUFFIXES, decode_image, resize_image
-from flawline.synthesis.synthesize import RECIPES, SyntheticSet, synthesize
+from flawline.data.folder_digest import SUFFIXES
+from flawline.data.images import decode_image, resize_image
+from flawline.options.synthetic import RECIPES, SyntheticSet
+from flawline.synthesis.synthesize import synthesize
 
 SIZE = 256
 GOODS = 20

@@ -19,12 +19,14 @@ from sklearn.metrics import roc_auc_score
 
 from flawline.data.geometry import Geometry, geometry_of
 from flawline.data.prepare import prepared
-from flawline.data.regions import Counting, Regions
-from flawline.detectors.base import Data
-from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
+from flawline.data.regions import Counting
+from flawline.detectors.data import Data
+from flawline.detectors.patchcore import PatchCore
 from flawline.devices import choose_device
 from flawline.features.backbones import build_backbone
 from flawline.features.extraction import patch_features
+from flawline.options.patchcore import PatchCoreOptions
+from flawline.options.regions import Regions
 
 TRAIN, TEST, FRACTION, BATCH = 6, 8, 0.01, 8
 

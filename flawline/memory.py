@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flawline.options import Options
+from flawline.options.base import Options
 
 # options that a detector's need of memory grows with
 GROW = ("batch_size", "width", "coreset_from", "coreset_fraction", "image_size", "network_size")

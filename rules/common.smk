@@ -12,13 +12,12 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from flawline.config import load_config, params as plain
+from flawline.config import load_config
+from flawline.options.base import plain
 from flawline.data.folder_digest import folder_digest
-from flawline.detectors.registry import METHODS
 from flawline.devices import has_cuda
 from flawline.errors import FlawlineError
-from flawline.decisions.thresholds import COSTS
-from flawline.features.backbones import weights_file as local_weights
+from flawline.options.threshold import COSTS
 from flawline.workflow.check_backbones import check_features
 from flawline.features.store import STORE
 from flawline.files import given_path, is_folder
@@ -127,10 +126,7 @@ UNSPLIT = CROSS + LEAVING
 EXPLAINING = [
     name
     for name in CONFIG.detectors
-    if any(
-        METHODS[CONFIG.of(category).detectors[name].method].explains
-        for category in CONFIG.category_names
-    )
+    if any(CONFIG.of(category).detectors[name].explains for category in CONFIG.category_names)
 ]
 
 
@@ -201,7 +197,7 @@ def detector_options(wildcards):
 
 def used_poses(wildcards):
     """The options of the poses that the detector knows the goods in."""
-    chosen = getattr(detector_options(wildcards), "poses", None)
+    chosen = detector_options(wildcards).pose_set
     return plain(CONFIG.of(wildcards.category).poses[chosen]) if chosen else None
 
 
@@ -209,10 +205,8 @@ def about_method(name):
     """What the wildcard's detector is, of its method or, if it is a fusion of several, of that."""
 
     def about(wildcards):
-        if wildcards.detector in CONFIG.fusion:
-            return getattr(CONFIG.fusion[wildcards.detector], name)
-        chosen = detector_options(wildcards)
-        return chosen.method if name == "method" else getattr(METHODS[chosen.method], name)
+        fused = CONFIG.fusion.get(wildcards.detector)
+        return getattr(fused or detector_options(wildcards), name)
 
     return about
 
@@ -240,19 +234,18 @@ def fold_count(wildcards):
 
 def detector_class(wildcards):
     """Where the detector's class is, as `module:name`."""
-    found = METHODS[detector_options(wildcards).method]
-    return f"{found.__module__}:{found.__name__}"
+    return detector_options(wildcards).implementation
 
 
 def detector_code(script):
     """Content hash of a script together with the method of the wildcard's detector."""
-    return lambda wildcards: code(script, METHODS[detector_options(wildcards).method].__module__)
+    return lambda wildcards: code(script, detector_options(wildcards).implementation.split(":")[0])
 
 
 def used_object_masks(wildcards):
     """The options of the object masks, where the detector's image score needs them."""
     chosen = detector_options(wildcards)
-    if "object_masks" not in METHODS[chosen.method].inputs(chosen, training=False):
+    if "object_masks" not in chosen.inputs(training=False):
         return None
     return plain(CONFIG.of(wildcards.category).object_masks)
 
@@ -299,7 +292,7 @@ def detector_inputs(subset, training=False):
         values = dict(wildcards) | {"subset": subset.format(**wildcards)}
         folder = SUBSET.format(**values)
         chosen = detector_options(wildcards)
-        wanted = METHODS[chosen.method].inputs(chosen, training=training)
+        wanted = chosen.inputs(training=training)
         found = {"geometry": f"{folder}/geometry.json"}
         if "images" in wanted:
             found["images"] = seen(subset)(wildcards)
@@ -308,7 +301,7 @@ def detector_inputs(subset, training=False):
         if restricting := counted(subset)(wildcards):
             found["counted"] = restricting
         if "poses" in wanted:
-            posed = POSED.format(**values, poses=chosen.poses)
+            posed = POSED.format(**values, poses=chosen.pose_set)
             found["posed_counted"] = f"{posed}/counted.npy"
             sets = chosen.feature_sets
             found["posed_features"] = [f"{posed}/features/{name}.npy" for name in sets]
@@ -317,14 +310,14 @@ def detector_inputs(subset, training=False):
             found["features"] = [f"{folder}/features/{name}.npy" for name in sets]
             found["features_json"] = [f"{folder}/features/{name}.json" for name in sets]
         if "synthetic" in wanted:
-            synthetic = f"{PROTOCOL.format(**values)}/synthetic/{chosen.synthetic}"
+            synthetic = f"{PROTOCOL.format(**values)}/synthetic/{chosen.synthetic_set}"
             found["synthetic_images"] = f"{synthetic}/images.npy"
             found["synthetic_masks"] = f"{synthetic}/masks.npy"
             found["synthetic_index"] = f"{synthetic}/index.csv"
         if "labels" in wanted:
             found["labels"] = f"{folder}/labels.csv"
-        if training and (file := local_weights(getattr(chosen, "weights", "none"))):
-            found["weights"] = str(file)
+        if training and chosen.local_weights:
+            found["weights"] = str(chosen.local_weights)
         return found
 
     return inputs

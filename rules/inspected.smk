@@ -1,6 +1,6 @@
 """What the rule that inspects new images is told, and what it says in the end."""
 
-from flawline.inspection.trained_detector import FILES as TRAINED, check_files, run_folder, settings_of
+from flawline.inspection.run_settings import FILES as TRAINED, check_files, run_folder, settings_of
 from flawline.provenance import digest
 
 
@@ -19,7 +19,7 @@ def inspected_run():
 
 def inspected_method():
     chosen = CONFIG.inspected
-    return METHODS[CONFIG.of(chosen.category).detectors[chosen.detector].method].__module__
+    return CONFIG.of(chosen.category).detectors[chosen.detector].implementation.split(":")[0]
 
 
 def inspection_settings():

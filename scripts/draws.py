@@ -3,7 +3,7 @@ from flawline.logs import logged
 with logged(snakemake.log[0]):
     from pkgutil import resolve_name
 
-    from flawline.detectors.base import Data
+    from flawline.detectors.data import Data
     from flawline.devices import choose_device
     from flawline.evaluation.draws import draws
     from flawline.files import read_table, write_table

@@ -4,7 +4,7 @@ with logged(snakemake.log[0]):
     from pathlib import Path
     from pkgutil import resolve_name
 
-    from flawline.detectors.base import Data
+    from flawline.detectors.data import Data
     from flawline.devices import choose_device
     from flawline.files import read_array, read_if_given, read_json, read_table
     from flawline.report import figures

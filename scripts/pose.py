@@ -1,8 +1,9 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]):
-    from flawline.detectors.base import Data
-    from flawline.synthesis.poses import Poses, pose_images
+    from flawline.detectors.data import Data
+    from flawline.options.poses import Poses
+    from flawline.synthesis.poses import pose_images
 
     data = Data.open(dict(snakemake.input.items()))
     seen = data.geometry.seen

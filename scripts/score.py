@@ -8,7 +8,7 @@ with logged(snakemake.log[0]):
     import numpy as np
 
     from flawline.data.split import rows_of
-    from flawline.detectors.base import Data
+    from flawline.detectors.data import Data
     from flawline.detectors.scoring import score_to_files
     from flawline.devices import choose_device
     from flawline.files import read_table

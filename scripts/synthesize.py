@@ -1,10 +1,11 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]):
-    from flawline.detectors.base import Data
+    from flawline.detectors.data import Data
     from flawline.files import read_array, write_table
+    from flawline.options.synthetic import SyntheticSet
     from flawline.synthesis.contact_sheet import draw_sheet
-    from flawline.synthesis.synthesize import SyntheticSet, synthesize
+    from flawline.synthesis.synthesize import synthesize
 
     data = Data.open(dict(snakemake.input.items()))
     images, seen = data.images, data.geometry.seen

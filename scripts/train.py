@@ -8,7 +8,7 @@ with logged(snakemake.log[0]):
     import pandas as pd
 
     from flawline.data.split import rows_outside
-    from flawline.detectors.base import Data
+    from flawline.detectors.data import Data
     from flawline.devices import choose_device
     from flawline.files import read_json, read_table, write_table
     from flawline.learning.training import Checkpoint

@@ -1,6 +1,8 @@
 import copy
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,11 @@ import pytest
 import yaml
 from project import ROOT
 
-from flawline.config import Config, load_config, params
+from flawline.config import Config, load_config
 from flawline.data.datasets import demo, mvtec_ad
 from flawline.errors import FlawlineError
 from flawline.memory import what_to_lower
+from flawline.options.base import plain
 
 EXAMPLES = sorted((ROOT / "config").glob("*.yaml"))
 JARGON = (
@@ -69,20 +72,20 @@ class TestDefaults:
         assert config.folder.is_relative_to("data/demo")
         assert not config.provided
         assert config.seeds == [0]
-        assert params(config.prepare) == {
+        assert plain(config.prepare) == {
             "resize": "stretch",
             "size": "auto",
             "tiles": None,
         }
-        assert params(config.calibration) == {
+        assert plain(config.calibration) == {
             "folds": None,
             "fraction": None,
             "mode": "split",
             "seed": 0,
             "seeds": [],
         }
-        assert params(config.threshold) == {"k": 3.0, "rule": "mean_std"}
-        assert params(config.data) == {
+        assert plain(config.threshold) == {"k": 3.0, "rule": "mean_std"}
+        assert plain(config.data) == {
             "groups": None,
             "max_megapixels": 100.0,
             "min_train_good": 8,
@@ -458,8 +461,8 @@ class TestOverrides:
         bolt, weave = self.of_bolt(whole, changes)
         assert (bolt.prepare.size, weave.prepare.size) == (64, "auto")
         assert bolt.prepare.resize == weave.prepare.resize
-        assert params(bolt.detectors["pc"]) == params(weave.detectors["pc"], projection=7)
-        assert params(bolt.features["bank"]) == params(weave.features["bank"], layers=["coarse"])
+        assert plain(bolt.detectors["pc"]) == plain(weave.detectors["pc"], projection=7)
+        assert plain(bolt.features["bank"]) == plain(weave.features["bank"], layers=["coarse"])
         assert bolt.calibration == weave.calibration
 
     def test_none_give_the_common_configuration(self, whole: dict[str, Any]) -> None:
@@ -470,14 +473,14 @@ class TestOverrides:
         self, whole: dict[str, Any]
     ) -> None:
         bolt, weave = self.of_bolt(whole, {"threshold": {"rule": "quantile"}})
-        assert params(bolt.threshold) == {"q": 0.95, "rule": "quantile"}
-        assert params(weave.threshold) == {"k": 2.0, "rule": "mean_std"}
+        assert plain(bolt.threshold) == {"q": 0.95, "rule": "quantile"}
+        assert plain(weave.threshold) == {"k": 2.0, "rule": "mean_std"}
 
     @pytest.mark.parametrize("changes", [{"k": 5}, {"k": 5, "rule": "mean_std"}])
     def test_the_same_threshold_rule_needs_no_second_naming(
         self, whole: dict[str, Any], changes: dict[str, Any]
     ) -> None:
-        assert params(self.of_bolt(whole, {"threshold": changes})[0].threshold)["k"] == 5
+        assert plain(self.of_bolt(whole, {"threshold": changes})[0].threshold)["k"] == 5
 
     def test_another_method_does_not_inherit_the_options_of_the_old_one(
         self, whole: dict[str, Any]
@@ -535,7 +538,7 @@ class TestOverrides:
 class TestParams:
     def test_are_plain_and_sorted(self, minimal: dict[str, Any]) -> None:
         config = load_config(minimal, "x.yaml")
-        found = params(config.detectors["pc"], device="cpu")
+        found = plain(config.detectors["pc"], device="cpu")
         assert list(found) == sorted(found)
         assert found["device"] == "cpu"
         assert found["features"] == "bank"
@@ -545,7 +548,7 @@ class TestParams:
         entry = {"projection": 3, "method": "patchcore", "features": "bank"}
         turned = dict(reversed(entry.items()))
         one, two = (
-            params(load_config(minimal | {"detectors": {"pc": given}}, "x").detectors["pc"])
+            plain(load_config(minimal | {"detectors": {"pc": given}}, "x").detectors["pc"])
             for given in (entry, turned)
         )
         assert json.dumps(one) == json.dumps(two)
@@ -648,3 +651,10 @@ class TestFusion:
             "cam": {"method": "cam_classifier"},
         }
         return minimal | {"detectors": known, "fusion": {name: {"detectors": detectors}}}
+
+
+def test_planning_waits_for_no_large_library() -> None:
+    code = "import sys, flawline.config; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    large = {"torch", "torchvision", "cv2", "pandas", "scipy", "sklearn"}
+    assert not large & {*done.stdout.split()}

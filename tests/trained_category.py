@@ -12,18 +12,16 @@ from flawline.data.geometry import Geometry
 from flawline.data.prepare import prepare_images
 from flawline.data.regions import Counting, write_counted
 from flawline.decisions.thresholds import choose_threshold
-from flawline.detectors.base import Data
-from flawline.detectors.registry import METHODS
+from flawline.detectors.data import Data
+from flawline.detectors.registry import method_class
 from flawline.detectors.scoring import score_to_files
 from flawline.features.extraction import extract
 from flawline.files import read_array, read_json, read_table, write_json, write_table
-from flawline.inspection.trained_detector import (
-    Trained,
-    load_trained,
-    settings_of,
-)
+from flawline.inspection.run_settings import settings_of
+from flawline.inspection.trained_detector import Trained, load_trained
+from flawline.options.object_masks import ObjectMaskOptions
 from flawline.provenance import record
-from flawline.synthesis.object_masks import ObjectMaskOptions, fit, mask_all
+from flawline.synthesis.object_masks import fit, mask_all
 
 CPU = torch.device("cpu")
 SHAPE = (64, 96)
@@ -121,7 +119,7 @@ class Line:
         options = self.config().of("bolt").detectors[name]
         files = self.files("train", name)
         features = [read_json(Path(path).with_suffix(".json")) for path in files["features"]]
-        detector = METHODS[options.method](options, 0, CPU)
+        detector = method_class(options.method)(options, 0, CPU)
         detector.fit(Data.open(files))
         about = record(
             settings["detector"],

@@ -10,6 +10,7 @@ from flawline.files import replacing
 from flawline.provenance import file_hash
 
 IGNORED = ("thumbs.db", "desktop.ini", "@eadir", "__macosx")  # left by file managers
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".tif", ".tiff", ".webp")  # of images
 
 
 def folder_digest(folder: Path, cache: Path) -> str:

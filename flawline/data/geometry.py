@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from flawline.options.sizes import MULTIPLE
+
 if TYPE_CHECKING:
     import pandas as pd
 
-MULTIPLE = 32
-"""Sides that are chosen here are multiples of it, as networks halve an image five times."""
 AREA = 256**2  # pixels of an `auto` frame
 TILED_AREA = 1024**2  # pixels of an `auto` frame at most that is only shown, its tiles being seen
 

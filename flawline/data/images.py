@@ -26,7 +26,6 @@ from flawline.data.samples import (
 from flawline.errors import FlawlineError
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".tif", ".tiff", ".webp")
 ORIENTATION = 0x0112
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 ONE_IMAGE = "one image per file: save each, or the one that counts, as a file of its own"

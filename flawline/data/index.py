@@ -1,14 +1,12 @@
 """The index of one category: every image file, checked, with all problems found in one pass."""
 
 import hashlib
-import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field, model_validator
 
 from flawline.data.datasets.base import Dataset, Dealt, Entry
 from flawline.data.fingerprints import alike, fingerprint
@@ -34,7 +32,7 @@ from flawline.data.samples import (
 )
 from flawline.data.split import deal, units_of
 from flawline.errors import FlawlineError
-from flawline.options import Options
+from flawline.options.data import Groups
 from flawline.seeding import generator
 
 if TYPE_CHECKING:
@@ -56,40 +54,6 @@ COLUMNS = (
     "sha256",
     "float_white",
 )
-
-
-class Groups(Options):
-    """What tells which photographs belong together, because they show one part, lot or day."""
-
-    pattern: str | None = Field(
-        None,
-        description="Regular expression that is looked for in a photograph's name below the "
-        "category; what its parentheses hold names the group.",
-    )
-    level: int | None = Field(
-        None, ge=1, description="The folder so many levels above a photograph names its group."
-    )
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.pattern is None) == (self.level is None):
-            raise ValueError("needs either pattern or level")
-        if self.pattern is not None:
-            try:
-                parentheses = re.compile(self.pattern).groups
-            except re.error as error:
-                raise ValueError(f"pattern: no regular expression ({error})") from None
-            if not parentheses:
-                raise ValueError("pattern: has no parentheses around what names the group")
-        return self
-
-    def of(self, image_id: str) -> str:
-        """The group of a photograph; empty if it has none."""
-        if self.level is not None:
-            folders = PurePosixPath(image_id).parent.parts
-            return folders[-self.level] if self.level <= len(folders) else ""
-        found = re.search(self.pattern or "", image_id)
-        return "/".join(part or "" for part in found.groups()) if found else ""
 
 
 def scan(

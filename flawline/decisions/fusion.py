@@ -18,7 +18,7 @@ from flawline.decisions.thresholds import (
     images_needed,
     percent,
 )
-from flawline.detectors.scoring import HALF_MAX
+from flawline.detectors.maps import HALF_MAX
 from flawline.files import new_array
 
 CALM = 0.95  # part of the goods whose maps stay below 0

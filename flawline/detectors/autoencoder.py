@@ -8,29 +8,18 @@ which are ours, laid out as in DCGAN (Radford, Metz, Chintala, 2016).
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+import torch
+from torch import nn
 
-from flawline.detectors.reconstruction import Reconstruction, ReconstructionOptions
-
-if TYPE_CHECKING:
-    import torch
+from flawline.detectors.reconstruction import Reconstruction
+from flawline.options.autoencoder import AutoencoderOptions
 
 GRID = 4  # side of the last feature map
 
 
-class AutoencoderOptions(ReconstructionOptions):
-    """Defaults are the source's; `width` is ours."""
-
-    method: Literal["autoencoder"] = "autoencoder"
-    latent: int = Field(1024, ge=1, description="Length of the latent vector.")
-
-
-def build_network(size: int, width: int, latent: int) -> "torch.nn.Sequential":
+def build_network(size: int, width: int, latent: int) -> torch.nn.Sequential:
     """Halve to a 4x4 grid, widening up to 8 times `width`; a vector; and back."""
-    from torch import nn
-
     halvings = int(math.log2(size // GRID))
     widths = [width * min(2**level, 8) for level in range(halvings)]
     layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
@@ -50,14 +39,13 @@ class Autoencoder(Reconstruction):
     """Anomaly score of a pixel = squared error of its colour, mean over the channels."""
 
     Options = AutoencoderOptions
-    unit = "mean squared error of the rebuilt image"
     options: AutoencoderOptions
 
-    def build(self) -> "torch.nn.Module":
+    def build(self) -> torch.nn.Module:
         """The network, on the device."""
         chosen = self.options
         return build_network(chosen.network_size, chosen.width, chosen.latent).to(self.device)
 
-    def errors(self, target: "torch.Tensor", rebuilt: "torch.Tensor") -> "torch.Tensor":
+    def errors(self, target: torch.Tensor, rebuilt: torch.Tensor) -> torch.Tensor:
         """Squared error; colours lie in [-1, 1]."""
         return (rebuilt - target).square().mean(1)

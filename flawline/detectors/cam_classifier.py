@@ -4,80 +4,33 @@ Zhou, Khosla, Lapedriza, Oliva, Torralba: Learning Deep Features for Discriminat
 CVPR 2016. Defaults are those of a published VGG16 detector; docs/methods.md has its figures.
 """
 
-from typing import TYPE_CHECKING, Literal
-
 import numpy as np
-from pydantic import Field
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, interpolate, max_pool2d
 
-from flawline.detectors.base import Data, Detector, Scores, smooth_maps
+from flawline.detectors.base import Detector, Scores
+from flawline.detectors.data import Data
+from flawline.detectors.maps import smooth_maps
+from flawline.detectors.masks import quiet
 from flawline.devices import autocast, to_tensor
 from flawline.errors import FlawlineError
 from flawline.features.backbones import load_weights, untrained
+from flawline.features.extraction import IMAGENET_MEAN, IMAGENET_STD
 from flawline.features.split_network import split_network
-from flawline.learning.training import Budget, Checkpoint, Trainer, Training
+from flawline.learning.training import Checkpoint, Trainer, Training, precision_on
+from flawline.options.cam_classifier import CamClassifierOptions
 from flawline.seeding import derive
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 FLIPS = ((), (3,), (2,), (2, 3))  # dimensions of (N, C, H, W)
 CHUNK = {"cpu": 4, "cuda": 64}  # images at once: few stay in a CPU's caches, many fill a GPU
 
 
-class CamClassifierOptions(Budget):
-    """Defaults are the published detector's, unless a description says otherwise."""
-
-    method: Literal["cam_classifier"] = "cam_classifier"
-    backbone: str = Field(
-        "vgg16",
-        description="A convolutional classification network of torchvision that ends in global "
-        "average pooling; VGG's own classifier is left out.",
-    )
-    weights: str = Field(
-        "default",
-        description="`default`, a name in torchvision's weights enum, a path to a state dict, or "
-        "`none` for random weights.",
-    )
-    image_size: int = Field(224, ge=32, description="Side of the network's input, pixels.")
-    trained_convolutions: int = Field(
-        3, ge=1, description="How many of the last convolutions train; all before are frozen."
-    )
-    max_pool: bool = Field(
-        True, description="Halve the last feature map by max-pooling before it is averaged."
-    )
-    normalize: bool = Field(
-        True, description="Apply ImageNet's mean and standard deviation (ours; published: false)."
-    )
-    flips: bool = Field(
-        False, description="Train on mirrored images too (ours): four times the frozen pass."
-    )
-    defect_weight: float = Field(
-        3.0, gt=0, description="Weight of defective images in the loss; that of goods is 1."
-    )
-    epochs: int = Field(10, ge=1)
-    batch_size: int = Field(10, ge=2)
-    learning_rate: float = Field(1e-4, gt=0, description="Of Adam.")
-    validation_fraction: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="Part of the training images that is not trained on, but for a loss that shows "
-        "whether training went on for too long (ours; defects to learn from are few).",
-    )
-    stop_accuracy: float | None = Field(
-        0.98, gt=0, le=1, description="Stop after an epoch of such a training accuracy."
-    )
-
-
-def build_network(options: CamClassifierOptions) -> "nn.ModuleDict":
+def build_network(options: CamClassifierOptions) -> nn.ModuleDict:
     """Frozen `early` layers, the last convolutions `late`, and the linear `head`: good, defective.
 
     Weights are random. Batch normalisation keeps its statistics: all is in evaluation mode.
     """
-    import torch
-    from torch import nn
-
     early, late = split_network(untrained(options.backbone), options.trained_convolutions)
     early = early.to(memory_format=torch.channels_last)
     side = options.image_size
@@ -96,18 +49,11 @@ class CamClassifier(Detector):
     """Anomaly score = log-odds of being defective; anomaly map = what each place adds to them."""
 
     Options = CamClassifierOptions
-    needs = frozenset({"images", "labels"})
-    protocol = "supervised"
-    unit = "log-odds of being defective"
-    boundary = 0.0
     options: CamClassifierOptions
-    network: "nn.ModuleDict"
+    network: nn.ModuleDict
 
     def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
         """Adam on the weighted cross-entropy of the two classes."""
-        import torch
-        from torch.nn.functional import cross_entropy
-
         data, held = data.parted(self.options.validation_fraction, self.seed)
         assert data.images is not None
         labels = self._labels(data)
@@ -124,7 +70,7 @@ class CamClassifier(Detector):
         trained = [weight for weight in network.parameters() if weight.requires_grad]
         optimizer = torch.optim.Adam(trained, self.options.learning_rate, fused=True)
 
-        def step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
+        def step(rows: torch.Tensor) -> dict[str, torch.Tensor]:
             flip = torch.randint(len(flips), rows.shape)
             chosen = (flip * len(labels) + rows).to(self.device)
             target = labels[rows.to(self.device)]
@@ -136,7 +82,7 @@ class CamClassifier(Detector):
             right = (logits.argmax(1) == target).float().mean()
             return {"loss": loss.detach(), "accuracy": right}
 
-        def validate() -> dict[str, "torch.Tensor"]:
+        def validate() -> dict[str, torch.Tensor]:
             assert held is not None
             assert held.labels is not None
             found = []
@@ -165,7 +111,7 @@ class CamClassifier(Detector):
             validate=validate if held is not None else None,
         )
 
-    def _labels(self, data: Data) -> "torch.Tensor":
+    def _labels(self, data: Data) -> torch.Tensor:
         assert data.labels is not None
         defective = int((data.labels == 1).sum())
         if not 0 < defective < len(data.labels):
@@ -182,13 +128,8 @@ class CamClassifier(Detector):
             return None
         return f"stopped at a training accuracy of {row['accuracy']:.3f}"
 
-    def _early(self, images: np.ndarray, flip: tuple[int, ...] = ()) -> "list[torch.Tensor]":
+    def _early(self, images: np.ndarray, flip: tuple[int, ...] = ()) -> list[torch.Tensor]:
         """What the frozen layers hand over: float16 tensors, one row for each image."""
-        import torch
-        from torch.nn.functional import interpolate
-
-        from flawline.features.extraction import IMAGENET_MEAN, IMAGENET_STD
-
         side = self.options.image_size
         mean = torch.tensor(IMAGENET_MEAN, device=self.device)[:, None, None]
         std = torch.tensor(IMAGENET_STD, device=self.device)[:, None, None]
@@ -201,27 +142,23 @@ class CamClassifier(Detector):
             if pixels.shape[2:] != (side, side):
                 pixels = interpolate(pixels, (side, side), mode="bilinear", antialias=True)
             pixels = pixels.contiguous(memory_format=torch.channels_last)
-            precision = self.options.precision_on(self.device)
+            precision = precision_on(self.device, self.options)
             with torch.inference_mode(), autocast(self.device, precision):
                 parts.append([found.half() for found in self.network["early"](pixels)])
         return [torch.cat(found) for found in zip(*parts, strict=True)]
 
-    def _feature_map(self, early: "list[torch.Tensor]") -> "torch.Tensor":
-        with autocast(self.device, self.options.precision_on(self.device)):
+    def _feature_map(self, early: list[torch.Tensor]) -> torch.Tensor:
+        with autocast(self.device, precision_on(self.device, self.options)):
             return self.network["late"](*(part.float() for part in early)).float()
 
-    def _logits(self, feature_map: "torch.Tensor") -> "torch.Tensor":
+    def _logits(self, feature_map: torch.Tensor) -> torch.Tensor:
         """Of good and defective, (N, 2)."""
-        from torch.nn.functional import max_pool2d
-
         if self.options.max_pool:
             feature_map = max_pool2d(feature_map, 2, ceil_mode=True)
         return self.network["head"](feature_map.mean((2, 3)))
 
     def score(self, data: Data) -> Scores:
         """The head on the averaged feature map for the image, on every place of it for the map."""
-        import torch
-
         assert data.images is not None
         scores, cells, chunk = [], [], CHUNK[self.device.type]
         for start in range(0, len(data), chunk):
@@ -232,14 +169,14 @@ class CamClassifier(Detector):
                 local = torch.einsum("nchw,c->nhw", found, weight) + bias
             scores.append((defective - good).cpu())
             cells.append(local.cpu())
-        maps = data.quiet(smooth_maps(torch.cat(cells).numpy(), data.geometry, 0))
+        maps = quiet(smooth_maps(torch.cat(cells).numpy(), data.geometry, 0), data)
         return Scores(torch.cat(scores).numpy(), maps.astype(np.float16))
 
-    def state(self) -> dict[str, "torch.Tensor"]:
+    def state(self) -> dict[str, torch.Tensor]:
         """All weights, the frozen ones too: nothing else is needed to score."""
         return self.network.state_dict()
 
-    def restore(self, state: dict[str, "torch.Tensor"]) -> None:
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Rebuild the network and take its weights."""
         self.network = build_network(self.options).to(self.device)
         self.network.load_state_dict(state)

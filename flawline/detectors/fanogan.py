@@ -5,78 +5,31 @@ with generative adversarial networks, Medical Image Analysis 2019. The generator
 Gulrajani et al.: Improved training of Wasserstein GANs, NeurIPS 2017 (WGAN-GP).
 """
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+import torch
+from torch import nn
 
-from flawline.detectors.base import Data, MapDetector, MapUse, Scores
+from flawline.detectors.base import MapDetector, Scores
+from flawline.detectors.data import Data
+from flawline.detectors.masks import image_scores, object_cells
 from flawline.devices import autocast, to_tensor
-from flawline.learning.training import Budget, Checkpoint, Trainer, Training
+from flawline.learning.training import Checkpoint, Trainer, Training, precision_on
+from flawline.options.fanogan import FAnoGANOptions
 from flawline.seeding import derive
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 SIDE = 64  # of the images that the networks see, pixels, as in both papers
 BETAS = (0.0, 0.9)  # Adam's, as in both papers
 SCORED_AT_ONCE = 16  # images; bounds memory
 
 
-class FAnoGANOptions(MapUse, Budget):
-    """Defaults are a published schedule and optimiser for MVTec AD, with the paper's networks.
-
-    The paper trains the encoder by RMSProp with a rate of 5e-5; that run by Adam, as the others. It
-    has 1,500 epochs for the GAN and 200 for the encoder; in steps, with the 242 training images
-    that a category has on average, 12,000 and 1,600.
-    """
-
-    method: Literal["fanogan"] = "fanogan"
-    latent: int = Field(100, ge=1, description="Random numbers that an image is generated from.")
-    width: int = Field(64, ge=1, description="Channels at full resolution; up to 8 times deeper.")
-    encoder_output: Literal["tanh", "linear"] = Field(
-        "tanh",
-        description="`tanh` keeps codes between -1 and 1 (paper), where the generator has learned; "
-        "`linear` lets them leave that range.",
-    )
-    gan_steps: int = Field(12_000, ge=1, description="Critic steps of the first stage.")
-    encoder_steps: int = Field(1_600, ge=1, description="Steps of the second stage.")
-    batch_size: int = Field(32, ge=2)
-    learning_rate: float = Field(2e-4, gt=0, description="Adam's, of all three networks.")
-    generator_every: int = Field(5, ge=1, description="Critic steps for each generator step.")
-    gradient_penalty: float = Field(10.0, ge=0, description="Its weight, lambda of WGAN-GP.")
-    kappa: float = Field(1.0, ge=0, description="Weight of the feature residual.")
-    flip: bool = Field(True, description="Mirror half of the training images.")
-    score_from: Literal["cells"] = Field(
-        "cells", description="The squared residuals, of which the map shows none."
-    )
-    largest: float = Field(1.0, ge=0, le=1)
-    smoothing: float = Field(0.0, ge=0)
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if self.object_mask == "memory":
-            raise ValueError(
-                "object_mask: fanogan generates whole images and cannot learn from the object "
-                "alone; use `score` or `none`"
-            )
-        if self.gan_steps < self.generator_every:
-            raise ValueError(
-                f"gan_steps: {self.gan_steps} critic steps, and the generator learns at every "
-                f"{self.generator_every}th (generator_every); it would never learn"
-            )
-        return self
-
-
-def residual_block(wide: int, narrow: int, resample: Literal["up", "down"]) -> "nn.Module":
+def residual_block(wide: int, narrow: int, resample: Literal["up", "down"]) -> nn.Module:
     """Residual block that doubles or halves the resolution (WGAN-GP's), B x wide to B x narrow.
 
     Resampling and the 3x3 convolution beside it are one 4x4 convolution of stride 2, which can be
     the same function and takes less than half of the products.
     """
-    from torch import nn
-
     if resample == "up":  # the generator's: batch norm
         main = nn.Sequential(
             nn.BatchNorm2d(wide),
@@ -103,16 +56,14 @@ def residual_block(wide: int, narrow: int, resample: Literal["up", "down"]) -> "
             super().__init__()
             self.main, self.shortcut = main, shortcut
 
-        def forward(self, images: "torch.Tensor") -> "torch.Tensor":
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.shortcut(images) + self.main(images)
 
     return Residual()
 
 
-def build_generator(latent: int, width: int) -> "nn.Sequential":
+def build_generator(latent: int, width: int) -> nn.Sequential:
     """Float32 (B, latent) to images (B, 3, 64, 64) in [-1, 1]."""
-    from torch import nn
-
     return nn.Sequential(
         nn.Linear(latent, 8 * width * 4 * 4),
         nn.Unflatten(1, (8 * width, 4, 4)),
@@ -127,10 +78,8 @@ def build_generator(latent: int, width: int) -> "nn.Sequential":
     )
 
 
-def build_critic(outputs: int, width: int) -> "nn.Sequential":
+def build_critic(outputs: int, width: int) -> nn.Sequential:
     """Images (B, 3, 64, 64) to (B, outputs); all but the last two layers give the features."""
-    from torch import nn
-
     return nn.Sequential(
         nn.Conv2d(3, width, 3, padding=1),
         residual_block(width, 2 * width, "down"),
@@ -142,15 +91,13 @@ def build_critic(outputs: int, width: int) -> "nn.Sequential":
     )
 
 
-def build_encoder(latent: int, width: int, output: str) -> "nn.Sequential":
+def build_encoder(latent: int, width: int, output: str) -> nn.Sequential:
     """Images (B, 3, 64, 64) to codes (B, latent): the critic's layers, and tanh as `output`."""
-    from torch import nn
-
     layers = build_critic(latent, width)
     return layers.append(nn.Tanh()) if output == "tanh" else layers
 
 
-def shrink(images: np.ndarray | None, device: "torch.device") -> "torch.Tensor":
+def shrink(images: np.ndarray | None, device: torch.device) -> torch.Tensor:
     """Images uint8 (N, S, S, 3) at the networks' size: uint8 (N, 3, 64, 64), channels last."""
     import cv2
 
@@ -159,7 +106,7 @@ def shrink(images: np.ndarray | None, device: "torch.device") -> "torch.Tensor":
     return to_tensor(np.stack(small), device).permute(0, 3, 1, 2)
 
 
-def scaled(images: "torch.Tensor") -> "torch.Tensor":
+def scaled(images: torch.Tensor) -> torch.Tensor:
     """Grey levels to [-1, 1]."""
     return images.float() / 127.5 - 1
 
@@ -168,13 +115,10 @@ class FAnoGAN(MapDetector):
     """Anomaly score = squared residual of the rebuilt image + kappa x that of its features."""
 
     Options = FAnoGANOptions
-    needs = frozenset({"images"})
-    unit = "residual of the rebuilt image and of its features"
-    explains = True
     options: FAnoGANOptions
-    networks: "dict[str, nn.Sequential]"
+    networks: dict[str, nn.Sequential]
 
-    def _build(self) -> "dict[str, nn.Sequential]":
+    def _build(self) -> dict[str, nn.Sequential]:
         options = self.options
         networks = {
             "generator": build_generator(options.latent, options.width),
@@ -185,8 +129,6 @@ class FAnoGAN(MapDetector):
 
     def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
         """Stage 1: generator against critic. Stage 2: the encoder, with both of them fixed."""
-        import torch
-
         options = self.options
         data, held = data.parted(options.validation_fraction, self.seed)
         images = shrink(data.images, self.device)
@@ -200,22 +142,22 @@ class FAnoGAN(MapDetector):
             for name, network in self.networks.items()
         }
         trainer = Trainer("fanogan", options, self.seed, self.networks, adam, checkpoint)
-        precision = options.precision_on(self.device)
+        precision = precision_on(self.device, options)
 
-        def batch(rows: "torch.Tensor") -> "torch.Tensor":
+        def batch(rows: torch.Tensor) -> torch.Tensor:
             mirrored = (torch.rand(len(rows)) < 0.5 * options.flip).to(self.device)
             taken = scaled(images[rows.to(self.device)])
             return torch.where(mirrored.view(-1, 1, 1, 1), taken.flip(3), taken)
 
-        def noise(count: int) -> "torch.Tensor":
+        def noise(count: int) -> torch.Tensor:
             return torch.randn(count, options.latent).to(self.device)
 
-        def minimize(loss: "torch.Tensor", name: str) -> None:
+        def minimize(loss: torch.Tensor, name: str) -> None:
             adam[name].zero_grad()
             loss.backward()
             adam[name].step()
 
-        def gan_step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
+        def gan_step(rows: torch.Tensor) -> dict[str, torch.Tensor]:
             real = batch(rows)
             with torch.no_grad(), autocast(self.device, precision):
                 fake = generator(noise(len(real))).float()
@@ -235,7 +177,7 @@ class FAnoGAN(MapDetector):
                 critic.requires_grad_(True)
             return {"distance": distance.detach(), "penalty": penalty.detach()}
 
-        def residuals(real: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+        def residuals(real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             with autocast(self.device, precision):
                 rebuilt = generator(encoder(real)).float()
             image = (rebuilt - real).square().mean()
@@ -243,12 +185,12 @@ class FAnoGAN(MapDetector):
                 wanted = critic[:-2](real)
             return image, (critic[:-2](rebuilt) - wanted).square().mean()
 
-        def encoder_step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
+        def encoder_step(rows: torch.Tensor) -> dict[str, torch.Tensor]:
             image, feature = residuals(batch(rows))
             minimize(image + options.kappa * feature, "encoder")
             return {"image residual": image.detach(), "feature residual": feature.detach()}
 
-        def validate() -> dict[str, "torch.Tensor"]:
+        def validate() -> dict[str, torch.Tensor]:
             assert held is not None
             encoder.eval()
             found = []
@@ -286,18 +228,14 @@ class FAnoGAN(MapDetector):
         encoder.eval()
         return training
 
-    def _rebuild(self, images: np.ndarray) -> "tuple[torch.Tensor, torch.Tensor]":
+    def _rebuild(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and what the generator makes of their codes, float32 (N, 3, 64, 64)."""
-        import torch
-
         real = scaled(shrink(images, self.device))
         with torch.inference_mode():
             return real, self.networks["generator"](self.networks["encoder"](real))
 
     def _residuals(self, data: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Absolute and squared residuals of the pixels, squared ones of the features."""
-        import torch
-
         assert data.images is not None
         features = self.networks["critic"][:-2]
         found: tuple[list, list, list] = ([], [], [])
@@ -320,7 +258,7 @@ class FAnoGAN(MapDetector):
         """Squared residuals of pixels and features for the image; absolute ones for the map."""
         absolute, *squared = map(data.stitched, self._residuals(data))
         pixels, features = (
-            self.options.image_scores(cells, self.options.inside(data, cells.shape[1:]))
+            image_scores(self.options, cells, object_cells(self.options, data, cells.shape[1:]))
             for cells in squared
         )
         maps = self.judge(absolute, data).anomaly_maps
@@ -336,7 +274,7 @@ class FAnoGAN(MapDetector):
             parts.append(levels.permute(0, 2, 3, 1).cpu().numpy())
         return {"rebuilt": data.whole(np.concatenate(parts))}
 
-    def state(self) -> dict[str, "torch.Tensor"]:
+    def state(self) -> dict[str, torch.Tensor]:
         """The weights of all three networks."""
         return {
             f"{name}.{key}": value
@@ -344,7 +282,7 @@ class FAnoGAN(MapDetector):
             for key, value in network.state_dict().items()
         }
 
-    def restore(self, state: dict[str, "torch.Tensor"]) -> None:
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Rebuild the networks and take their weights."""
         self.networks = self._build()
         for name, network in self.networks.items():

@@ -7,42 +7,24 @@ are 1x1, positions are independent of each other and train as rows of one matrix
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import Field
+import torch
+from torch import nn
 
-from flawline.detectors.base import Data, FeatureUse, MapDetector, MapUse
+from flawline.detectors.base import MapDetector
+from flawline.detectors.data import Data
+from flawline.detectors.masks import training_cells
 from flawline.devices import autocast, to_tensor
-from flawline.learning.training import Budget, Checkpoint, Trainer, Training
+from flawline.learning.training import Checkpoint, Trainer, Training, precision_on
+from flawline.options.featcae import FeatCAEOptions
 from flawline.seeding import derive
-
-if TYPE_CHECKING:
-    import torch
 
 VALIDATED = 4096  # positions; a validation loss of more would cost more than it tells
 
 
-class FeatCAEOptions(FeatureUse, MapUse, Budget):
-    """Defaults are the published ones, but for standardised features and random positions."""
-
-    method: Literal["featcae"] = "featcae"
-    latent: int = Field(100, ge=1, description="Channels of the narrowest layer.")
-    epochs: int = Field(50, ge=1)
-    positions_per_epoch: int = Field(
-        65_536, ge=256, description="Positions drawn anew for each epoch; at most all there are."
-    )
-    batch_size: int = Field(1024, ge=2, description="Positions a step.")
-    learning_rate: float = Field(1e-3, gt=0)
-    standardize: bool = Field(True, description="Mean 0 and variance 1 for every channel.")
-    score_from: Literal["map", "cells"] = "cells"
-    largest: float = Field(0.01, ge=0, le=1)
-
-
-def build_network(channels: int, latent: int) -> "torch.nn.Sequential":
+def build_network(channels: int, latent: int) -> torch.nn.Sequential:
     """C -> (C+2L)/2 -> 2L -> L and back; normalised and rectified but for latent and output."""
-    from torch import nn
-
     middle = (channels + 2 * latent) // 2
     widths = [channels, middle, 2 * latent, latent, 2 * latent, middle, channels]
     layers: list[nn.Module] = []
@@ -57,27 +39,23 @@ class FeatCAE(MapDetector):
     """Anomaly score of a position = mean squared error of its rebuilt features."""
 
     Options = FeatCAEOptions
-    needs = frozenset({"features"})
-    unit = "mean squared error of the rebuilt features"
     options: FeatCAEOptions
-    network: "torch.nn.Sequential"
-    mean: "torch.Tensor"  # float32 (C,)
-    std: "torch.Tensor"  # float32 (C,)
+    network: torch.nn.Sequential
+    mean: torch.Tensor  # float32 (C,)
+    std: torch.Tensor  # float32 (C,)
 
     def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
         """Adam on the mean squared error."""
-        import torch
-
         positions, grid = self._positions(data)
         trained, held = self._parted(data, grid)
         self._standardize_by(positions, trained)
         torch.manual_seed(derive(self.seed, "weights"))
         network = build_network(positions.shape[1], self.options.latent).to(self.device).train()
         optimizer = torch.optim.Adam(network.parameters(), self.options.learning_rate, fused=True)
-        precision = self.options.precision_on(self.device)
+        precision = precision_on(self.device, self.options)
         fraction = self.options.validation_fraction
 
-        def step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
+        def step(rows: torch.Tensor) -> dict[str, torch.Tensor]:
             target = self._standardized(positions[trained[rows.to(self.device)]])
             with autocast(self.device, precision):
                 rebuilt = network(target)
@@ -87,7 +65,7 @@ class FeatCAE(MapDetector):
             optimizer.step()
             return {"loss": loss.detach()}
 
-        def validate() -> dict[str, "torch.Tensor"]:
+        def validate() -> dict[str, torch.Tensor]:
             with torch.inference_mode(), autocast(self.device, precision):
                 target = self._standardized(positions[held])
                 rebuilt = network.eval()(target).float()
@@ -115,10 +93,8 @@ class FeatCAE(MapDetector):
             self.learn_border(data)
         return training
 
-    def _positions(self, data: Data) -> "tuple[torch.Tensor, tuple[int, int]]":
+    def _positions(self, data: Data) -> tuple[torch.Tensor, tuple[int, int]]:
         """Features of all sets as rows, float16 (N * H * W, C), and the grid: the finest set's."""
-        import torch
-
         grid = max((one.shape[1:3] for one in data.features), key=math.prod)
         sets = [to_tensor(features, self.device) for features in data.features]
         for number, features in enumerate(sets):
@@ -129,23 +105,19 @@ class FeatCAE(MapDetector):
         joined = sets[0] if len(sets) == 1 else torch.cat(sets, 3)
         return joined.reshape(-1, joined.shape[3]), grid
 
-    def _parted(self, data: Data, grid: tuple[int, int]) -> "tuple[torch.Tensor, torch.Tensor]":
+    def _parted(self, data: Data, grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows of the positions that are trained on, and of some for the validation loss."""
-        import torch
-
         images = torch.zeros(len(data), dtype=torch.bool)
         images[data.held_back(self.options.validation_fraction, self.seed)] = True
         held = images.repeat_interleave(data.geometry.pieces * math.prod(grid))
-        learned = self.options.learned(data, grid)
+        learned = training_cells(self.options, data, grid)
         counts = torch.ones_like(held) if learned is None else torch.from_numpy(learned.ravel())
         trained, held = (torch.nonzero(part)[:, 0] for part in (counts & ~held, counts & held))
         order = torch.Generator().manual_seed(derive(self.seed, "validation"))
         held = held[torch.randperm(len(held), generator=order)[:VALIDATED]]
         return trained.to(self.device), held.to(self.device)
 
-    def _standardize_by(self, positions: "torch.Tensor", trained: "torch.Tensor") -> None:
-        import torch
-
+    def _standardize_by(self, positions: torch.Tensor, trained: torch.Tensor) -> None:
         channels = positions.shape[1]
         if self.options.standardize:
             total = torch.zeros(2, channels, dtype=torch.float64, device=self.device)
@@ -159,13 +131,11 @@ class FeatCAE(MapDetector):
             self.mean = torch.zeros(channels, device=self.device)
             self.std = torch.ones(channels, device=self.device)
 
-    def _standardized(self, positions: "torch.Tensor") -> "torch.Tensor":
+    def _standardized(self, positions: torch.Tensor) -> torch.Tensor:
         return (positions.float() - self.mean).div_(self.std)
 
     def cells(self, data: Data) -> np.ndarray:
         """Errors of the rebuilt features."""
-        import torch
-
         positions, grid = self._positions(data)
         errors = []
         with torch.inference_mode():
@@ -174,13 +144,13 @@ class FeatCAE(MapDetector):
                 errors.append((self.network(target) - target).square().mean(1).cpu())
         return torch.cat(errors).reshape(-1, *grid).numpy()
 
-    def state(self) -> dict[str, "torch.Tensor"]:
+    def state(self) -> dict[str, torch.Tensor]:
         """Standardisation and network weights."""
         weights = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         rings = {} if self.rings is None else {"rings": self.rings}
         return {"mean": self.mean, "std": self.std, **rings, **weights}
 
-    def restore(self, state: dict[str, "torch.Tensor"]) -> None:
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Rebuild the network and take its weights."""
         self.mean, self.std = state.pop("mean"), state.pop("std")
         self.rings = state.pop("rings", None)

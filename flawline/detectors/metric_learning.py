@@ -7,154 +7,49 @@ The heads are those of face recognition: heads.py names their sources.
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any
 
 import cv2
 import numpy as np
-from pydantic import Field, model_validator
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, normalize
 
-from flawline.detectors.base import Data, Detector, Scores, smooth_maps
+from flawline.detectors.base import Detector, Scores
+from flawline.detectors.data import Data
+from flawline.detectors.maps import smooth_maps
+from flawline.detectors.masks import quiet
 from flawline.devices import autocast, to_tensor
 from flawline.errors import FlawlineError
 from flawline.features.backbones import load_weights, untrained
+from flawline.features.extraction import IMAGENET_MEAN, IMAGENET_STD
 from flawline.features.split_network import split_network
-from flawline.learning.training import Budget, Checkpoint, Trainer, Training
+from flawline.learning import margin_heads as heads
+from flawline.learning.grad_cam import grad_cam
+from flawline.learning.training import Checkpoint, Trainer, Training, precision_on
+from flawline.options.metric_learning import (
+    MARGINS,
+    NEIGHBOURS,
+    SCALES,
+    MetricLearningOptions,
+)
+from flawline.options.synthetic import SyntheticSet
 from flawline.seeding import derive, generator
 from flawline.synthesis.base import Sources
-from flawline.synthesis.distortion import Distortion
-from flawline.synthesis.line import Line
-from flawline.synthesis.synthesize import InvisibleError, SyntheticSet, draw_one
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+from flawline.synthesis.synthesize import InvisibleError, draw_one
 
 Twin = Callable[[str, int, np.random.Generator], np.ndarray]
 
-KINDS = {"c2": ("line",), "c3": ("line", "distortion")}
-SCALES = {"l2_softmax": 5.0, "arcface": 30.0, "cosface": 30.0}  # published; CosFace: ArcFace's
-MARGINS = {"arcface": 0.05, "cosface": 0.4}  # published; another ArcFace: 0.5
-NEIGHBOURS = 5  # published
 LEAST_SCALE = 2.0  # of adacos; ours: opposite embeddings then have a probability of 0.98
 AT_ONCE = 16  # images, where no weight is trained; bounds memory
 
 
-class MetricLearningOptions(Budget):
-    """Defaults are published ones, unless a description says that they are ours.
-
-    Of the drawn lines, half of the colours and that small widths prevail are ours: see `Line`.
-    """
-
-    method: Literal["metric_learning"] = "metric_learning"
-    backbone: str = Field(
-        "mobilenet_v2",
-        description="A convolutional classification network of torchvision that ends in global "
-        "average pooling: mobilenet_v2, efficientnet_b0 or another.",
-    )
-    weights: str = Field(
-        "default",
-        description="`default`, a name in torchvision's weights enum, a path to a state dict, or "
-        "`none` for random weights.",
-    )
-    network_size: int = Field(224, ge=32, description="Side of the network's input, pixels.")
-    trained_convolutions: int | None = Field(
-        None, ge=1, description="How many of the last convolutions train; all, if not given."
-    )
-    classes: Literal["c2", "c3"] = Field(
-        "c2", description="`c2`: normal and line; `c3`: distortion too."
-    )
-    synthetic: str | None = Field(
-        None,
-        description="A synthetic set that has these anomalies; if not given, they are drawn anew "
-        "in every epoch.",
-    )
-    line: Line = Field(Line(), description="How lines are drawn anew.")
-    distortion: Distortion = Field(Distortion(), description="How distortions are drawn anew.")
-    turn: bool = Field(False, description="Train on mirrored and quarter-turned images (ours).")
-    head: Literal["softmax", "l2_softmax", "arcface", "cosface", "adacos"] = "arcface"
-    scale: float | Literal["dynamic", "fixed"] | None = Field(
-        None,
-        description="Factor of the cosines: 5 for l2_softmax, 30 for arcface and cosface, if not "
-        "given; `dynamic` (default), `fixed` or a number for adacos.",
-    )
-    margin: float | None = Field(
-        None,
-        ge=0,
-        le=1.5,
-        description="If not given, 0.05 radians for arcface, a cosine of 0.4 for cosface.",
-    )
-    epochs: int = Field(8, ge=1, description="Ours; more did not help.")
-    batch_size: int = Field(
-        16, ge=2, description="Normal images a step; a twin of each class comes with each (ours)."
-    )
-    learning_rate: float = Field(1e-4, gt=0, description="Of Adam (ours).")
-    head_learning_rate: float = Field(1e-3, gt=0, description="The head's own (ours).")
-    score_by: Literal["nearest", "local_outlier_factor"] = Field(
-        "nearest",
-        description="Cosine distance to the nearest training embedding, or the local outlier "
-        "factor among them.",
-    )
-    neighbours: int | None = Field(
-        None, ge=1, description="Of the local outlier factor; 5, if not given."
-    )
-    smoothing: float = Field(4.0, ge=0, description="Sigma of the map's Gaussian, pixels (ours).")
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Names of the anomalous classes."""
-        return KINDS[self.classes]
-
-    @model_validator(mode="after")
-    def _refuse_undefined(self) -> Self:
-        for problem in (self._scale_problem(), self._margin_problem(), self._drawing_problem()):
-            if problem:
-                raise ValueError(problem)
-        if self.neighbours is not None and self.score_by == "nearest":
-            raise ValueError(
-                "neighbours: only the local outlier factor has them; set `score_by: "
-                "local_outlier_factor`, or leave `neighbours` out"
-            )
-        return self
-
-    def _scale_problem(self) -> str | None:
-        if self.head == "softmax" and self.scale is not None:
-            return "scale: a softmax head learns the scale of its logits; leave `scale` out"
-        if isinstance(self.scale, str) and self.head != "adacos":
-            return f"scale: {self.scale!r} is adacos's alone; give {self.head} a number"
-        if isinstance(self.scale, float) and self.scale <= 0:
-            return "scale: must be above 0, or the loss does not depend on the embeddings"
-        if self.scale == "fixed" and self.classes == "c2":
-            return (
-                "scale: adacos's fixed scale is sqrt(2) ln(C - 1), which is zero for the two "
-                "classes of c2, so nothing would be learned; use `dynamic`, a number, or c3"
-            )
-        return None
-
-    def _margin_problem(self) -> str | None:
-        if self.margin is not None and self.head not in MARGINS:
-            return f"margin: {self.head} has none, arcface and cosface have; leave `margin` out"
-        return None
-
-    def _drawing_problem(self) -> str | None:
-        for kind, default in {"line": Line(), "distortion": Distortion()}.items():
-            if getattr(self, kind) == default:
-                continue
-            if self.synthetic:
-                return f"{kind}: the set {self.synthetic!r} is drawn already; change its recipes"
-            if kind not in self.kinds:
-                return f"{kind}: {self.classes} has no such class; use c3, or leave it out"
-        return None
-
-
-def build_network(options: MetricLearningOptions) -> "nn.ModuleDict":
+def build_network(options: MetricLearningOptions) -> nn.ModuleDict:
     """`early` and `late` convolutions, the `neck` that centres embeddings, and the `head`.
 
     Weights are random. The convolutions' batch normalisation keeps its statistics: all is in
     evaluation mode.
     """
-    import torch
-    from torch import nn
-
     count, side = options.trained_convolutions, options.network_size
     early, late = split_network(untrained(options.backbone), count or 1)
     early.requires_grad_(count is None)
@@ -171,9 +66,7 @@ def build_network(options: MetricLearningOptions) -> "nn.ModuleDict":
     return nn.ModuleDict(parts).eval()
 
 
-def _build_head(options: MetricLearningOptions, dimensions: int) -> "nn.Module":
-    from flawline.learning import margin_heads as heads
-
+def _build_head(options: MetricLearningOptions, dimensions: int) -> nn.Module:
     name, classes = options.head, 1 + len(options.kinds)
     if name == "softmax":
         return heads.Softmax(dimensions, classes)
@@ -194,26 +87,13 @@ class MetricLearning(Detector):
     """Anomaly score = distance to the embeddings of training normals; anomaly map = Grad-CAM."""
 
     Options = MetricLearningOptions
-    needs = frozenset({"images"})
-    unit = "distance to the embeddings of goods"
-    apart = "memory"
-    explains = True
     options: MetricLearningOptions
-    network: "nn.ModuleDict"
-    memory: "torch.Tensor"  # float32 (N, D), rows of length 1
-    typical: "torch.Tensor"  # float32 (D, h, w), mean feature map of training normals
-
-    @classmethod
-    def inputs(cls, options: Any, *, training: bool) -> frozenset[str]:
-        """Object masks too, where it draws itself."""
-        found = super().inputs(options, training=training)
-        return found | {"object_masks"} if training and options.synthetic is None else found
+    network: nn.ModuleDict
+    memory: torch.Tensor  # float32 (N, D), rows of length 1
+    typical: torch.Tensor  # float32 (D, h, w), mean feature map of training normals
 
     def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
         """Adam on the cross-entropy of the head's logits; every normal comes with its twins."""
-        import torch
-        from torch.nn.functional import cross_entropy
-
         options = self.options
         goods = self._shrunk(data.images)
         pieces = data.geometry.pieces
@@ -236,7 +116,7 @@ class MetricLearning(Detector):
         # one thread of the pool is one image: OpenCV's own threads would only compete
         cv2.setNumThreads(1)
 
-        def seen(rows: np.ndarray, when: str) -> "tuple[torch.Tensor, torch.Tensor]":
+        def seen(rows: np.ndarray, when: str) -> tuple[torch.Tensor, torch.Tensor]:
             """Normals and their twins as the network takes them, and their classes."""
 
             def twin_of(kind: str, row: int) -> np.ndarray:
@@ -247,7 +127,7 @@ class MetricLearning(Detector):
             labels = torch.arange(1 + len(options.kinds)).repeat_interleave(len(rows))
             return self._pixels(np.stack([*goods[rows], *twins])), labels.to(self.device)
 
-        def validate() -> dict[str, "torch.Tensor"]:
+        def validate() -> dict[str, torch.Tensor]:
             total = torch.zeros((), device=self.device)
             for start in range(0, len(kept), AT_ONCE):
                 pixels, labels = seen(kept[start : start + AT_ONCE], "validation")
@@ -257,7 +137,7 @@ class MetricLearning(Detector):
                     total += cross_entropy(found, labels) * len(labels)
             return {"loss": total / (len(kept) * (1 + len(options.kinds)))}
 
-        def step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
+        def step(rows: torch.Tensor) -> dict[str, torch.Tensor]:
             pixels, labels = seen(trained[rows.numpy()], str(trainer.steps))
             network["neck"].train()
             network["head"].train()
@@ -343,29 +223,23 @@ class MetricLearning(Detector):
         side = self.options.network_size
         return np.stack([_resized(image, side, cv2.INTER_AREA) for image in images])
 
-    def _pixels(self, images: np.ndarray) -> "torch.Tensor":
+    def _pixels(self, images: np.ndarray) -> torch.Tensor:
         """As the network takes them: float32 (N, 3, S, S), as channels_last in memory."""
-        import torch
-
-        from flawline.features.extraction import IMAGENET_MEAN, IMAGENET_STD
-
         mean, std = (
             255 * torch.tensor(levels, device=self.device)[:, None, None]
             for levels in (IMAGENET_MEAN, IMAGENET_STD)
         )
         return (to_tensor(images, self.device).permute(0, 3, 1, 2) - mean) / std
 
-    def _feature_map(self, pixels: "torch.Tensor") -> "torch.Tensor":
+    def _feature_map(self, pixels: torch.Tensor) -> torch.Tensor:
         """The last one, float32 (N, D, h, w)."""
-        import torch
-
         trained = torch.is_grad_enabled() and self.options.trained_convolutions is None
-        with autocast(self.device, self.options.precision_on(self.device)):
+        with autocast(self.device, precision_on(self.device, self.options)):
             with torch.set_grad_enabled(trained):
                 early = self.network["early"](pixels)
             return self.network["late"](*early).float()
 
-    def _remember(self, memory: "torch.Tensor") -> None:
+    def _remember(self, memory: torch.Tensor) -> None:
         self.memory = memory
         if self.options.score_by == "local_outlier_factor":
             from sklearn.neighbors import LocalOutlierFactor
@@ -375,11 +249,9 @@ class MetricLearning(Detector):
             self.factor.fit(memory.cpu().numpy())
 
     def _distances(
-        self, embeddings: "torch.Tensor", own: np.ndarray | None = None, pieces: int = 1
+        self, embeddings: torch.Tensor, own: np.ndarray | None = None, pieces: int = 1
     ) -> np.ndarray:
         """Of images, or all tiles of images, to what is remembered of others than `own`."""
-        import torch
-
         if self.options.score_by == "local_outlier_factor":
             if own is None:
                 found = self.factor.score_samples(embeddings.cpu().numpy())
@@ -394,13 +266,11 @@ class MetricLearning(Detector):
             similarity = similarity.masked_fill(itself, -1)
         return (1 - similarity.amax(1)).cpu().numpy()
 
-    def _seen(self, images: np.ndarray | None) -> "torch.Tensor":
+    def _seen(self, images: np.ndarray | None) -> torch.Tensor:
         """Feature maps of prepared images, at most AT_ONCE, whose average is the embedding.
 
         The neck, linear once it is trained, comes before averaging here, for the sake of the maps.
         """
-        import torch
-
         with torch.no_grad():
             found = self._feature_map(self._pixels(self._shrunk(images))).permute(0, 2, 3, 1)
             cells = self.network["neck"](found.flatten(0, 2))
@@ -411,8 +281,6 @@ class MetricLearning(Detector):
 
         A tiled image is as anomalous as its worst tile.
         """
-        import torch
-
         embeddings, cells = [], []
         for part in _parts(data):
             found = self._seen(part)
@@ -421,7 +289,7 @@ class MetricLearning(Detector):
         distances = self._distances(torch.cat(embeddings), data.own, data.geometry.pieces)
         scores = distances.reshape(len(data), -1).max(1)
         maps = self._maps(np.concatenate(cells), data).max(1)
-        return Scores(scores, data.quiet(maps).astype(np.float16))
+        return Scores(scores, quiet(maps, data).astype(np.float16))
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
         """The maps of the anomalous classes, all on one scale."""
@@ -435,27 +303,25 @@ class MetricLearning(Detector):
         smoothing = self.options.smoothing
         return np.stack([smooth_maps(kind, data.geometry, smoothing) for kind in kinds], axis=1)
 
-    def _explained(self, feature_maps: "torch.Tensor") -> np.ndarray:
+    def _explained(self, feature_maps: torch.Tensor) -> np.ndarray:
         """Grad-CAM of the anomalous classes: float32 (N, C - 1, h, w).
 
         What every normal shows in its place, at the border above all, is taken off first.
         """
-        from flawline.learning.grad_cam import grad_cam
-
         head: Any = self.network["head"]
 
-        def class_scores(found: "torch.Tensor") -> "torch.Tensor":
+        def class_scores(found: torch.Tensor) -> torch.Tensor:
             along = head.projections(found.mean((2, 3)))
             return along - along[:, :1]  # against normal
 
         return grad_cam(feature_maps - self.typical, class_scores)[:, 1:].cpu().numpy()
 
-    def state(self) -> dict[str, "torch.Tensor"]:
+    def state(self) -> dict[str, torch.Tensor]:
         """All weights, the frozen ones too, and what is remembered of the training normals."""
         weights = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         return {"memory": self.memory, "typical": self.typical, **weights}
 
-    def restore(self, state: dict[str, "torch.Tensor"]) -> None:
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Rebuild the network and take its weights."""
         self._remember(state.pop("memory"))
         self.typical = state.pop("typical")
@@ -475,17 +341,13 @@ def _parts(data: Data) -> Iterator[np.ndarray]:
         yield data.images[start : start + AT_ONCE]
 
 
-def _embeddings(feature_map: "torch.Tensor") -> "torch.Tensor":
+def _embeddings(feature_map: torch.Tensor) -> torch.Tensor:
     """Averages of feature maps (N, D, h, w), each row of length 1."""
-    from torch.nn.functional import normalize
-
     return normalize(feature_map.mean((2, 3)), dim=1)
 
 
-def _turned(pixels: "torch.Tensor") -> "torch.Tensor":
+def _turned(pixels: torch.Tensor) -> torch.Tensor:
     """Each image in one of the eight positions of a square, drawn by lot."""
-    import torch
-
     positions = torch.randint(8, (len(pixels),)).tolist()
     turned = [image.rot90(p % 4, (1, 2)) for image, p in zip(pixels, positions, strict=True)]
     turned = [im.flip(2) if p > 3 else im for im, p in zip(turned, positions, strict=True)]

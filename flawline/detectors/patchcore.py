@@ -6,29 +6,23 @@ Detection, CVPR 2022. Section and equation numbers below are the paper's.
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Self
 
 import numpy as np
-from pydantic import Field, model_validator
+import torch
+from torch.nn.functional import normalize
 
-from flawline.detectors.base import (
-    Data,
-    FeatureUse,
-    MapDetector,
-    MapUse,
-    Scores,
-    cells_of,
-    resize_cells,
-)
+from flawline.detectors.base import MapDetector, Scores
+from flawline.detectors.data import Data
+from flawline.detectors.maps import resize_cells
+from flawline.detectors.masks import cells_of, mask_scores, object_cells, training_cells
 from flawline.devices import has_half_precision_units, readable_tensor, to_tensor
 from flawline.learning.coreset import greedy_coreset, project
 from flawline.learning.neighbours import Apart, nearest, nearest_by_candidates
 from flawline.learning.training import Checkpoint, Training
 from flawline.learning.whitening import Whitening
+from flawline.options.patchcore import PatchCoreOptions
 from flawline.seeding import derive
-
-if TYPE_CHECKING:
-    import torch
 
 NEIGHBOURS = 9  # b of equation 7, the paper's
 TYPICAL_PATCHES = 20_000  # enough for a mean; only ensembles need it
@@ -49,29 +43,25 @@ class Memory:
 
     cosine: bool
     whitening: Whitening | None = None
-    bank: "torch.Tensor" = field(init=False)
-    images: "torch.Tensor" = field(init=False)
-    tiles: "torch.Tensor" = field(init=False)
+    bank: torch.Tensor = field(init=False)
+    images: torch.Tensor = field(init=False)
+    tiles: torch.Tensor = field(init=False)
     scale: float = 1.0
 
-    def compared(self, patches: "torch.Tensor") -> "torch.Tensor":
+    def compared(self, patches: torch.Tensor) -> torch.Tensor:
         """Features as they are compared: whitened and of length 1, where that is asked for."""
-        from torch.nn.functional import normalize
-
         if self.whitening is not None:
             patches = self.whitening(patches)
         return normalize(patches.float(), dim=1) if self.cosine else patches
 
-    def state(self) -> dict[str, "torch.Tensor"]:
+    def state(self) -> dict[str, torch.Tensor]:
         """As named tensors."""
-        import torch
-
         found = {"bank": self.bank.half(), "images": self.images, "tiles": self.tiles}
         found["scale"] = torch.tensor(self.scale, dtype=torch.float64)
         return found | (self.whitening.state() if self.whitening else {})
 
     @classmethod
-    def restore(cls, state: dict[str, "torch.Tensor"], number: int, cosine: bool) -> Self:
+    def restore(cls, state: dict[str, torch.Tensor], number: int, cosine: bool) -> Self:
         """From what `state` returned, under names that end in a number."""
         own = {
             name.removesuffix(f".{number}"): value
@@ -84,79 +74,6 @@ class Memory:
         return memory
 
 
-class PatchCoreOptions(FeatureUse, MapUse):
-    """Defaults are the paper's, but for the image score: docs/results.md has the measurement."""
-
-    method: Literal["patchcore"] = "patchcore"
-    largest: float = Field(0.003, ge=0, le=1)
-    coreset: Literal["greedy", "random"] = Field(
-        "greedy",
-        description="`greedy` keeps the patches that differ most from each other (paper); `random` "
-        "any: at once, but rare ones are lost.",
-    )
-    coreset_fraction: float = Field(0.1, gt=0, le=1, description="Part of the patches kept.")
-    coreset_from: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="Random part of the patches that the greedy coreset is chosen from; 1: of all.",
-    )
-    projection: int = Field(
-        128, ge=1, description="Dimensions in which the greedy coreset is chosen."
-    )
-    poses: str | None = Field(
-        None,
-        description="Set of poses that the memory knows the goods in as well; it stays as large as "
-        "it is without.",
-    )
-    tile_memory: bool = Field(
-        False,
-        description="Compare each tile with the same tile of the goods alone, as parts that always "
-        "lie alike allow.",
-    )
-    distance: Literal["euclidean", "cosine"] = Field(
-        "euclidean", description="`cosine` compares features of length 1."
-    )
-    whitening: float | None = Field(
-        None,
-        gt=0,
-        description="Features of the goods get mean 0 and covariance 1; so many times their mean "
-        "variance is added first, so that what hardly varies is not blown up. None: as they are.",
-    )
-    neighbours: int | None = Field(
-        None, ge=2, description="b of equation 7, for `reweight`; 9, if not given."
-    )
-    reweight: bool = Field(False, description="Apply equation 7 to the image score (paper).")
-    search: Literal["auto", "exact"] = Field(
-        "auto", description="auto: neighbours found in bfloat16 where the device has units for it."
-    )
-
-    @model_validator(mode="after")
-    def _of_the_greedy_choice(self) -> Self:
-        fields = type(self).model_fields
-        for key in ("coreset_from", "projection"):
-            if self.coreset == "random" and getattr(self, key) != fields[key].default:
-                raise ValueError(
-                    f"{key}: only the greedy choice has it; leave `{key}` out, or use `coreset: "
-                    "greedy`"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _one_match(self) -> Self:
-        if self.neighbours is not None and not self.reweight:
-            raise ValueError(
-                "neighbours: only equation 7 has them; set `reweight: true`, or leave `neighbours` "
-                "out"
-            )
-        if self.reweight and len(self.feature_sets) > 1:
-            raise ValueError(
-                "reweight: equation 7 needs the one match of a patch, and an ensemble has several; "
-                "use one feature set, or leave `reweight` out"
-            )
-        return self
-
-
 class PatchCore(MapDetector):
     """Anomaly score of a patch = distance to the nearest patch in memory.
 
@@ -165,9 +82,6 @@ class PatchCore(MapDetector):
     """
 
     Options = PatchCoreOptions
-    needs = frozenset({"features"})
-    unit = "distance to the nearest remembered patch"
-    apart = "wholly"
     options: PatchCoreOptions
     memories: list[Memory]
 
@@ -194,7 +108,7 @@ class PatchCore(MapDetector):
 
     def _patches(
         self, data: Data, number: int
-    ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]":
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
         """Training patches of a feature set, with their image and tile, and how many are unposed.
 
         Returns
@@ -202,11 +116,9 @@ class PatchCore(MapDetector):
         float16 (P, C), int64 (P,), int64 (P,), and the number of patches that the memory's size is
         a part of.
         """
-        import torch
-
         features = data.features[number]
         height, width, channels = features.shape[1:]
-        learned = self.options.learned(data, (height, width))
+        learned = training_cells(self.options, data, (height, width))
         parts = [(features, learned)]
         if data.posed is not None:
             posed = data.posed.features[number]
@@ -229,10 +141,8 @@ class PatchCore(MapDetector):
         tiles = place % pieces if self.options.tile_memory else torch.zeros_like(place)
         return patches, place // pieces, tiles, goods
 
-    def _sample(self, total: int, goods: int, number: int) -> "torch.Tensor | None":
+    def _sample(self, total: int, goods: int, number: int) -> torch.Tensor | None:
         """Rows of a random part of the patches, ascending; None for all."""
-        import torch
-
         least = max(round(goods * self.options.coreset_fraction), 1)
         wanted = min(max(round(total * self.options.coreset_from), least), max(MOST_PATCHES, least))
         if wanted >= total:
@@ -243,15 +153,13 @@ class PatchCore(MapDetector):
 
     def _coreset(
         self,
-        patches: "torch.Tensor",
-        tiles: "torch.Tensor",
+        patches: torch.Tensor,
+        tiles: torch.Tensor,
         count: int,
         memory: Memory,
         names: list[str],
-    ) -> "torch.Tensor":
+    ) -> torch.Tensor:
         """Rows of the patches to remember: `count` of all, or their share of each tile's."""
-        import torch
-
         greedy = self.options.coreset == "greedy"
         if greedy:
             seed = derive(self.seed, "projection", *names)
@@ -272,9 +180,7 @@ class PatchCore(MapDetector):
             chosen.append(rows[kept])
         return torch.cat(chosen)
 
-    def _typical(self, memory: Memory, patches: "torch.Tensor") -> float:
-        import torch
-
+    def _typical(self, memory: Memory, patches: torch.Tensor) -> float:
         order = torch.Generator().manual_seed(derive(self.seed, "typical"))
         sample = torch.randperm(len(patches), generator=order)[:TYPICAL_PATCHES].to(self.device)
         # the second nearest: a patch that is itself in memory has the distance 0 to it
@@ -291,8 +197,6 @@ class PatchCore(MapDetector):
         return cells
 
     def _distances(self, features: np.ndarray, memory: Memory, data: Data) -> np.ndarray:
-        import torch
-
         half = self.options.search == "auto" and has_half_precision_units(self.device.type)
         search = nearest_by_candidates if half else nearest
         count, height, width, channels = features.shape
@@ -312,7 +216,7 @@ class PatchCore(MapDetector):
             found[rows] = distances.reshape(-1, height * width).cpu()
         return found.reshape(count, height, width).numpy()
 
-    def _own(self, data: Data, memory: Memory) -> "tuple[torch.Tensor | None, torch.Tensor]":
+    def _own(self, data: Data, memory: Memory) -> tuple[torch.Tensor | None, torch.Tensor]:
         """What must not speak for what: a number of each image, if any, int64 (N,), and of each
         remembered vector, int64 (M,)."""
         if data.own is None:
@@ -325,14 +229,12 @@ class PatchCore(MapDetector):
 
     def judge(self, cells: np.ndarray, data: Data) -> Scores:
         """Scores and maps; the scores reweighted by the density around the match, if asked for."""
-        import torch
-
         found = super().judge(cells, data)
         if not self.options.reweight:
             return found
         count, memory = len(cells), self.memories[0]
-        inside = self.options.inside(data, cells.shape[1:])
-        on_object = np.where(inside, self.options.known(cells, data), -1).reshape(count, -1)
+        inside = object_cells(self.options, data, cells.shape[1:])
+        on_object = np.where(inside, mask_scores(self.options, cells, data), -1).reshape(count, -1)
         rows = torch.arange(count, device=self.device)
         where = torch.from_numpy(on_object.argmax(1)).to(self.device)
         patches = to_tensor(data.features[0], self.device)
@@ -348,7 +250,7 @@ class PatchCore(MapDetector):
         weights = 1 - torch.exp(distances[:, 0] - to_around.logsumexp(1))
         return Scores(found.scores * weights.cpu().numpy(), found.anomaly_maps)
 
-    def state(self) -> dict[str, "torch.Tensor"]:
+    def state(self) -> dict[str, torch.Tensor]:
         """The memories, half precision as the features are, and the scales of the border."""
         memories = {
             f"{name}.{number}": value
@@ -357,7 +259,7 @@ class PatchCore(MapDetector):
         }
         return memories | ({} if self.rings is None else {"rings": self.rings})
 
-    def restore(self, state: dict[str, "torch.Tensor"]) -> None:
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Take the memories."""
         self.rings = state.get("rings")
         cosine = self.options.distance == "cosine"

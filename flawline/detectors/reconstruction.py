@@ -3,74 +3,55 @@ anomalous. Each method has its own network and its own error."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field
+import torch
 
-from flawline.detectors.base import Data, MapDetector, MapUse
+from flawline.detectors.base import MapDetector
+from flawline.detectors.data import Data
+from flawline.detectors.masks import training_cells
 from flawline.devices import autocast, to_tensor
-from flawline.learning.training import Budget, Checkpoint, Trainer, Training
+from flawline.learning.training import Checkpoint, Trainer, Training, precision_on
+from flawline.options.reconstruction import ReconstructionOptions
 from flawline.seeding import derive
 
-if TYPE_CHECKING:
-    import torch
-
-Pairs = tuple["torch.Tensor", "torch.Tensor", "torch.Tensor | None"]
+Pairs = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 AT_ONCE = 16  # images, where no gradient is needed; bounds memory
-
-
-class ReconstructionOptions(MapUse, Budget):
-    """Options of detectors that rebuild images."""
-
-    network_size: Literal[32, 64, 128, 256, 512] = Field(
-        256, description="Side at which the network sees images, pixels; they are resized to it."
-    )
-    width: int = Field(32, ge=4, description="Channels of the first layer; others grow with it.")
-    flip: bool = Field(True, description="Mirror half of the training images, drawn anew.")
-    epochs: int = Field(300, ge=1)
-    batch_size: int = Field(70, ge=2, description="Images a step.")
-    learning_rate: float = Field(1e-3, gt=0)
-    largest: float = Field(1.0, ge=0, le=1)
 
 
 class Reconstruction(MapDetector):
     """Learns to rebuild training images; scores by the error of what it rebuilds."""
 
-    needs = frozenset({"images"})
-    explains = True
-    options: Any
-    network: "torch.nn.Module"
+    options: ReconstructionOptions
+    network: torch.nn.Module
 
     @abstractmethod
-    def build(self) -> "torch.nn.Module":
+    def build(self) -> torch.nn.Module:
         """A new network, from images float32 (B, 3, S, S) in [-1, 1] to the same."""
 
     @abstractmethod
-    def errors(self, target: "torch.Tensor", rebuilt: "torch.Tensor") -> "torch.Tensor":
+    def errors(self, target: torch.Tensor, rebuilt: torch.Tensor) -> torch.Tensor:
         """How anomalous every pixel is: float32 (B, 3, S, S) in [-1, 1] twice to (B, S, S)."""
 
-    def losses(self, target: "torch.Tensor", rebuilt: "torch.Tensor") -> "torch.Tensor":
+    def losses(self, target: torch.Tensor, rebuilt: torch.Tensor) -> torch.Tensor:
         """What training lowers, as `errors`: the errors themselves, or with something added."""
         return self.errors(target, rebuilt)
 
     def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
         """Adam on the mean loss; from synthetic anomalies to their clean images, if there are."""
-        import torch
-
         data, held = data.parted(self.options.validation_fraction, self.seed)
         pairs, kept = self._pairs(data), None if held is None else self._pairs(held)
         torch.manual_seed(derive(self.seed, "weights"))
         network = self.build().train()
         rate = self.options.learning_rate
         optimizer = torch.optim.Adam(network.parameters(), rate, fused=True)
-        precision = self.options.precision_on(self.device)
+        precision = precision_on(self.device, self.options)
 
-        def losses(pairs: Pairs, rows: "torch.Tensor", mirrored: "torch.Tensor") -> "torch.Tensor":
+        def losses(pairs: Pairs, rows: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
             """Of the pixels that are learned, in one row."""
             clean, given, learned = pairs
 
-            def mirror(images: "torch.Tensor") -> "torch.Tensor":
+            def mirror(images: torch.Tensor) -> torch.Tensor:
                 some = mirrored.reshape(-1, *[1] * (images.ndim - 1))
                 return torch.where(some, images.flip(-1), images)
 
@@ -81,7 +62,7 @@ class Reconstruction(MapDetector):
             found = self.losses(target, rebuilt.float())
             return (found if learned is None else found[mirror(learned[sources])]).flatten()
 
-        def step(rows: "torch.Tensor") -> dict[str, "torch.Tensor"]:
+        def step(rows: torch.Tensor) -> dict[str, torch.Tensor]:
             mirrored = torch.rand(len(rows)) < 0.5 * self.options.flip
             loss = losses(pairs, rows.to(self.device), mirrored.to(self.device)).mean()
             optimizer.zero_grad()
@@ -89,7 +70,7 @@ class Reconstruction(MapDetector):
             optimizer.step()
             return {"loss": loss.detach()}
 
-        def validate() -> dict[str, "torch.Tensor"]:
+        def validate() -> dict[str, torch.Tensor]:
             assert kept is not None
             network.eval()
             with torch.inference_mode():
@@ -124,13 +105,11 @@ class Reconstruction(MapDetector):
         """
         clean = self._shrunk(data.images)
         given = clean if data.synthetic is None else self._shrunk(data.synthetic.images)
-        inside = self.options.learned(data, (self.options.network_size,) * 2)
+        inside = training_cells(self.options, data, (self.options.network_size,) * 2)
         return clean, given, None if inside is None else to_tensor(inside, self.device)
 
-    def _shrunk(self, images: np.ndarray | None) -> "torch.Tensor":
+    def _shrunk(self, images: np.ndarray | None) -> torch.Tensor:
         """Images at the network's size: uint8 (N, 3, S, S), as channels_last in memory."""
-        import torch
-
         assert images is not None
         size = (self.options.network_size,) * 2
         parts = []
@@ -144,10 +123,8 @@ class Reconstruction(MapDetector):
             parts.append(part)
         return torch.cat(parts).contiguous(memory_format=torch.channels_last)
 
-    def _rebuilt(self, images: np.ndarray) -> "tuple[torch.Tensor, torch.Tensor]":
+    def _rebuilt(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """What the network saw and what it made of it, float32 (N, 3, S, S) each."""
-        import torch
-
         target = _scaled(self._shrunk(images))
         with torch.inference_mode():
             return target, self.network(target)
@@ -171,16 +148,16 @@ class Reconstruction(MapDetector):
             parts.append(levels.permute(0, 2, 3, 1).cpu().numpy())
         return {"rebuilt": data.whole(np.concatenate(parts))}
 
-    def state(self) -> dict[str, "torch.Tensor"]:
+    def state(self) -> dict[str, torch.Tensor]:
         """Network weights."""
         return dict(self.network.state_dict())
 
-    def restore(self, state: dict[str, "torch.Tensor"]) -> None:
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Rebuild the network and take its weights."""
         self.network = self.build().eval()
         self.network.load_state_dict(state)
 
 
-def _scaled(images: "torch.Tensor") -> "torch.Tensor":
+def _scaled(images: torch.Tensor) -> torch.Tensor:
     """Grey levels to [-1, 1]."""
     return images.float() / 127.5 - 1

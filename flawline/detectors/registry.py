@@ -1,35 +1,15 @@
-"""The methods by name. A new one is a line in each of the two tables."""
+"""The class of a method, loaded when it is asked for."""
 
-from typing import Annotated
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
-from pydantic import Field
+from flawline.options.detectors import METHODS
 
-from flawline.detectors.autoencoder import Autoencoder, AutoencoderOptions
-from flawline.detectors.base import Detector
-from flawline.detectors.cam_classifier import CamClassifier, CamClassifierOptions
-from flawline.detectors.fanogan import FAnoGAN, FAnoGANOptions
-from flawline.detectors.featcae import FeatCAE, FeatCAEOptions
-from flawline.detectors.metric_learning import MetricLearning, MetricLearningOptions
-from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
-from flawline.detectors.ssim_autoencoder import SsimAutoencoder, SsimAutoencoderOptions
+if TYPE_CHECKING:
+    from flawline.detectors.base import Detector
 
-METHODS: dict[str, type[Detector]] = {
-    "patchcore": PatchCore,
-    "featcae": FeatCAE,
-    "autoencoder": Autoencoder,
-    "ssim_autoencoder": SsimAutoencoder,
-    "fanogan": FAnoGAN,
-    "metric_learning": MetricLearning,
-    "cam_classifier": CamClassifier,
-}
 
-DetectorOptions = Annotated[
-    PatchCoreOptions
-    | FeatCAEOptions
-    | AutoencoderOptions
-    | SsimAutoencoderOptions
-    | FAnoGANOptions
-    | MetricLearningOptions
-    | CamClassifierOptions,
-    Field(discriminator="method"),
-]
+def method_class(name: str) -> "type[Detector]":
+    """Return the detector class of a method, such as ``patchcore``."""
+    implementation: type[Detector] = resolve_name(METHODS[name].implementation)
+    return implementation

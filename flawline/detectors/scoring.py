@@ -6,20 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
+from flawline.detectors.data import Data
+from flawline.detectors.maps import HALF_MAX
 from flawline.errors import FlawlineError
 from flawline.files import new_array, read_array, read_table, write_table
 
 if TYPE_CHECKING:
-    from flawline.detectors.base import Data, Detector
-
-HALF_MAX = np.finfo(np.float16).max
+    from flawline.detectors.base import Detector
 
 
 def score_to_files(
     detector: "Detector",
-    data: "Data",
+    data: Data,
     scores: Path,
     maps: Path | None = None,
     rows: np.ndarray | None = None,
@@ -37,8 +38,6 @@ def score_to_files(
     FlawlineError
         If a score or map is not a number.
     """
-    import pandas as pd
-
     if rows is not None:
         data = data.take(rows)
     values = np.empty(len(data), np.float32)
@@ -73,8 +72,6 @@ def gather(
     anomaly_maps: Path,
 ) -> None:
     """Join the scores and maps of several parts of a subset, in the order of their rows."""
-    import pandas as pd
-
     tables = [read_table(path) for path in score_files]
     joined = pd.concat(tables, ignore_index=True)
     parts = [read_array(path) for path in map_files]

@@ -9,53 +9,22 @@ Autoencoders, 2019. Layers are ours.
 """
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+import torch
+from torch import nn
 
-from flawline.detectors.reconstruction import Reconstruction, ReconstructionOptions
+from flawline.detectors.reconstruction import Reconstruction
 from flawline.learning.ssim import gaussian_matrix, local_ssim
-
-if TYPE_CHECKING:
-    import torch
+from flawline.options.ssim_autoencoder import SsimAutoencoderOptions
 
 FARTHEST = 64  # pixels of what the network sees that the last dilation spans
 
 
-class SsimAutoencoderOptions(ReconstructionOptions):
-    """Defaults are ours: the source states the idea, not its figures."""
-
-    method: Literal["ssim_autoencoder"] = "ssim_autoencoder"
-    synthetic: str | None = Field(
-        None,
-        description="Set of synthetic anomalies that the network learns to clean; without one it "
-        "learns from clean images alone.",
-    )
-    reduction: Literal[1, 2, 4, 8] = Field(
-        8,
-        description="How many times smaller the maps are that dilated convolutions look around on; "
-        "1 loses no resolution, and takes about eight times as long as 8.",
-    )
-    latent: int = Field(
-        4, ge=1, description="Channels of the narrowest layer, of the size that `reduction` leaves."
-    )
-    batch_size: int = Field(16, ge=2, description="Images a step.")
-    learning_rate: float = Field(2e-3, gt=0)
-    ssim_share: float = Field(
-        0.84,
-        gt=0,
-        le=1,
-        description="Weight of 1 - SSIM in the loss; the rest is the absolute error of colours "
-        "between 0 and 1, without which training can settle on flat images.",
-    )
-
-
-def build_network(width: int, latent: int, reduction: int = 8) -> "torch.nn.Sequential":
+def build_network(width: int, latent: int, reduction: int = 8) -> torch.nn.Sequential:
     """Halve (three times for a reduction by 8), look around, squeeze into a few channels, and back.
 
     Dilations double up to 64 pixels of the input, so that all reductions see as far.
     """
-    from torch import nn
 
     class LookAround(nn.Module):
         """Adds what a dilated convolution sees. A plain stack may settle on flat images."""
@@ -68,7 +37,7 @@ def build_network(width: int, latent: int, reduction: int = 8) -> "torch.nn.Sequ
             )
             self.rectify = nn.LeakyReLU(0.2)
 
-        def forward(self, x: "torch.Tensor") -> "torch.Tensor":
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.rectify(x + self.seen(x))
 
     def rectified(layer: nn.Module, channels: int) -> list[nn.Module]:
@@ -99,21 +68,20 @@ class SsimAutoencoder(Reconstruction):
     """Anomaly score = 1 - structural similarity of the image and what the network makes of it."""
 
     Options = SsimAutoencoderOptions
-    unit = "1 - structural similarity (SSIM) to the rebuilt image"
     options: SsimAutoencoderOptions
-    window: "torch.Tensor"  # float32 (S, S)
+    window: torch.Tensor  # float32 (S, S)
 
-    def build(self) -> "torch.nn.Module":
+    def build(self) -> torch.nn.Module:
         """The network, on the device."""
         self.window = gaussian_matrix(self.options.network_size).to(self.device)
         chosen = self.options
         return build_network(chosen.width, chosen.latent, chosen.reduction).to(self.device)
 
-    def errors(self, target: "torch.Tensor", rebuilt: "torch.Tensor") -> "torch.Tensor":
+    def errors(self, target: torch.Tensor, rebuilt: torch.Tensor) -> torch.Tensor:
         """1 - local structural similarity, mean over the channels."""
         return 1 - local_ssim((target + 1) / 2, (rebuilt + 1) / 2, self.window).mean(1)
 
-    def losses(self, target: "torch.Tensor", rebuilt: "torch.Tensor") -> "torch.Tensor":
+    def losses(self, target: torch.Tensor, rebuilt: torch.Tensor) -> torch.Tensor:
         """The errors, mixed with absolute errors of colours, which SSIM hardly sees."""
         share = self.options.ssim_share
         absolute = (rebuilt - target).abs().mean(1) / 2

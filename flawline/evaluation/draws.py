@@ -12,7 +12,8 @@ from flawline.decisions.thresholds import choose_threshold
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flawline.detectors.base import Data, Detector
+    from flawline.detectors.base import Detector
+    from flawline.detectors.data import Data
 
 
 def joined(first: "Data", second: "Data") -> "Data":

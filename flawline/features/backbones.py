@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from flawline.errors import FlawlineError
 from flawline.features.split_network import split_network
-from flawline.files import given_path
-from flawline.options import did_you_mean
+from flawline.options.base import did_you_mean
+from flawline.options.weights import weights_file
 
 if TYPE_CHECKING:
     import torch
@@ -16,12 +16,6 @@ if TYPE_CHECKING:
 
 
 TYPICAL = (256, 320)
-
-
-def weights_file(weights: str) -> Path | None:
-    """The path that `weights` is, or None if it is a name."""
-    is_path = "/" in weights or Path(weights).suffix in (".pth", ".pt", ".safetensors")
-    return given_path(weights) if is_path else None
 
 
 def check_backbone(

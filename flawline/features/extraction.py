@@ -101,7 +101,8 @@ def extract(
     images : uint8 (N, H, W, 3), RGB; may be a memory map, it is read batch by batch.
     path : float16 (N, H, W, C) is written here.
     """
-    from flawline.features.backbones import build_backbone, weights_file
+    from flawline.features.backbones import build_backbone
+    from flawline.options.weights import weights_file
 
     seen = input_size(images.shape[1:3], scale)
     network = build_backbone(backbone, weights, layers, seen)

@@ -18,8 +18,8 @@ from typing import Any
 
 from flawline.devices import has_cuda, inference_precision
 from flawline.errors import FlawlineError
-from flawline.features.backbones import weights_file
 from flawline.files import read_array, read_json, replacing
+from flawline.options.weights import weights_file
 from flawline.provenance import code_fingerprint, digest, file_hash, versions
 
 STORE = Path("results", "feature_store")

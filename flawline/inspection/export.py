@@ -21,20 +21,21 @@ from torch.nn import functional
 
 from flawline.configfile import read_configfile
 from flawline.data.geometry import input_size
-from flawline.detectors.base import HALF, MapDetector, ring_numbers
+from flawline.detectors.base import MapDetector
 from flawline.detectors.featcae import FeatCAE
+from flawline.detectors.maps import ring_numbers
+from flawline.detectors.masks import HALF
 from flawline.detectors.patchcore import PatchCore
 from flawline.detectors.reconstruction import Reconstruction
 from flawline.errors import FlawlineError
 from flawline.features.extraction import HALF_MAX, IMAGENET_MEAN, IMAGENET_STD
 from flawline.files import replacing
+from flawline.inspection.run_settings import run_folder, settings_of
 from flawline.inspection.trained_detector import (
     Photograph,
     Trained,
     checked_photographs,
     load_trained,
-    run_folder,
-    settings_of,
 )
 
 TOLERANCE = 5e-3

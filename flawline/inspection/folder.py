@@ -16,7 +16,7 @@ from flawline.data.datasets.base import shown
 from flawline.data.folder_digest import files_below
 from flawline.data.images import decode_photograph, reason, to_original
 from flawline.decisions.boxes import find_boxes
-from flawline.detectors.base import CHUNK_IMAGES
+from flawline.detectors.data import CHUNK_IMAGES
 from flawline.errors import FlawlineError
 from flawline.files import given_path, is_folder, replacing, write_table
 from flawline.pictures import any_uncounted

@@ -4,37 +4,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from flawline.data.geometry import Geometry, Shape
 from flawline.data.prepare import prepared
-from flawline.data.regions import Counting, Regions
+from flawline.data.regions import Counting
 from flawline.data.samples import Levels
 from flawline.decisions.boxes import map_limit
-from flawline.detectors.base import Data, Detector, Scores
-from flawline.detectors.registry import METHODS
-from flawline.detectors.scoring import HALF_MAX
+from flawline.detectors.base import Detector, Scores
+from flawline.detectors.data import Data
+from flawline.detectors.maps import HALF_MAX
+from flawline.detectors.registry import method_class
 from flawline.devices import images_at_once
 from flawline.errors import FlawlineError
+from flawline.features.backbones import build_backbone
+from flawline.features.extraction import _weights_hash, patch_features
 from flawline.files import read_array, read_json, read_table
-from flawline.provenance import file_hash
-from flawline.synthesis.object_masks import ObjectMaskOptions, ObjectModel, mask_of
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from flawline.config import Config, Inspect
-
-FILES = (
-    "model/model.json",
-    "model/model.safetensors",
-    "threshold.json",
-    "calibration/scores.csv",
-    "calibration/anomaly_maps.npy",
-)
+from flawline.inspection.run_settings import check_files
+from flawline.options.object_masks import ObjectMaskOptions
+from flawline.options.weights import weights_file
+from flawline.synthesis.object_masks import ObjectModel, mask_of
 
 
 @dataclass(frozen=True)
@@ -84,7 +77,7 @@ class Trained:
     scale: tuple[float, float]
     limit: float
     geometry: Geometry
-    networks: "tuple[tuple[nn.Module, Mapping[str, Any]], ...]" = ()
+    networks: tuple[tuple[nn.Module, Mapping[str, Any]], ...] = ()
     object_model: ObjectModel | None = None
     levels: Levels = field(default_factory=Levels)
 
@@ -106,7 +99,7 @@ class Trained:
         settings = self.settings
         return Counting.of_options(settings["regions"], shape, settings["prepare"]["resize"])
 
-    def prepare(self, image: np.ndarray) -> "Photograph":
+    def prepare(self, image: np.ndarray) -> Photograph:
         """Make a decoded photograph what the detector takes.
 
         Parameters
@@ -127,7 +120,7 @@ class Trained:
         regions = self._counting.regions
         return self.settings["prepare"]["resize"] == "letterbox" or bool(regions)
 
-    def score(self, photographs: "Sequence[Photograph]") -> Scores:
+    def score(self, photographs: Sequence[Photograph]) -> Scores:
         """Anomaly scores and maps, just as the pipeline makes them.
 
         Returns
@@ -158,8 +151,8 @@ class Trained:
         higher = n - np.searchsorted(self.calibration, scores, side="left")
         return (1 + higher) / (n + 1)
 
-    def _data(self, photographs: "Sequence[Photograph]") -> Data:
-        wanted = self.detector.inputs(self.detector.options, training=False)
+    def _data(self, photographs: Sequence[Photograph]) -> Data:
+        wanted = self.detector.options.inputs(training=False)
         seen = np.concatenate([one.seen for one in photographs])
         masks, counted = None, None
         if self._restricted:
@@ -175,10 +168,8 @@ class Trained:
         return Data(self.geometry, images, features, masks, counted)
 
     def _features(
-        self, images: np.ndarray, network: "nn.Module", about: Mapping[str, Any]
+        self, images: np.ndarray, network: nn.Module, about: Mapping[str, Any]
     ) -> np.ndarray:
-        from flawline.features.extraction import patch_features
-
         settings = {key: about[key] for key in ("pool", "normalize", "precision", "scale")}
         size = images_at_once(self.detector.device.type, about["batch_size"])
         parts = [
@@ -188,55 +179,8 @@ class Trained:
         return np.concatenate(parts)
 
 
-def run_folder(config: "Config", chosen: "Inspect") -> Path:
-    """Where the line keeps one trained detector: its model, threshold and calibration scores.
-
-    Parameters
-    ----------
-    chosen : a category, a detector and a seed, all given.
-    """
-    method = METHODS[config.of(str(chosen.category)).detectors[str(chosen.detector)].method]
-    category = Path("results", config.dataset.name, str(chosen.category))
-    return category / method.protocol / "detectors" / str(chosen.detector) / f"seed{chosen.seed}"
-
-
-def settings_of(config: "Config", category: str, detector: str) -> dict[str, Any]:
-    """What the configuration says of how a detector sees photographs, as plain values.
-
-    Returns
-    -------
-    max_megapixels, white, prepare, regions, poses, detector, features (a list), object_masks,
-    threshold, boxes; None where not used.
-    """
-    from flawline.config import params as plain
-
-    own = config.of(category)
-    options = own.detectors[detector]
-    wanted = METHODS[options.method].inputs(options, training=False)
-    sets = getattr(options, "feature_sets", [])
-    return {
-        "max_megapixels": own.data.max_megapixels,
-        "white": own.data.white,
-        "prepare": plain(own.prepare),
-        "regions": _regions(own.regions),
-        "poses": plain(own.poses[poses]) if (poses := getattr(options, "poses", None)) else None,
-        "detector": plain(options),
-        "features": [plain(own.features[name]) for name in sets],
-        "object_masks": plain(own.object_masks) if "object_masks" in wanted else None,
-        "threshold": plain(own.threshold),
-        "boxes": plain(own.boxes),
-    }
-
-
-def _regions(regions: Regions) -> dict[str, Any]:
-    from flawline.config import params as plain
-
-    file = regions.mask_file
-    return plain(regions, mask_sha256=None if file is None else file_hash(file))
-
-
 def load_trained(
-    run: Path | str, settings: Mapping[str, Any], device: "torch.device", *, boxes: bool = True
+    run: Path | str, settings: Mapping[str, Any], device: torch.device, *, boxes: bool = True
 ) -> Trained:
     """Load one trained detector from the line's results.
 
@@ -278,7 +222,7 @@ def load_trained(
             f"{run}: a file of this detector is missing or damaged ({error}). Run the line again "
             "to make it anew."
         ) from error
-    detector = METHODS[settings["detector"]["method"]].load(run / "model", device)
+    detector = method_class(settings["detector"]["method"]).load(run / "model", device)
     return Trained(
         detector,
         settings,
@@ -301,24 +245,9 @@ def _map_scale(run: Path, boxes: Mapping[str, Any]) -> tuple[tuple[float, float]
     return (low, end), low + boxes["level"] * (high - low)
 
 
-def check_files(run: Path) -> None:
-    """Raise, if the detector in `run` has not been trained and calibrated."""
-    missing = [name for name in FILES if not (run / name).is_file()]
-    if missing:
-        raise FlawlineError(
-            f"{run}: no trained detector, because {', '.join(missing)} is not there. Inspection "
-            "trains nothing: run the line first, with the same configuration and without `inspect`."
-        )
-
-
 def _network(
-    run: Path, given: Mapping[str, Any], recorded: Mapping[str, Any], device: "torch.device"
-) -> "tuple[nn.Module, dict[str, Any]]":
-    import torch
-
-    from flawline.features.backbones import build_backbone
-    from flawline.features.extraction import _weights_hash
-
+    run: Path, given: Mapping[str, Any], recorded: Mapping[str, Any], device: torch.device
+) -> tuple[nn.Module, dict[str, Any]]:
     seen = tuple(recorded["input_size"])
     network = build_backbone(given["backbone"], given["weights"], given["layers"], seen)
     network = network.to(device).to(memory_format=torch.channels_last)
@@ -382,8 +311,6 @@ def _comparable(
     was: Mapping[str, Any], given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Recorded and configured settings of a feature set, without what cannot change a feature."""
-    from flawline.features.backbones import weights_file
-
     keys = ["backbone", "layers", "pool", "normalize", "scale"]
     if given["precision"] != "auto" and given["backbone"] != "gabor":
         keys.append("precision")

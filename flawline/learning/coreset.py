@@ -2,13 +2,10 @@
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from tqdm import tqdm
-
-if TYPE_CHECKING:
-    import torch
 
 LEVELS = (65_536, 4096)  # rows of the active sets, each inside the one before
 CHUNK = 16_384
@@ -18,11 +15,11 @@ EXACT = 1 << 24  # up to here float32 holds every whole number
 
 
 def project(
-    vectors: "torch.Tensor",
+    vectors: torch.Tensor,
     dimensions: int,
     seed: int,
     prepared: "Callable[[torch.Tensor], torch.Tensor] | None" = None,
-) -> "torch.Tensor":
+) -> torch.Tensor:
     """Random projection that keeps distances (Johnson-Lindenstrauss), to whole numbers.
 
     Up to a factor, which is the largest that keeps squared distances below 2**24: float32 computes
@@ -39,8 +36,6 @@ def project(
     -------
     float32 (N, min(C, dimensions)), whole numbers.
     """
-    import torch
-
     rows, width = vectors.shape
     projected = torch.empty(rows, min(width, dimensions), device=vectors.device)
     onto = torch.eye(width)
@@ -57,7 +52,7 @@ def project(
     return projected.mul_(largest / reach).round_()
 
 
-def greedy_coreset(vectors: "torch.Tensor", count: int, seed: int) -> "torch.Tensor":
+def greedy_coreset(vectors: torch.Tensor, count: int, seed: int) -> torch.Tensor:
     """Choose `count` rows by the greedy k-centre rule (Gonzalez 1985).
 
     Exact, by blocked lazy updates: a row's distance to the chosen set only falls, so the rows with
@@ -76,8 +71,6 @@ def greedy_coreset(vectors: "torch.Tensor", count: int, seed: int) -> "torch.Ten
     -------
     int64 (count,), in the order of choice; of equally far rows the first.
     """
-    import torch
-
     squares = torch.einsum("nd,nd->n", vectors, vectors)
     first = int(np.random.default_rng(seed).integers(len(vectors)))
     with tqdm(total=count, initial=1, desc="coreset", unit="vector", disable=None) as bar:
@@ -88,17 +81,15 @@ def greedy_coreset(vectors: "torch.Tensor", count: int, seed: int) -> "torch.Ten
 
 
 def _pick(
-    vectors: "torch.Tensor",
-    squares: "torch.Tensor",
-    distances: "torch.Tensor",
+    vectors: torch.Tensor,
+    squares: torch.Tensor,
+    distances: torch.Tensor,
     outside: float,
     wanted: int,
     levels: tuple[int, ...],
     bar: tqdm,
 ) -> list[int]:
     """Rows in the order of choice, until the farthest is not above `outside`; at least one."""
-    import torch
-
     levels = tuple(size for size in levels if size < len(vectors))
     if not levels:
         return _pick_one_by_one(vectors, squares, distances, outside, wanted, bar)
@@ -127,13 +118,11 @@ def _pick(
 
 
 def _bring_up_to_date(
-    distances: "torch.Tensor",
-    vectors: "torch.Tensor",
-    squares: "torch.Tensor",
-    picks: "torch.Tensor",
+    distances: torch.Tensor,
+    vectors: torch.Tensor,
+    squares: torch.Tensor,
+    picks: torch.Tensor,
 ) -> None:
-    import torch
-
     rows, width = TILE[vectors.device.type]
     chosen, chosen_squares = vectors[picks].split(width), squares[picks].split(width)
     room = vectors.new_empty(min(rows, len(vectors)) * min(width, len(picks)))
@@ -148,9 +137,9 @@ def _bring_up_to_date(
 
 
 def _pick_one_by_one(
-    vectors: "torch.Tensor",
-    squares: "torch.Tensor",
-    distances: "torch.Tensor",
+    vectors: torch.Tensor,
+    squares: torch.Tensor,
+    distances: torch.Tensor,
     outside: float,
     wanted: int,
     bar: tqdm,

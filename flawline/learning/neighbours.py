@@ -1,10 +1,8 @@
 """Nearest neighbours by matrix products, a part of the queries and of the bank at a time."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 TILE = 1024  # rows of both sides of one product, which stays in the processor's cache
 QUERIES, BANK = 4096, 2048  # the same in bfloat16; 100 MiB are enough for either
@@ -18,20 +16,20 @@ FAR = 1e30
 class Apart:
     """Which image each query and each bank vector is from: int64 (Q,) and (M,)."""
 
-    queries: "torch.Tensor"
-    bank: "torch.Tensor"
+    queries: torch.Tensor
+    bank: torch.Tensor
 
-    def same(self, query: int, count: int, row: int, rows: int = TILE) -> "torch.Tensor":
+    def same(self, query: int, count: int, row: int, rows: int = TILE) -> torch.Tensor:
         """Whether queries and bank vectors of one product share an image: bool."""
         return self.queries[query : query + count, None] == self.bank[row : row + rows]
 
 
 def nearest(
-    queries: "torch.Tensor",
-    bank: "torch.Tensor",
+    queries: torch.Tensor,
+    bank: torch.Tensor,
     count: int = 1,
     apart: "Apart | None" = None,
-) -> tuple["torch.Tensor", "torch.Tensor"]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Euclidean distances to, and row numbers of, the `count` nearest bank vectors, nearest first.
 
     Parameters
@@ -45,8 +43,6 @@ def nearest(
     -------
     distances float32 (Q, count), rows int64 (Q, count).
     """
-    import torch
-
     count = min(count, len(bank))
     half_squares = bank.square().sum(1) / 2
     # one room for all products: fresh memory for each costs a sixth of the time
@@ -73,8 +69,8 @@ def nearest(
 
 
 def nearest_by_candidates(
-    queries: "torch.Tensor", bank: "torch.Tensor", apart: "Apart | None" = None
-) -> tuple["torch.Tensor", "torch.Tensor"]:
+    queries: torch.Tensor, bank: torch.Tensor, apart: "Apart | None" = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The nearest bank vector, looked for in bfloat16; its distance is computed in float32.
 
     Every `BANK` rows propose their nearest, so a distance can only be too large, and is so where
@@ -85,8 +81,6 @@ def nearest_by_candidates(
     -------------------
     As for `nearest`, with a count of 1.
     """
-    import torch
-
     # without what all vectors share, rounding costs least
     centre = bank.mean(0)
     keys = _augmented(bank - centre)
@@ -116,17 +110,15 @@ def nearest_by_candidates(
     return torch.cat(distances), torch.cat(rows)
 
 
-def _largest(values: "torch.Tensor", count: int) -> tuple["torch.Tensor", "torch.Tensor"]:
+def _largest(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The `count` largest of every row, or all there are, and their columns."""
     if count == 1:
         return values.max(1, keepdim=True)  # several times faster than topk
     return values.topk(min(count, values.shape[1]))
 
 
-def _augmented(vectors: "torch.Tensor") -> "torch.Tensor":
+def _augmented(vectors: torch.Tensor) -> torch.Tensor:
     """Vectors with half their squared norms in two columns, so that one product ranks them."""
-    import torch
-
     half_squares = vectors.square().sum(1, keepdim=True) / -2
     high = half_squares.bfloat16()
     low = (half_squares - high.float()).bfloat16()

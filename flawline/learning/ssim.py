@@ -4,16 +4,13 @@ Wang, Bovik, Sheikh, Simoncelli: Image Quality Assessment: From Error Visibility
 Similarity, IEEE Transactions on Image Processing 13, 2004. Window and constants are theirs.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import torch
+import torch
 
 SIDE, SIGMA = 11, 1.5
 K1, K2 = 0.01, 0.03
 
 
-def gaussian_matrix(size: int) -> "torch.Tensor":
+def gaussian_matrix(size: int) -> torch.Tensor:
     """The window as a matrix that blurs a column of `size` pixels, reflected at its ends.
 
     CPUs multiply matrices far faster than they convolve single channels: at 128 px this takes a
@@ -23,8 +20,6 @@ def gaussian_matrix(size: int) -> "torch.Tensor":
     -------
     float32 (size, size); rows sum to 1.
     """
-    import torch
-
     offsets = torch.arange(SIDE) - SIDE // 2
     window = torch.exp(-offsets.double().square() / (2 * SIGMA**2))
     pixels = (torch.arange(size)[:, None] + offsets).abs()
@@ -33,7 +28,7 @@ def gaussian_matrix(size: int) -> "torch.Tensor":
     return matrix.scatter_add_(1, pixels, (window / window.sum()).expand(size, SIDE)).float()
 
 
-def local_ssim(x: "torch.Tensor", y: "torch.Tensor", matrix: "torch.Tensor") -> "torch.Tensor":
+def local_ssim(x: torch.Tensor, y: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     """Structural similarity around every pixel, channel by channel: 1 where equal, at least -1.
 
     Parameters
@@ -46,7 +41,7 @@ def local_ssim(x: "torch.Tensor", y: "torch.Tensor", matrix: "torch.Tensor") -> 
     float32 (B, C, S, S).
     """
 
-    def mean(values: "torch.Tensor") -> "torch.Tensor":
+    def mean(values: torch.Tensor) -> torch.Tensor:
         return matrix @ values @ matrix.T
 
     mean_x, mean_y = mean(x), mean(y)

@@ -7,48 +7,25 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-from pydantic import Field
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from tqdm import tqdm
 
 from flawline.devices import inference_precision
 from flawline.errors import FlawlineError
 from flawline.files import replacing
-from flawline.options import Options
+from flawline.options.training import Budget
 from flawline.seeding import derive
 
-if TYPE_CHECKING:
-    import torch
-
-Step = Callable[["torch.Tensor"], dict[str, "torch.Tensor"]]
+Step = Callable[[torch.Tensor], dict[str, torch.Tensor]]
 
 
-class Budget(Options):
-    """Options of detectors that train in steps."""
-
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto",
-        description="Of the trained networks; `auto` takes bfloat16 where the device has units for "
-        "it.",
-    )
-    validation_fraction: float = Field(
-        0.05,
-        ge=0,
-        lt=1,
-        description="Part of the training images that is not trained on, but for a loss that shows "
-        "whether training went on for too long; 0 for none.",
-    )
-    max_steps: int | None = Field(
-        None, ge=1, description="Stop after so many optimiser steps, whatever the epochs say."
-    )
-    max_seconds: float | None = Field(
-        None, gt=0, description="Stop after so many seconds. Results then depend on the machine."
-    )
-
-    def precision_on(self, device: "torch.device") -> str:
-        """``float32`` or ``bfloat16``."""
-        return inference_precision(device.type, self.precision)
+def precision_on(device: torch.device, budget: Budget) -> str:
+    """Return what trained networks are computed in: ``float32`` or ``bfloat16``."""
+    return inference_precision(device.type, budget.precision)
 
 
 @dataclass(frozen=True)
@@ -103,8 +80,8 @@ class Trainer:
         name: str,
         budget: Budget,
         seed: int,
-        modules: "Mapping[str, torch.nn.Module]",
-        optimizers: "Mapping[str, torch.optim.Optimizer]",
+        modules: Mapping[str, torch.nn.Module],
+        optimizers: Mapping[str, torch.optim.Optimizer],
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self.name, self.budget, self.seed = name, budget, seed
@@ -116,7 +93,7 @@ class Trainer:
         if checkpoint and checkpoint.path.exists():
             self._resume(checkpoint)
         device = next(weight.device for one in modules.values() for weight in one.parameters())
-        self.training.precision = budget.precision_on(device)
+        self.training.precision = precision_on(device, budget)
         self._saved = time.monotonic()
 
     def run(
@@ -131,7 +108,7 @@ class Trainer:
         share: float = 1.0,
         an_epoch: int | None = None,
         stop: Callable[[dict[str, Any]], str | None] | None = None,
-        validate: Callable[[], dict[str, "torch.Tensor"]] | None = None,
+        validate: Callable[[], dict[str, torch.Tensor]] | None = None,
     ) -> Training:
         """Run one phase, or what is left of it.
 
@@ -152,8 +129,6 @@ class Trainer:
         FlawlineError
             If a loss is not a finite number.
         """
-        import torch
-
         rows = self.training.rows
         done = sum(row["phase"] == phase for row in rows)
         used = an_epoch or count
@@ -224,9 +199,6 @@ class Trainer:
         """Write everything that the next epoch depends on, if the last time is long enough ago."""
         if not self.checkpoint or time.monotonic() - self._saved < self.checkpoint.every:
             return
-        import torch
-        from safetensors.torch import save_file
-
         tensors = {
             f"modules/{name}/{key}": value
             for name, module in self.modules.items()
@@ -259,9 +231,6 @@ class Trainer:
         self._saved = time.monotonic()
 
     def _resume(self, checkpoint: Checkpoint) -> None:
-        import torch
-        from safetensors import SafetensorError, safe_open
-
         try:
             with safe_open(checkpoint.path, "pt") as file:
                 metadata = file.metadata() or {}
@@ -297,9 +266,7 @@ class Trainer:
         self.steps, self._seconds = about["steps"], about["seconds"]
 
 
-def _checksum(tensors: "Mapping[str, torch.Tensor]") -> str:
-    import torch
-
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
     found = 0
     for _, tensor in sorted(tensors.items()):
         found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)

@@ -6,10 +6,9 @@ the goods would drown the rest.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 CHUNK = 16_384
 
@@ -18,19 +17,17 @@ CHUNK = 16_384
 class Whitening:
     """`(x - mean) @ matrix`; float32 (C,) and (C, C)."""
 
-    mean: "torch.Tensor"
-    matrix: "torch.Tensor"
+    mean: torch.Tensor
+    matrix: torch.Tensor
 
     @classmethod
-    def of(cls, vectors: "torch.Tensor", shrinkage: float) -> Self:
+    def of(cls, vectors: torch.Tensor, shrinkage: float) -> Self:
         """Learn it from vectors, floating (N, C).
 
         Parameters
         ----------
         shrinkage : what is added to every variance, as a multiple of their mean.
         """
-        import torch
-
         width = vectors.shape[1]
         mean = torch.zeros(width, dtype=torch.float64, device=vectors.device)
         for chunk in vectors.split(CHUNK):
@@ -46,15 +43,15 @@ class Whitening:
         matrix = axes * (variances + added).rsqrt() @ axes.T
         return cls(mean, matrix.float())
 
-    def __call__(self, vectors: "torch.Tensor") -> "torch.Tensor":
+    def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
         """Whiten: floating (N, C) to float32 (N, C)."""
         return (vectors.float() - self.mean) @ self.matrix
 
-    def state(self) -> "dict[str, torch.Tensor]":
+    def state(self) -> dict[str, torch.Tensor]:
         """As named tensors."""
         return {"mean": self.mean, "matrix": self.matrix}
 
     @classmethod
-    def restore(cls, state: "dict[str, torch.Tensor]") -> Self:
+    def restore(cls, state: dict[str, torch.Tensor]) -> Self:
         """From what `state` returned."""
         return cls(state["mean"], state["matrix"])

@@ -2,21 +2,16 @@
 how a layer is laid on an image, and which pixels changed by it."""
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import cv2
 import numpy as np
-from pydantic import AfterValidator
 
-from flawline.options import Options
+from flawline.options.synthetic import Range
 
 SIZE_OF_LENGTHS = 224
 """Lengths in options are pixels of a square image with this side; they grow with the image."""
-
-Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -48,47 +43,24 @@ class Drawn:
     parameters: dict[str, float | int | str]
 
 
-class Recipe(Options, ABC):
-    """A way to put an anomaly on a good image, with the ranges that it draws from."""
+@dataclass(frozen=True)
+class Canvas:
+    """An image that a recipe puts one anomaly on.
 
-    remedy: ClassVar[str]
-    """What to change if the anomalies cannot be seen."""
+    Attributes
+    ----------
+    image : uint8 (H, W, 3), RGB; it is left as it is.
+    object_mask : uint8 (H, W), 0 or 1, where the object lies; the whole image if it is empty.
+    sources : the training images.
+    row : the row of `image` among them.
+    rng : makes all choices.
+    """
 
-    @abstractmethod
-    def draw(
-        self,
-        image: np.ndarray,
-        object_mask: np.ndarray,
-        sources: Sources,
-        row: int,
-        rng: np.random.Generator,
-    ) -> Drawn:
-        """Put one anomaly on one image.
-
-        Parameters
-        ----------
-        image : uint8 (H, W, 3), RGB
-            Is left as it is.
-        object_mask : uint8 (H, W), 0 or 1
-            Where the object lies; the whole image if it is empty.
-        sources : the training images
-        row : the row of `image` among them
-        rng : makes all choices
-        """
-
-
-def within(low: float, high: float) -> AfterValidator:
-    """Validator of a range: low <= first <= second <= high."""
-
-    def check(given: Range) -> Range:
-        if not low <= given[0] <= given[1] <= high:
-            raise ValueError(
-                f"must be [lowest, highest] between {low:g} and {high:g}; "
-                f"found [{given[0]:g}, {given[1]:g}]"
-            )
-        return given
-
-    return AfterValidator(check)
+    image: np.ndarray
+    object_mask: np.ndarray
+    sources: Sources
+    row: int
+    rng: np.random.Generator
 
 
 def side_of(shape: Sequence[int]) -> float:

@@ -2,20 +2,18 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
 
 import cv2
 import numpy as np
-from pydantic import Field, model_validator
 
 from flawline.data.images import open_image
 from flawline.errors import FlawlineError
+from flawline.options.synthetic import CutPaste
 from flawline.synthesis.base import (
+    Canvas,
     Drawn,
-    Range,
-    Recipe,
     Sources,
     dilated,
     foreign_texture,
@@ -27,7 +25,6 @@ from flawline.synthesis.base import (
     smooth_noise,
     stroke,
     uniform,
-    within,
 )
 
 FOLDER_SIDE = 512  # larger files are kept no larger than this
@@ -54,134 +51,62 @@ class Cutout:
     name: str
 
 
-class CutPaste(Recipe):
-    """Foreign objects or defects cut out and pasted; lengths in pixels at 224 pixels."""
-
-    remedy: ClassVar[str] = "raise `size` or `opacity`, or paste other objects"
-
-    recipe: Literal["cut_paste"] = "cut_paste"
-    objects: Literal["defect_like", "random_objects", "folder"] = Field(
-        "defect_like",
-        description="`defect_like`: stains, cracks and holes; `random_objects`: shapes unrelated "
-        "to the product; `folder`: your own PNG files with transparency.",
-    )
-    defects: list[Literal["stain", "crack", "hole"]] | None = Field(
-        None, min_length=1, description="Which ones `defect_like` draws; all, if not given."
-    )
-    folder: Path | None = Field(None, description="The PNG files for `objects: folder`.")
-    # methods.md, "Synthetic anomalies": two per image, after flip, rotation and resize
-    count: int = Field(2, ge=1, le=50, description="Objects an image.")
-    flip: bool = Field(True, description="Mirror every other object.")
-    angle: Annotated[Range, within(-180, 180)] = Field((-180, 180), description="Degrees.")
-    size: Annotated[Range, within(2, 224)] = Field(
-        (8, 48), description="Longer side; small ones prevail."
-    )
-    opacity: Annotated[Range, within(0, 1)] = (0.5, 1.0)
-    edge: Annotated[Range, within(0, 32)] = Field((0.5, 2), description="Width of the soft edge.")
-    blending: Literal["alpha", "poisson"] = Field(
-        "alpha", description="`poisson` carries the surroundings' shading into the object."
-    )
-    place: Literal["object", "anywhere"] = Field(
-        "object", description="Where objects have their centre."
-    )
-    dilate: float | None = Field(
-        None,
-        ge=0,
-        le=64,
-        description="How far a defect may reach beyond the object's edge; as far as it does, if "
-        "not given. Of `defect_like` on the `object` alone.",
-    )
-
-    @model_validator(mode="after")
-    def _folder_belongs_to_its_objects(self) -> Self:
-        if (self.objects == "folder") != (self.folder is not None):
-            raise ValueError("`folder` must be given with `objects: folder`, and only then")
-        return self
-
-    @model_validator(mode="after")
-    def _defects_alone(self) -> Self:
-        drawn = self.objects == "defect_like"
-        if self.defects is not None and not drawn:
-            raise ValueError(
-                f"defects: with `objects: {self.objects}` none are drawn; leave `defects` out"
-            )
-        if self.dilate is not None and not (drawn and self.place == "object"):
-            raise ValueError(
-                "dilate: only defects on the object end with it; leave `dilate` out, or use "
-                "`objects: defect_like` and `place: object`"
-            )
-        return self
-
-    @cached_property
-    def _files(self) -> list[Cutout]:
-        assert self.folder is not None
-        return read_cutouts(self.folder)
-
-    def draw(
-        self,
-        image: np.ndarray,
-        object_mask: np.ndarray,
-        sources: Sources,
-        row: int,
-        rng: np.random.Generator,
-    ) -> Drawn:
-        shape = image.shape[:2]
-        whole = np.ones(shape, np.uint8)
-        ground = object_or_whole(object_mask) if self.place == "object" else whole
-        allowed = reachable(ground, self.dilate)
-        parameters: dict[str, float | int | str] = {}
-        for number in range(self.count):
-            x, y = random_point(ground, rng)
-            length = log_uniform(rng, self.size)
-            side = max(round(scaled(length, shape)), 2)
-            cutout = self._cutout(image, x, y, side, sources, row, rng)
-            angle = uniform(rng, self.angle)
-            flipped = bool(rng.integers(2)) and self.flip
-            opacity, edge = uniform(rng, self.opacity), uniform(rng, self.edge)
-            layer, alpha = _placed(
-                cutout, shape, (x, y), side, angle, flipped, scaled(edge, shape), opacity
-            )
-            layer, alpha = layer * allowed[..., None], alpha * allowed
-            if self.blending == "poisson":
-                image = _poisson(image, layer, alpha, allowed)
-            else:
-                over = image * (1 - alpha[..., None]) + layer
-                image = np.clip(np.rint(over), 0, 255).astype(np.uint8)
-            parameters |= {
-                f"{number}.object": cutout.name,
-                f"{number}.x": x,
-                f"{number}.y": y,
-                f"{number}.size": length,
-                f"{number}.angle": angle,
-                f"{number}.flipped": int(flipped),
-                f"{number}.opacity": opacity,
-                f"{number}.edge": edge,
-            }
-        return Drawn(image, parameters)
-
-    def _cutout(
-        self,
-        image: np.ndarray,
-        x: int,
-        y: int,
-        side: int,
-        sources: Sources,
-        row: int,
-        rng: np.random.Generator,
-    ) -> Cutout:
-        if self.objects == "folder":
-            return self._files[rng.integers(len(self._files))]
-        if self.objects == "random_objects":
-            return _random_object(side, rng)
-        defect = rng.choice(self.defects or DEFECTS)
-        surface = image[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3].mean((0, 1))
-        if defect == "stain":
-            return _stain(side, sources, row, rng)
-        return _crack(side, surface, rng) if defect == "crack" else _hole(side, surface, rng)
+def draw_cut_paste(options: CutPaste, canvas: Canvas) -> Drawn:
+    """Paste cut-outs."""
+    image, rng = canvas.image, canvas.rng
+    shape = image.shape[:2]
+    whole = np.ones(shape, np.uint8)
+    ground = object_or_whole(canvas.object_mask) if options.place == "object" else whole
+    allowed = reachable(ground, options.dilate)
+    parameters: dict[str, float | int | str] = {}
+    for number in range(options.count):
+        x, y = random_point(ground, rng)
+        length = log_uniform(rng, options.size)
+        side = max(round(scaled(length, shape)), 2)
+        cutout = _cutout(options, canvas, image[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3], side)
+        angle = uniform(rng, options.angle)
+        flipped = bool(rng.integers(2)) and options.flip
+        opacity, edge = uniform(rng, options.opacity), uniform(rng, options.edge)
+        layer, alpha = _placed(
+            cutout, shape, (x, y), side, angle, flipped, scaled(edge, shape), opacity
+        )
+        layer, alpha = layer * allowed[..., None], alpha * allowed
+        if options.blending == "poisson":
+            image = _poisson(image, layer, alpha, allowed)
+        else:
+            over = image * (1 - alpha[..., None]) + layer
+            image = np.clip(np.rint(over), 0, 255).astype(np.uint8)
+        parameters |= {
+            f"{number}.object": cutout.name,
+            f"{number}.x": x,
+            f"{number}.y": y,
+            f"{number}.size": length,
+            f"{number}.angle": angle,
+            f"{number}.flipped": int(flipped),
+            f"{number}.opacity": opacity,
+            f"{number}.edge": edge,
+        }
+    return Drawn(image, parameters)
 
 
+def _cutout(options: CutPaste, canvas: Canvas, around: np.ndarray, side: int) -> Cutout:
+    """Draw what to paste; `around` is the surface at its place, uint8 (h, w, 3)."""
+    rng = canvas.rng
+    if options.folder is not None:
+        cutouts = read_cutouts(options.folder)
+        return cutouts[rng.integers(len(cutouts))]
+    if options.objects == "random_objects":
+        return _random_object(side, rng)
+    defect = rng.choice(options.defects or DEFECTS)
+    surface = around.mean((0, 1))
+    if defect == "stain":
+        return _stain(side, canvas.sources, canvas.row, rng)
+    return _crack(side, surface, rng) if defect == "crack" else _hole(side, surface, rng)
+
+
+@lru_cache(maxsize=4)
 def read_cutouts(folder: Path) -> list[Cutout]:
-    """Read the PNG files of a folder, in the order of their names.
+    """Read the PNG files of a folder, in the order of their names, once in a process.
 
     Raises
     ------
@@ -190,7 +115,7 @@ def read_cutouts(folder: Path) -> list[Cutout]:
     """
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() == ".png")
     if not paths:
-        raise FlawlineError(f"{folder}: no PNG files to paste; put some there or mend `folder`")
+        raise FlawlineError(f"{folder}: no PNG files to paste; put some there or fix `folder`")
     return [_read_cutout(path) for path in paths]
 
 

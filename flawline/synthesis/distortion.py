@@ -1,94 +1,55 @@
 """Distortion (partial rotation): the content of a rectangle on the object is turned and shifted."""
 
-from typing import Annotated, ClassVar, Literal
-
 import cv2
 import numpy as np
-from pydantic import Field
 
+from flawline.options.synthetic import Distortion
 from flawline.synthesis.base import (
+    Canvas,
     Drawn,
-    Range,
-    Recipe,
-    Sources,
     blend,
     object_or_whole,
     random_point,
     reachable,
     scaled,
     uniform,
-    within,
 )
 
 SHRINK = 0.8  # factor from a rectangle that finds no place to the next one
 
 
-class Distortion(Recipe):
-    """Rectangles turned and shifted, never mirrored; lengths in pixels at 224 pixels."""
+def draw_distortion(options: Distortion, canvas: Canvas) -> Drawn:
+    """Turn and shift the content of one rectangle."""
+    image, rng = canvas.image, canvas.rng
+    shape = image.shape[:2]
+    mask = object_or_whole(canvas.object_mask)
+    sides = [scaled(uniform(rng, options.size), shape) for _ in range(2)]
+    x, y, width, height = _place(mask, sides[0], sides[1], options.overlap, rng)
+    angle = uniform(rng, options.angle)
+    shift_x, shift_y = uniform(rng, options.shift), uniform(rng, options.shift)
+    edge = uniform(rng, options.edge)
 
-    remedy: ClassVar[str] = "raise `size`, `angle` or `shift`"
-
-    recipe: Literal["distortion"] = "distortion"
-    # methods.md, "Synthetic anomalies": within +-30 degrees, up to 20 % of the rectangle's size
-    angle: Annotated[Range, within(-90, 90)] = Field((-30, 30), description="Degrees.")
-    shift: Annotated[Range, within(-0.5, 0.5)] = Field(
-        (-0.2, 0.2), description="As a part of the rectangle's width and height."
+    warp = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1)
+    warp[:, 2] += np.array([shift_x * width, shift_y * height])
+    there = np.s_[y : y + height, x : x + width]
+    turned = cv2.warpAffine(image[there], warp, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    alpha = _soft_rectangle(width, height, scaled(edge, shape))
+    alpha *= reachable(mask, options.dilate)[there]
+    result = image.copy()
+    result[there] = blend(image[there], turned, alpha)
+    return Drawn(
+        result,
+        {
+            "x": x,
+            "y": y,
+            "width": width,
+            "height": height,
+            "angle": angle,
+            "shift_x": shift_x,
+            "shift_y": shift_y,
+            "edge": edge,
+        },
     )
-    size: Annotated[Range, within(4, 224)] = Field(
-        (20, 80), description="Width and height; a rectangle that finds no place is made smaller."
-    )
-    overlap: float = Field(
-        0.5, gt=0, le=1, description="Least part of the rectangle that lies on the object."
-    )
-    edge: Annotated[Range, within(0, 32)] = Field((0, 3), description="Width of the soft edge.")
-    # None puts the whole rectangle back, as the source does: a turned tip stands out of the outline
-    dilate: float | None = Field(
-        None,
-        ge=0,
-        le=64,
-        description="How far the change may reach beyond the object's edge; as far as it does, if "
-        "not given.",
-    )
-
-    def draw(
-        self,
-        image: np.ndarray,
-        object_mask: np.ndarray,
-        sources: Sources,
-        row: int,
-        rng: np.random.Generator,
-    ) -> Drawn:
-        shape = image.shape[:2]
-        mask = object_or_whole(object_mask)
-        sides = [scaled(uniform(rng, self.size), shape) for _ in range(2)]
-        x, y, width, height = _place(mask, sides[0], sides[1], self.overlap, rng)
-        angle = uniform(rng, self.angle)
-        shift_x, shift_y = uniform(rng, self.shift), uniform(rng, self.shift)
-        edge = uniform(rng, self.edge)
-
-        warp = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1)
-        warp[:, 2] += np.array([shift_x * width, shift_y * height])
-        there = np.s_[y : y + height, x : x + width]
-        turned = cv2.warpAffine(
-            image[there], warp, (width, height), borderMode=cv2.BORDER_REPLICATE
-        )
-        alpha = _soft_rectangle(width, height, scaled(edge, shape))
-        alpha *= reachable(mask, self.dilate)[there]
-        result = image.copy()
-        result[there] = blend(image[there], turned, alpha)
-        return Drawn(
-            result,
-            {
-                "x": x,
-                "y": y,
-                "width": width,
-                "height": height,
-                "angle": angle,
-                "shift_x": shift_x,
-                "shift_y": shift_y,
-                "edge": edge,
-            },
-        )
 
 
 def _place(

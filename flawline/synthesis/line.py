@@ -1,16 +1,13 @@
 """Line: a scratch that starts on the object."""
 
 import math
-from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
 
+from flawline.options.synthetic import Line
 from flawline.synthesis.base import (
+    Canvas,
     Drawn,
-    Range,
-    Recipe,
-    Sources,
     blend,
     log_uniform,
     object_or_whole,
@@ -21,83 +18,44 @@ from flawline.synthesis.base import (
     smooth_noise,
     stroke,
     uniform,
-    within,
 )
 
 POINTS = 33  # of a curve; enough for the longest and most bent
 
 
-class Line(Recipe):
-    """Straight, curved or broken lines; lengths in pixels at 224 pixels.
+def draw_line(options: Line, canvas: Canvas) -> Drawn:
+    """Draw one scratch."""
+    image, rng = canvas.image, canvas.rng
+    shape = image.shape[:2]
+    mask = object_or_whole(canvas.object_mask)
+    kind, colour = str(rng.choice(options.kinds)), str(rng.choice(options.colours))
+    x, y = random_point(mask, rng)
+    angle = rng.uniform(0, 360)
+    length = uniform(rng, options.length)
+    width = min(log_uniform(rng, options.width), length / 2)
+    opacity = uniform(rng, options.opacity)
 
-    Widths, reach and the colours `random` and `grey` are the source's. Ours are `darker` and
-    `lighter`, opacity, kinds, and that widths are drawn by their order of magnitude.
-    """
-
-    remedy: ClassVar[str] = "raise `width` or `opacity`"
-
-    recipe: Literal["line"] = "line"
-    width: Annotated[Range, within(0.5, 64)] = Field(
-        (1, 16), description="Small ones prevail; never over half the length."
+    bend = 0.0 if kind == "straight" else rng.uniform(-0.5, 0.5)
+    points = np.array([x, y]) + _arc(scaled(length, shape), math.radians(angle), bend)
+    widths = scaled(width, shape) * _pressure(rng)
+    inked = _gaps(rng) if kind == "broken" else np.ones(POINTS - 1, bool)
+    coverage = stroke(shape, points, widths, inked)
+    # no tool presses evenly on a rough surface
+    coverage *= 1 - rng.uniform(0, 0.8) * smooth_noise(rng, shape, side_of(shape) / 6, octaves=1)
+    coverage *= reachable(mask, options.dilate)
+    return Drawn(
+        blend(image, _ink(colour, image, rng), opacity * coverage),
+        {
+            "kind": kind,
+            "colour": colour,
+            "x": x,
+            "y": y,
+            "angle": angle,
+            "length": length,
+            "width": width,
+            "opacity": opacity,
+        },
     )
-    length: Annotated[Range, within(1, 224)] = (10, 45)
-    colours: list[Literal["random", "grey", "darker", "lighter"]] = Field(
-        ["random", "grey", "darker", "lighter"],
-        min_length=1,
-        description="`darker` and `lighter` than the surface under the line.",
-    )
-    kinds: list[Literal["straight", "curved", "broken"]] = Field(
-        ["straight", "curved", "broken"], min_length=1
-    )
-    opacity: Annotated[Range, within(0, 1)] = (0.3, 1.0)
-    dilate: float | None = Field(
-        None,
-        ge=0,
-        le=64,
-        description="How far a line may reach beyond the object's edge; as far as it is long, if "
-        "not given.",
-    )
-
-    def draw(
-        self,
-        image: np.ndarray,
-        object_mask: np.ndarray,
-        sources: Sources,
-        row: int,
-        rng: np.random.Generator,
-    ) -> Drawn:
-        shape = image.shape[:2]
-        mask = object_or_whole(object_mask)
-        kind, colour = str(rng.choice(self.kinds)), str(rng.choice(self.colours))
-        x, y = random_point(mask, rng)
-        angle = rng.uniform(0, 360)
-        length = uniform(rng, self.length)
-        width = min(log_uniform(rng, self.width), length / 2)
-        opacity = uniform(rng, self.opacity)
-
-        bend = 0.0 if kind == "straight" else rng.uniform(-0.5, 0.5)
-        points = np.array([x, y]) + _arc(scaled(length, shape), math.radians(angle), bend)
-        widths = scaled(width, shape) * _pressure(rng)
-        inked = _gaps(rng) if kind == "broken" else np.ones(POINTS - 1, bool)
-        coverage = stroke(shape, points, widths, inked)
-        # no tool presses evenly on a rough surface
-        coverage *= 1 - rng.uniform(0, 0.8) * smooth_noise(
-            rng, shape, side_of(shape) / 6, octaves=1
-        )
-        coverage *= reachable(mask, self.dilate)
-        return Drawn(
-            blend(image, _ink(colour, image, rng), opacity * coverage),
-            {
-                "kind": kind,
-                "colour": colour,
-                "x": x,
-                "y": y,
-                "angle": angle,
-                "length": length,
-                "width": width,
-                "opacity": opacity,
-            },
-        )
 
 
 def _arc(length: float, angle: float, bend: float) -> np.ndarray:

@@ -11,11 +11,10 @@ from typing import Literal, Self
 
 import cv2
 import numpy as np
-from pydantic import Field, model_validator
 from tqdm import tqdm
 
 from flawline.files import new_array, read_array, read_json, write_array, write_json
-from flawline.options import Options
+from flawline.options.object_masks import ObjectMaskOptions
 from flawline.synthesis.base import side_of
 
 Method = Literal["mean_difference", "border_color", "whole"]
@@ -30,28 +29,6 @@ SAMPLE = 200  # training images that statistics are taken from
 ROUNDS = 3
 RARELY_SEEN = 0.15  # part of the images; the background is not known where it is seen less
 BORDER = 0.04  # width of the border, as a part of the side of a square image
-
-
-class ObjectMaskOptions(Options):
-    """How object masks are found."""
-
-    method: Literal["auto", "mean_difference", "border_color", "whole"] = Field(
-        "auto", description="`auto` decides from the training images and records why."
-    )
-    smoothing: float = Field(
-        1.0, ge=0, description="Sigma of the Gaussian before comparing, pixels at 256 px."
-    )
-    opening: int = Field(3, ge=0, description="Specks narrower than this go, pixels at 256 px.")
-    closing: int = Field(5, ge=0, description="Gaps narrower than this close, pixels at 256 px.")
-
-    @model_validator(mode="after")
-    def _finds_something(self) -> Self:
-        if self.method == "whole" and self != ObjectMaskOptions.model_construct(method="whole"):
-            raise ValueError(
-                "method: `whole` looks for no object, so `smoothing`, `opening` and `closing` do "
-                "nothing; leave them out, or use another method"
-            )
-        return self
 
 
 @dataclass(frozen=True)

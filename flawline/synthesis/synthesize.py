@@ -1,51 +1,35 @@
 """Sets of synthetic anomalies: images, masks of what changed, and a table of what was drawn."""
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
-from pydantic import Field
+import pandas as pd
 from tqdm import tqdm
 
 from flawline.errors import FlawlineError
 from flawline.files import new_array
-from flawline.options import Options
+from flawline.options.synthetic import SyntheticSet
 from flawline.seeding import derive, generator
-from flawline.synthesis.base import Drawn, Recipe, Sources, changed_mask, object_or_whole
-from flawline.synthesis.cut_paste import CutPaste
-from flawline.synthesis.distortion import Distortion
-from flawline.synthesis.line import Line
-from flawline.synthesis.noise import Noise
+from flawline.synthesis.base import Canvas, Drawn, Sources, changed_mask, object_or_whole
+from flawline.synthesis.cut_paste import draw_cut_paste
+from flawline.synthesis.distortion import draw_distortion
+from flawline.synthesis.line import draw_line
+from flawline.synthesis.noise import draw_noise
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-# A new recipe is a line in each of the two.
-RECIPES: dict[str, type[Recipe]] = {
-    "line": Line,
-    "distortion": Distortion,
-    "cut_paste": CutPaste,
-    "noise": Noise,
+DRAW: dict[str, Callable[[Any, Canvas], Drawn]] = {
+    "line": draw_line,
+    "distortion": draw_distortion,
+    "cut_paste": draw_cut_paste,
+    "noise": draw_noise,
 }
-RecipeOptions = Annotated[Line | Distortion | CutPaste | Noise, Field(discriminator="recipe")]
 
 VISIBLE = 0.0002  # least part of the image that must change
 TRIES = 20
-
-
-class SyntheticSet(Options):
-    """One named set of synthetic anomalies."""
-
-    recipes: list[RecipeOptions] = Field(min_length=1)
-    combine: Literal["one_of", "all"] = Field(
-        "one_of", description="An image takes one of the recipes, or all, in their order."
-    )
-    images: int | None = Field(
-        None, ge=1, description="How many to make; one per training image, if not given."
-    )
 
 
 def synthesize(
@@ -60,7 +44,7 @@ def synthesize(
     masks_path: Path | str,
     workers: int,
     counted: np.ndarray | None = None,
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Make a set of synthetic anomalies; image i comes from training image i modulo N.
 
     Parameters
@@ -88,8 +72,6 @@ def synthesize(
     FlawlineError
         If a recipe's anomalies stay invisible.
     """
-    import pandas as pd
-
     rows = options.images or len(images)
     sources = Sources(images, object_masks)
     # one thread of the pool is one image: OpenCV's own threads would only compete
@@ -162,7 +144,8 @@ def draw_one(
     for draws in range(1, TRIES + 1):
         after, parameters = before, []
         for recipe in recipes:
-            drawn = _as_seen(recipe.draw(after, ground, sources, row, rng), before, counted)
+            canvas = Canvas(after, ground, sources, row, rng)
+            drawn = _as_seen(DRAW[recipe.recipe](recipe, canvas), before, counted)
             if changed_mask(after, drawn.image).sum() < least:
                 break
             after = drawn.image

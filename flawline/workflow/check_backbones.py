@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from flawline.data.geometry import input_size
 from flawline.errors import FlawlineError
-from flawline.features.backbones import TYPICAL, weights_file
+from flawline.features.backbones import TYPICAL
 from flawline.files import replacing
+from flawline.options.weights import weights_file
 
 if TYPE_CHECKING:
-    from flawline.config import Config, Prepare
+    from flawline.config import Config
+    from flawline.options.prepare import Prepare
 
 Asked = tuple[str, str, list[str], tuple[int, int]]
 
@@ -44,9 +46,8 @@ def check_features(config: "Config", origin: str, cache: Path) -> None:
             asked: Asked = (features.backbone, features.weights, features.layers, shape)
             unknown.setdefault(json.dumps(asked), (f"features.{name}", asked))
         for name, detector in config.of(category).detectors.items():
-            backbone = getattr(detector, "backbone", None)
-            if backbone is not None:
-                asked = (backbone, getattr(detector, "weights", "default"), [], TYPICAL)
+            if detector.network is not None:
+                asked = (*detector.network, [], TYPICAL)
                 unknown.setdefault(json.dumps(asked), (f"detectors.{name}", asked))
     unknown = {
         key: (place, asked)

@@ -13,11 +13,12 @@ from pydantic import TypeAdapter, ValidationError
 from flawline.config import load_config
 from flawline.data.datasets import KINDS, AnyDataset, kind_of
 from flawline.data.datasets.base import Dataset
-from flawline.data.index import Groups, scan
+from flawline.data.index import scan
 from flawline.data.masks import decode_mask
 from flawline.data.problems import Problem
 from flawline.data.split import deal, split_supervised, split_unsupervised, units_of
 from flawline.errors import FlawlineError
+from flawline.options.data import Groups
 
 BLACK = np.zeros((24, 32), np.uint8)
 MARKED = BLACK.copy()

@@ -11,9 +11,10 @@ from flawline.data.index import scan
 from flawline.data.masks import decode_mask
 from flawline.data.prepare import prepare_images, prepare_masks
 from flawline.data.prepare import test_labels as labels_of
-from flawline.data.regions import Counting, Regions
+from flawline.data.regions import Counting
 from flawline.data.split import split_unsupervised
 from flawline.errors import FlawlineError
+from flawline.options.regions import Regions
 
 SHAPE = (16, 24)
 COUNTING = Counting(Regions(), SHAPE, "letterbox")

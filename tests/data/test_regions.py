@@ -7,8 +7,9 @@ import pytest
 from photographs import save
 
 from flawline.data.prepare import prepared
-from flawline.data.regions import Counting, Regions, ignored, write_counted
+from flawline.data.regions import Counting, ignored, write_counted
 from flawline.errors import FlawlineError
+from flawline.options.regions import Regions
 
 SQUARE = [(10, 20), (39, 20), (39, 59), (10, 59)]
 

@@ -7,13 +7,8 @@ import pytest
 from pydantic import TypeAdapter
 from scipy.stats import genpareto, norm
 
-from flawline.decisions.thresholds import (
-    RULES,
-    Threshold,
-    choose_threshold,
-    costs_of,
-    images_needed,
-)
+from flawline.decisions.thresholds import RULES, choose_threshold, costs_of, images_needed
+from flawline.options.threshold import Threshold
 
 SCORES = np.array([1.0, 2.0, 3.0, 4.0, 10.0])
 GIVEN = {"fixed": {"value": 4.5}}

@@ -10,17 +10,16 @@ from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
 from flawline.data.geometry import Geometry
-from flawline.detectors.autoencoder import Autoencoder, AutoencoderOptions
-from flawline.detectors.base import Data, Synthetic
+from flawline.detectors.autoencoder import Autoencoder
+from flawline.detectors.data import Data, Synthetic
+from flawline.detectors.masks import training_cells
 from flawline.detectors.reconstruction import Reconstruction
-from flawline.detectors.ssim_autoencoder import (
-    SsimAutoencoder,
-    SsimAutoencoderOptions,
-    build_network,
-)
+from flawline.detectors.ssim_autoencoder import SsimAutoencoder, build_network
 from flawline.errors import FlawlineError
 from flawline.learning.ssim import gaussian_matrix, local_ssim
 from flawline.learning.training import Checkpoint
+from flawline.options.autoencoder import AutoencoderOptions
+from flawline.options.ssim_autoencoder import SsimAutoencoderOptions
 
 CPU = torch.device("cpu")
 SIZE = 48  # not the network's, so that every test resizes
@@ -73,9 +72,9 @@ def pasted(data: Data, count: int) -> Data:
 
 def test_options_name_a_set_of_synthetic_anomalies_only_to_train_on() -> None:
     options = SsimAutoencoderOptions(synthetic="pasted")
-    assert SsimAutoencoder.inputs(options, training=True) == {"images", "synthetic"}
-    assert SsimAutoencoder.inputs(options, training=False) == {"images"}
-    assert SsimAutoencoder.inputs(SsimAutoencoderOptions(), training=True) == {"images"}
+    assert options.inputs(training=True) == {"images", "synthetic"}
+    assert options.inputs(training=False) == {"images"}
+    assert SsimAutoencoderOptions().inputs(training=True) == {"images"}
 
 
 @pytest.mark.parametrize("options", [AutoencoderOptions, SsimAutoencoderOptions])
@@ -211,8 +210,8 @@ class TestBoth:
         scores = []
         for images in (train.images, odd):
             found = detector(method, object_mask="memory", object_dilation=0, smoothing=0, width=8)
-            learned = found.options.learned(
-                Data(Geometry((SIZE, SIZE)), images, object_masks=masks), (32, 32)
+            learned = training_cells(
+                found.options, Data(Geometry((SIZE, SIZE)), images, object_masks=masks), (32, 32)
             )
             assert not learned[:, :16].any()
             found.fit(Data(Geometry((SIZE, SIZE)), images=images, object_masks=masks))

@@ -10,10 +10,11 @@ import torchvision
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from flawline.data.geometry import Geometry
-from flawline.detectors.base import Data
-from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
+from flawline.detectors.data import Data
+from flawline.detectors.patchcore import PatchCore
 from flawline.evaluation.checks import border_peaks
 from flawline.features.extraction import patch_features
+from flawline.options.patchcore import PatchCoreOptions
 
 SIDE = 128
 GEOMETRY = Geometry((SIDE, SIDE))

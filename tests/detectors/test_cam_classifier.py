@@ -13,13 +13,14 @@ from torchvision.models import get_model
 
 from flawline.config import load_config
 from flawline.data.geometry import Geometry
-from flawline.detectors.base import Data
-from flawline.detectors.cam_classifier import CamClassifier, CamClassifierOptions, build_network
-from flawline.detectors.registry import METHODS
+from flawline.detectors.cam_classifier import CamClassifier, build_network
+from flawline.detectors.data import Data
 from flawline.errors import FlawlineError
 from flawline.features.backbones import load_weights, untrained
 from flawline.features.split_network import split_network
 from flawline.learning.training import Checkpoint, Trainer
+from flawline.options.cam_classifier import CamClassifierOptions
+from flawline.options.detectors import METHODS
 from flawline.workflow.check_backbones import check_features
 
 CPU = torch.device("cpu")
@@ -84,8 +85,8 @@ class TestATrainedClassifier:
         _, test, masks = parts
         found, truth = finished.score(test), masks.any((1, 2))
         assert roc_auc_score(truth, found.scores) > 0.98
-        assert finished.boundary is not None
-        assert ((found.scores > finished.boundary) == truth).mean() > 0.9
+        assert finished.options.boundary is not None
+        assert ((found.scores > finished.options.boundary) == truth).mean() > 0.9
         assert found.anomaly_maps.shape == masks.shape
         assert found.anomaly_maps.dtype == np.float16
         assert roc_auc_score(masks.ravel(), found.anomaly_maps.ravel()) > 0.85
@@ -331,8 +332,8 @@ def test_only_supervised_methods_may_ask_for_labels() -> None:
 
 def test_labels_are_for_training_alone() -> None:
     options = CamClassifierOptions()
-    assert CamClassifier.inputs(options, training=True) == {"images", "labels"}
-    assert CamClassifier.inputs(options, training=False) == {"images"}
+    assert options.inputs(training=True) == {"images", "labels"}
+    assert options.inputs(training=False) == {"images"}
 
 
 def test_all_layers_are_frozen_but_the_late_convolutions_and_the_head() -> None:

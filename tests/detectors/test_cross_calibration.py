@@ -18,12 +18,14 @@ from flawline.data.split import (
     split_supervised,
     split_unsupervised,
 )
-from flawline.detectors.base import Data
-from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
-from flawline.detectors.registry import METHODS
+from flawline.detectors.data import Data
+from flawline.detectors.patchcore import PatchCore
+from flawline.detectors.registry import method_class
 from flawline.detectors.scoring import gather, score_to_files
 from flawline.errors import FlawlineError
 from flawline.files import read_array, read_table
+from flawline.options.detectors import METHODS
+from flawline.options.patchcore import PatchCoreOptions
 
 CROSS = {"mode": "cross", "fraction": 0.2, "folds": 3, "seed": 0, "category": "bolt"}
 
@@ -131,7 +133,7 @@ def test_a_fold_s_model_takes_as_many_steps_as_the_final_one(method: str) -> Non
     settings, data = TRAINED[method]
 
     def steps(seen: Data) -> list[int]:
-        found = METHODS[method]
+        found = method_class(method)
         fitted = found(found.Options(method=method, **settings), 0, torch.device("cpu"))
         return [row["steps"] for row in fitted.fit(seen).rows]
 
@@ -177,7 +179,7 @@ class TestLeaveOneOut:
     @pytest.mark.parametrize("score_by", ["nearest", "local_outlier_factor"])
     def test_of_metric_learning_compares_with_the_other_images(self, score_by: str) -> None:
         settings, data = TRAINED["metric_learning"]
-        method = METHODS["metric_learning"]
+        method = method_class("metric_learning")
         options = method.Options(method="metric_learning", **settings, score_by=score_by)
         found = method(options, 0, torch.device("cpu"))
         found.fit(data)

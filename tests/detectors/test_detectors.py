@@ -10,15 +10,19 @@ from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
 from flawline.data.geometry import Geometry, Tiling
-from flawline.detectors.base import Data, Detector, Synthetic, smooth_maps
-from flawline.detectors.featcae import FeatCAE, FeatCAEOptions
-from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
-from flawline.detectors.registry import METHODS
+from flawline.detectors.base import Detector
+from flawline.detectors.data import Data, Synthetic
+from flawline.detectors.featcae import FeatCAE
+from flawline.detectors.maps import smooth_maps
+from flawline.detectors.patchcore import PatchCore
+from flawline.detectors.registry import method_class
 from flawline.detectors.scoring import score_to_files
 from flawline.errors import FlawlineError
 from flawline.files import read_array, read_table
 from flawline.learning.coreset import greedy_coreset, project
 from flawline.learning.neighbours import nearest, nearest_by_candidates
+from flawline.options.featcae import FeatCAEOptions
+from flawline.options.patchcore import PatchCoreOptions
 
 CPU = torch.device("cpu")
 SIZE = 32
@@ -29,7 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 def detector(method: str, seed: int = 0, **changes: Any) -> Detector:
-    found = METHODS[method]
+    found = method_class(method)
     return found(found.Options.model_validate(SMALL[method] | changes), seed, CPU)
 
 
@@ -75,7 +79,7 @@ class TestEveryMethodOnFeatures:
         found = detector(method)
         found.fit(train)
         found.save(tmp_path, {"note": "here"})
-        again = METHODS[method].load(tmp_path, CPU)
+        again = method_class(method).load(tmp_path, CPU)
         np.testing.assert_allclose(
             again.score(test).scores, found.score(test).scores, rtol=2e-3, atol=1e-5
         )
@@ -114,7 +118,7 @@ class TestEveryMethodOnFeatures:
         content[-3] ^= 1
         model.write_bytes(content if damage == "flipped" else content[:-100])
         with pytest.raises(FlawlineError, match=str(tmp_path)):
-            METHODS[method].load(tmp_path, CPU)
+            method_class(method).load(tmp_path, CPU)
 
     def test_writes_scores_and_maps_of_all_images_in_their_order(
         self, method: str, parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

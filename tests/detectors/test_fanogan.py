@@ -9,10 +9,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from flawline.data.geometry import Geometry
-from flawline.detectors.base import Data
-from flawline.detectors.fanogan import FAnoGAN, FAnoGANOptions
+from flawline.detectors.data import Data
+from flawline.detectors.fanogan import FAnoGAN
 from flawline.errors import FlawlineError
 from flawline.learning.training import Checkpoint
+from flawline.options.fanogan import FAnoGANOptions
 
 CPU = torch.device("cpu")
 SIZE = 32

@@ -8,11 +8,15 @@ import pytest
 import torch
 
 from flawline.data.geometry import Geometry, Tiling
-from flawline.detectors.base import Data, Posed, cells_of, smooth_maps
-from flawline.detectors.featcae import FeatCAE, FeatCAEOptions
-from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
+from flawline.detectors.data import Data, Posed
+from flawline.detectors.featcae import FeatCAE
+from flawline.detectors.maps import smooth_maps
+from flawline.detectors.masks import cells_of, image_scores
+from flawline.detectors.patchcore import PatchCore
 from flawline.learning.neighbours import Apart, nearest, nearest_by_candidates
 from flawline.learning.whitening import Whitening
+from flawline.options.featcae import FeatCAEOptions
+from flawline.options.patchcore import PatchCoreOptions
 
 CPU = torch.device("cpu")
 CHANNELS = 6
@@ -60,13 +64,13 @@ class TestImageScore:
     )
     def test_is_the_mean_of_the_largest_part(self, largest: float, expected: float) -> None:
         options = PatchCoreOptions(features="x", largest=largest)
-        found = options.image_scores(self.VALUES, np.ones((1, 10, 10), bool))
+        found = image_scores(options, self.VALUES, np.ones((1, 10, 10), bool))
         assert found == pytest.approx([expected])
 
     def test_takes_its_part_of_what_counts_alone(self) -> None:
         inside = self.VALUES < 50
         options = PatchCoreOptions(features="x", largest=0.1)
-        assert options.image_scores(self.VALUES, inside) == pytest.approx([47])
+        assert image_scores(options, self.VALUES, inside) == pytest.approx([47])
 
 
 class TestWhatDoesNotCount:

@@ -16,12 +16,13 @@ from torch.nn.functional import cross_entropy
 
 from flawline.data.geometry import Geometry
 from flawline.detectors import metric_learning
-from flawline.detectors.base import Data, Synthetic
-from flawline.detectors.metric_learning import MetricLearning, MetricLearningOptions
+from flawline.detectors.data import Data, Synthetic
+from flawline.detectors.metric_learning import MetricLearning
 from flawline.errors import FlawlineError
 from flawline.learning import margin_heads as heads
 from flawline.learning.grad_cam import grad_cam
 from flawline.learning.training import Checkpoint
+from flawline.options.metric_learning import MetricLearningOptions
 
 CPU = torch.device("cpu")
 SIZE = 80  # not the network's, so that every test resizes
@@ -387,7 +388,7 @@ def test_a_training_image_without_a_twin_of_a_class_takes_any() -> None:
 
 def test_learns_from_a_set_without_object_masks() -> None:
     found = detector(synthetic="lines", line={}, epochs=6, learning_rate=1e-3)
-    assert MetricLearning.inputs(found.options, training=True) == {"images", "synthetic"}
+    assert found.options.inputs(training=True) == {"images", "synthetic"}
     found.fit(with_set(["line"] * 16))
     assert roc_auc_score(LABELS, found.score(TEST).scores) > 0.95
 
@@ -401,8 +402,8 @@ def test_a_set_without_a_needed_kind_is_refused() -> None:
 
 def test_object_masks_are_needed_only_to_draw() -> None:
     options = MetricLearningOptions()
-    assert MetricLearning.inputs(options, training=True) == {"images", "object_masks"}
-    assert MetricLearning.inputs(options, training=False) == {"images"}
+    assert options.inputs(training=True) == {"images", "object_masks"}
+    assert options.inputs(training=False) == {"images"}
 
 
 def test_lines_that_nobody_can_see_are_refused() -> None:

@@ -12,8 +12,8 @@ import torch
 
 from flawline.data.demo import draw
 from flawline.data.geometry import Geometry
-from flawline.detectors.base import Data
-from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
+from flawline.detectors.data import Data
+from flawline.detectors.patchcore import PatchCore
 from flawline.evaluation.checks import (
     border_peaks,
     check,
@@ -24,6 +24,7 @@ from flawline.evaluation.checks import (
 )
 from flawline.features.backbones import build_backbone
 from flawline.features.extraction import patch_features
+from flawline.options.patchcore import PatchCoreOptions
 
 RNG = np.random.default_rng(0)
 GOODS = RNG.normal(size=60)

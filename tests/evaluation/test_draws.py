@@ -9,9 +9,10 @@ import torch
 from flawline.data.geometry import Geometry
 from flawline.data.split import split_unsupervised
 from flawline.decisions.thresholds import choose_threshold
-from flawline.detectors.base import Data
-from flawline.detectors.patchcore import PatchCore, PatchCoreOptions
+from flawline.detectors.data import Data
+from flawline.detectors.patchcore import PatchCore
 from flawline.evaluation.draws import draws
+from flawline.options.patchcore import PatchCoreOptions
 
 SPLIT: dict[str, Any] = {"fraction": 0.25, "category": "bolt"}
 THRESHOLD = {"rule": "conformal", "alpha": 0.3}

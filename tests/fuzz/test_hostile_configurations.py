@@ -13,7 +13,7 @@ from project import ROOT
 
 from flawline.config import Config, load_config
 from flawline.errors import FlawlineError
-from flawline.inspection.trained_detector import settings_of
+from flawline.inspection.run_settings import settings_of
 
 pytestmark = pytest.mark.usefixtures("watchdog")
 

@@ -17,14 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flawline.data.datasets.folder import Folder
-from flawline.data.folder_digest import folder_digest
-from flawline.data.images import (
-    FORMATS,
-    SUFFIXES,
-    decode_image,
-    resize_image,
-    resize_mask,
-)
+from flawline.data.folder_digest import SUFFIXES, folder_digest
+from flawline.data.images import FORMATS, decode_image, resize_image, resize_mask
 from flawline.data.index import scan
 from flawline.data.masks import decode_mask
 from flawline.data.problems import problem_table

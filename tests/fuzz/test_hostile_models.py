@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from flawline.data.geometry import Geometry
-from flawline.detectors.base import Data, Detector
-from flawline.detectors.registry import METHODS
+from flawline.detectors.base import Detector
+from flawline.detectors.data import Data
+from flawline.detectors.registry import method_class
 from flawline.errors import FlawlineError
 from flawline.features.backbones import build_backbone
 
@@ -48,7 +49,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     )
     found = {}
     for method, options in OPTIONS.items():
-        kind = METHODS[method]
+        kind = method_class(method)
         detector = kind(kind.Options.model_validate(options), 0, CPU)
         detector.fit(data)
         found[method] = tmp_path_factory.mktemp("models") / method
@@ -59,7 +60,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def load_or_refuse(method: str, folder: Path) -> None:
     with watched():
         try:
-            found = METHODS[method].load(folder, CPU)
+            found = method_class(method).load(folder, CPU)
         except FlawlineError as error:
             assert str(error).startswith(f"{folder}: ")
             return
@@ -150,7 +151,7 @@ def test_a_pickle_in_place_of_a_model_is_refused_and_not_run(
     for content in (pickle.dumps(Runs()), pickle.dumps({"options": Runs()}, protocol=0)):
         (folder / file).write_bytes(content)
         with watched(), pytest.raises(FlawlineError, match="model"):
-            METHODS[method].load(folder, CPU)
+            method_class(method).load(folder, CPU)
     assert not Path("hacked").exists()
 
 

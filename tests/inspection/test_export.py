@@ -185,7 +185,7 @@ def test_the_command_line_writes_a_file_or_says_why_not(line: Line, tmp_path: Pa
 
 
 def test_smoothing_as_a_matrix_is_that_of_the_maps() -> None:
-    from flawline.detectors.base import smooth_maps
+    from flawline.detectors.maps import smooth_maps
 
     cells = np.random.default_rng(0).random((3, 7, 7), np.float32)
     for shape, sigma in (((32, 48), 4.0), ((20, 9), 0.0), ((9, 30), 30.0), ((4, 5), 2.0)):

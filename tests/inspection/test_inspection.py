@@ -30,8 +30,8 @@ from flawline.files import read_array, read_json, read_table, write_json
 from flawline.inspection import folder as inspecting
 from flawline.inspection import page
 from flawline.inspection.folder import Verdict, inspect_folder, summary, write_verdicts
+from flawline.inspection.run_settings import FILES
 from flawline.inspection.trained_detector import (
-    FILES,
     Trained,
     checked_photographs,
     load_trained,

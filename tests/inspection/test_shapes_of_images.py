@@ -10,7 +10,8 @@ from photographs import photograph, save
 from PIL import Image
 
 from flawline.data.geometry import Geometry
-from flawline.detectors.base import Data, Scores
+from flawline.detectors.base import Scores
+from flawline.detectors.data import Data
 from flawline.inspection import page
 from flawline.inspection.folder import Verdict, inspect_folder
 from flawline.inspection.trained_detector import Trained
@@ -19,10 +20,8 @@ from flawline.inspection.trained_detector import Trained
 class Brightest:
     """A detector whose anomalies are red."""
 
-    options, device = None, SimpleNamespace(type="cpu")
-
-    def inputs(self, options: None, *, training: bool) -> set[str]:
-        return {"images"}
+    options = SimpleNamespace(inputs=lambda *, training: {"images"})
+    device = SimpleNamespace(type="cpu")
 
     def score(self, data: Data) -> Scores:
         assert data.images is not None

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from flawline.data.geometry import Geometry
-from flawline.detectors.base import Data
-from flawline.detectors.registry import METHODS
+from flawline.detectors.data import Data
+from flawline.detectors.registry import method_class
 from flawline.errors import FlawlineError
-from flawline.learning.training import Budget, Checkpoint, Trainer
+from flawline.learning.training import Checkpoint, Trainer
+from flawline.options.training import Budget
 
 ROWS = 10
 
@@ -99,8 +100,9 @@ def test_every_trained_method_trains_in_either_precision_and_says_in_which(metho
     )
     losses = []
     for precision in ("float32", "bfloat16"):
-        options = METHODS[method].Options.model_validate(TINY[method] | {"precision": precision})
-        found = METHODS[method](options, 0, torch.device("cpu"))
+        kind = method_class(method)
+        options = kind.Options.model_validate(TINY[method] | {"precision": precision})
+        found = kind(options, 0, torch.device("cpu"))
         training = found.fit(data)
         assert training.precision == precision
         assert np.isfinite(found.score(data).scores).all()
@@ -132,8 +134,8 @@ def test_every_trained_method_has_a_validation_loss_of_images_it_never_trains_on
             features=(features,),
             labels=np.tile([0, 1], 5),
         )
-        chosen = METHODS[method].Options.model_validate(TINY[method] | options)
-        found = METHODS[method](chosen, 0, torch.device("cpu"))
+        chosen = method_class(method).Options.model_validate(TINY[method] | options)
+        found = method_class(method)(chosen, 0, torch.device("cpu"))
         rows = without_seconds(found.fit(data).rows)
         return rows, {name: value.numpy() for name, value in found.state().items()}
 

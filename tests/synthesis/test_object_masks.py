@@ -8,16 +8,12 @@ import pytest
 
 from flawline.data.demo import draw
 from flawline.data.geometry import Geometry
-from flawline.detectors.base import Data
-from flawline.detectors.patchcore import PatchCoreOptions
+from flawline.detectors.data import Data
+from flawline.detectors.masks import object_cells
 from flawline.files import read_array
-from flawline.synthesis.object_masks import (
-    ObjectMaskOptions,
-    ObjectModel,
-    fit,
-    mask_all,
-    mask_of,
-)
+from flawline.options.object_masks import ObjectMaskOptions
+from flawline.options.patchcore import PatchCoreOptions
+from flawline.synthesis.object_masks import ObjectModel, fit, mask_all, mask_of
 
 AUTO = ObjectMaskOptions()
 
@@ -179,7 +175,7 @@ class TestTheImageScoreOnTheObject:
 
     def inside(self, **options: object) -> np.ndarray:
         given = {"features": "x", **options}
-        return PatchCoreOptions.model_validate(given).inside(self.data, (8, 8))
+        return object_cells(PatchCoreOptions.model_validate(given), self.data, (8, 8))
 
     def test_is_not_restricted_by_default(self) -> None:
         assert self.inside().all()

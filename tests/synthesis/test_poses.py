@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flawline.synthesis.poses import Poses, pose_images, poses_of
+from flawline.options.poses import Poses
+from flawline.synthesis.poses import pose_images, poses_of
 
 RNG = np.random.default_rng
 

@@ -11,14 +11,20 @@ from PIL import Image
 from pydantic import ValidationError
 
 from flawline.errors import FlawlineError
+from flawline.options.synthetic import (
+    RECIPES,
+    CutPaste,
+    Distortion,
+    Line,
+    Noise,
+    Recipe,
+    SyntheticSet,
+)
 from flawline.synthesis import contact_sheet
-from flawline.synthesis.base import Recipe, Sources, changed_mask, dilated, scaled
+from flawline.synthesis.base import Canvas, Sources, changed_mask, dilated, scaled
 from flawline.synthesis.contact_sheet import draw_sheet
-from flawline.synthesis.cut_paste import CutPaste
-from flawline.synthesis.distortion import Distortion
-from flawline.synthesis.line import Line
-from flawline.synthesis.noise import Noise
-from flawline.synthesis.synthesize import RECIPES, SyntheticSet, synthesize
+from flawline.synthesis.line import draw_line
+from flawline.synthesis.synthesize import DRAW, synthesize
 
 ONE_OF_EACH = [Line(), Distortion(), CutPaste(), CutPaste(objects="random_objects"), Noise()]
 each_recipe = pytest.mark.parametrize(
@@ -53,7 +59,8 @@ def draw(
     mask: np.ndarray = MASK,
     sources: Sources = BARS,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    result = recipe.draw(image, mask, sources, 0, np.random.default_rng(seed))
+    canvas = Canvas(image, mask, sources, 0, np.random.default_rng(seed))
+    result = DRAW[recipe.recipe](recipe, canvas)
     return result.image, result.parameters
 
 
@@ -126,7 +133,8 @@ class TestASyntheticSet:
             rng = np.random.default_rng(row.seed)
             rng.integers(1)  # which of the recipes
             image, mask = BARS.images[row.source], BARS.object_masks[row.source]
-            again = Line(opacity=(0.8, 1)).draw(image, mask, BARS, row.source, rng)
+            canvas = Canvas(image, mask, BARS, row.source, rng)
+            again = draw_line(Line(opacity=(0.8, 1)), canvas)
             assert np.array_equal(again.image, made[row.row])
 
     def test_takes_one_of_the_recipes(self, tmp_path: Path) -> None:

@@ -6,20 +6,17 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from flawline.data.folder_digest import digest_of, files_below, is_hidden
-from flawline.data.images import SUFFIXES
+from flawline.data.folder_digest import SUFFIXES, digest_of, files_below, is_hidden
 from flawline.data.problems import LEFT_OUT, MASK_IGNORED, Problem
 from flawline.errors import FlawlineError
 from flawline.files import is_folder
-from flawline.options import Options
+from flawline.options.base import Name, Options
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-Name = Annotated[str, Field(pattern=NAME)]
 GOOD = "good"
 LABEL = re.compile(
     r"(?:mask[_-])?(?P<of>.+?)(?:[_-](?:mask|label|labels|gt|seg|segmentation|annotation))?",

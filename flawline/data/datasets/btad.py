@@ -6,8 +6,9 @@
 from pathlib import Path
 from typing import Literal
 
-from flawline.data.datasets.base import Name, as_given, folders_in
+from flawline.data.datasets.base import as_given, folders_in
 from flawline.data.datasets.layout import Laid, Layout
+from flawline.options.base import Name
 
 
 class Btad(Laid):

@@ -5,8 +5,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from flawline.data.datasets.base import Dataset, Listing, Name
+from flawline.data.datasets.base import Dataset, Listing
 from flawline.data.datasets.layout import Layout
+from flawline.options.base import Name
 
 CATEGORIES = ("bolt", "tablet", "weave", "mesh")
 

@@ -12,12 +12,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from flawline.data.datasets.base import GOOD, Dealt, FromFolder, Listing, Name, folders_in
+from flawline.data.datasets.base import GOOD, Dealt, FromFolder, Listing, folders_in
 from flawline.data.datasets.layout import what_is_there
-from flawline.data.folder_digest import files_below
-from flawline.data.images import SUFFIXES
-from flawline.data.masks import is_black
+from flawline.data.folder_digest import SUFFIXES, files_below
 from flawline.errors import FlawlineError
+from flawline.options.base import Name
 
 CATEGORY, DEFECT, ENDING = "commutator", "crack", "_label"
 
@@ -78,7 +77,7 @@ def add_labelled(
             found.report(
                 path, "no label beside it", "none", f"{path.stem}{ending}.*, black if it is good"
             )
-        elif label is None or is_black(label):
+        elif label is None or _is_black(label):
             found.add(path, split, GOOD, group=group)
         else:
             found.add(path, split, defect_type, mask=label, group=group)
@@ -91,3 +90,10 @@ def add_labelled(
 def _is_part(folder: Path) -> bool:
     name = folder.name.casefold()
     return name.startswith("kos") and name[3:].isdigit()
+
+
+def _is_black(label: Path) -> bool:
+    # the configuration knows all kinds of dataset, and planning must not wait for OpenCV
+    from flawline.data.masks import is_black
+
+    return is_black(label)

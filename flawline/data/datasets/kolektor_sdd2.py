@@ -8,11 +8,12 @@ Defective photographs of the training split are left to supervised detectors.
 from pathlib import Path
 from typing import Literal
 
-from flawline.data.datasets.base import FromFolder, Listing, Name, as_given
+from flawline.data.datasets.base import FromFolder, Listing, as_given
 from flawline.data.datasets.kolektor_sdd import add_labelled
 from flawline.data.datasets.layout import what_is_there
 from flawline.data.folder_digest import files_below
 from flawline.errors import FlawlineError
+from flawline.options.base import Name
 
 CATEGORY, DEFECT, ENDING = "surface", "defect", "_GT"
 

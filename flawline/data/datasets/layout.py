@@ -13,8 +13,7 @@ from flawline.data.datasets.base import (
     has_images,
     names_that_print,
 )
-from flawline.data.folder_digest import files_below
-from flawline.data.images import SUFFIXES
+from flawline.data.folder_digest import SUFFIXES, files_below
 from flawline.data.problems import LEFT_OUT, Problem
 from flawline.errors import FlawlineError
 

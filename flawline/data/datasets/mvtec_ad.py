@@ -5,8 +5,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from flawline.data.datasets.base import Name
 from flawline.data.datasets.layout import Laid
+from flawline.options.base import Name
 
 CATEGORIES = (
     "bottle",

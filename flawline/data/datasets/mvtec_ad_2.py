@@ -9,8 +9,9 @@ The private test photographs have no labels, so nothing can be measured on them.
 from pathlib import Path
 from typing import Literal
 
-from flawline.data.datasets.base import Name, folders_in
+from flawline.data.datasets.base import folders_in
 from flawline.data.datasets.layout import Laid, Layout
+from flawline.options.base import Name
 
 
 class MvtecAd2(Laid):

@@ -10,8 +10,9 @@ the authors' sPRO needs, are not read: pixel figures here ask for all of a defec
 from pathlib import Path
 from typing import Literal
 
-from flawline.data.datasets.base import Name, folders_in
+from flawline.data.datasets.base import folders_in
 from flawline.data.datasets.layout import Laid, Layout
+from flawline.options.base import Name
 
 
 class MvtecLoco(Laid):

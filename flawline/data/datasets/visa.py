@@ -9,11 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from flawline.data.datasets.base import GOOD, FromFolder, Listing, Name
+from flawline.data.datasets.base import GOOD, FromFolder, Listing
 from flawline.data.datasets.layout import what_is_there
 from flawline.data.folder_digest import files_below
 from flawline.errors import FlawlineError
 from flawline.files import is_file
+from flawline.options.base import Name
 
 TABLE = "split_csv/1cls.csv"
 COLUMNS = ("object", "split", "label", "image", "mask")

@@ -1,17 +1,22 @@
 """The base of every options model: unknown keys are errors that help."""
 
 import difflib
+import json
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     ModelWrapValidatorHandler,
     ValidationError,
     model_validator,
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+Name = Annotated[str, Field(pattern=NAME)]
 
 
 class Options(BaseModel):
@@ -52,3 +57,17 @@ def _with_allowed_keys(item: ErrorDetails, allowed: list[str]) -> InitErrorDetai
         loc=tuple(where),
         input=item["input"],
     )
+
+
+def union_by_tag(union: Any) -> dict[str, Any]:
+    """Return the models of a union that one of their fields tells apart, by that field's value."""
+    models, discriminated = get_args(union)
+    return {
+        model.model_fields[discriminated.discriminator].default: model for model in get_args(models)
+    }
+
+
+def plain(options: Options, **more: Any) -> dict[str, Any]:
+    """Return options as plain values with sorted keys, for a rule's `params`."""
+    values = json.loads(options.model_dump_json()) | more
+    return {key: values[key] for key in sorted(values)}

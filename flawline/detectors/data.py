@@ -1,0 +1,274 @@
+"""What a detector sees of a subset, and the pictures made from it that training adds."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import cv2
+import numpy as np
+
+from flawline.data.geometry import Geometry, Shape
+from flawline.errors import FlawlineError
+from flawline.files import read_array, read_json, read_table
+from flawline.seeding import generator
+
+CHUNK_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """A cached set of synthetic anomalies; row i was made from training image i modulo N.
+
+    Attributes
+    ----------
+    images : uint8 (M, H, W, 3), RGB.
+    masks : uint8 (M, H, W), 1 where the image changed.
+    kinds : the recipe of each, joined by + where several were applied.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    kinds: list[str]
+
+    def of(self, rows: np.ndarray, count: int) -> "Synthetic":
+        """What was made from the training images `rows` (ascending) of `count`."""
+        own = _rounds(rows, count, len(self.images))
+        return Synthetic(self.images[own], self.masks[own], [self.kinds[row] for row in own])
+
+
+@dataclass(frozen=True)
+class Posed:
+    """Features of training images in other poses; row i shows training image i modulo N.
+
+    Attributes
+    ----------
+    features : one float16 (M, h, w, C) per feature set.
+    counted : uint8 (M, H, W), 1 where the photograph is, not what was filled in around it.
+    """
+
+    features: tuple[np.ndarray, ...]
+    counted: np.ndarray
+
+    def of(self, rows: np.ndarray, count: int) -> "Posed":
+        """The poses of the training images `rows` (ascending) of `count`."""
+        own = _rounds(rows, count, len(self.counted))
+        return Posed(tuple(array[own] for array in self.features), self.counted[own])
+
+
+def _rounds(rows: np.ndarray, count: int, total: int) -> np.ndarray:
+    """Rows of an array of `total` that repeats `count` images again and again."""
+    own = (np.arange(0, total, count)[:, None] + rows).ravel()
+    return own[own < total]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a detector may see of one subset; it holds what the detector's `inputs` name.
+
+    Where the category is tiled, images and features have one row for each of the T tiles of an
+    image, those of the first image first; masks are always of whole images.
+
+    Attributes
+    ----------
+    geometry : the shape of the prepared images, and the tiles.
+    images : uint8 (N T, h, w, 3), RGB, or None.
+    features : one float16 (N T, H, W, C) per feature set.
+    object_masks : uint8 (N, H, W), 0 or 1, or None.
+    counted : uint8 (N, H, W), 0 in letterbox bars and ignored regions, or None: all counts.
+    synthetic, posed : for training alone.
+    labels : int64 (N,), 1 = defective; for supervised training alone.
+    own : int64 (N,), which training image each is, where training images are scored: what was
+        learned from an image itself must not speak for it.
+    kin : int64 (M,), numbers of what belongs together among all training images, such as
+        photographs of one part: none of them speaks for another. None if each is alone.
+    scheduled : how many images the schedule of a training counts, where these are only a part of
+        them: models of cross-calibration take as many steps as the one they stand for.
+    """
+
+    geometry: Geometry
+    images: np.ndarray | None = None
+    features: tuple[np.ndarray, ...] = ()
+    object_masks: np.ndarray | None = None
+    counted: np.ndarray | None = None
+    synthetic: Synthetic | None = None
+    posed: Posed | None = None
+    labels: np.ndarray | None = None
+    own: np.ndarray | None = None
+    kin: np.ndarray | None = None
+    scheduled: int | None = None
+
+    @classmethod
+    def open(cls, files: Mapping[str, Any]) -> Self:
+        """Map those of `files` (name to path or paths) that a detector reads; ignore others."""
+        found: dict[str, Any] = {
+            name: read_array(files[name])
+            for name in ("images", "object_masks", "counted")
+            if files.get(name)
+        }
+        if "features" in files:
+            found["features"] = tuple(map(read_array, files["features"]))
+        if "synthetic_images" in files:
+            found["synthetic"] = Synthetic(
+                read_array(files["synthetic_images"]),
+                read_array(files["synthetic_masks"]),
+                read_table(files["synthetic_index"])["kind"].tolist(),
+            )
+        if "posed_counted" in files:
+            posed = tuple(map(read_array, files["posed_features"]))
+            found["posed"] = Posed(posed, read_array(files["posed_counted"]))
+        if "labels" in files:
+            found["labels"] = read_table(files["labels"])["label"].to_numpy()
+        return cls(Geometry.from_json(read_json(files["geometry"])), **found)
+
+    def require(self, name: Literal["images", "object_masks", "labels"]) -> np.ndarray:
+        """Return an array that may not be there.
+
+        Raises
+        ------
+        ValueError
+            If it was not given.
+        """
+        array: np.ndarray | None = getattr(self, name)
+        if array is None:
+            raise ValueError(f"data without {name}; this method needs them: Data({name}=...)")
+        return array
+
+    def __len__(self) -> int:
+        whole = (self.object_masks, self.counted)
+        pieces = (self.images, *self.features)
+        counts = [len(array) for array in whole if array is not None]
+        counts += [len(array) // self.geometry.pieces for array in pieces if array is not None]
+        return counts[0]
+
+    def an_epoch(self, count: int, held_back: float = 0) -> int:
+        """Rows of an epoch, where `count` rows were made of these images: all, and those of images
+        that the schedule counts as well; but for the part that is held back of either."""
+        scheduled = self.scheduled or len(self)
+        parts = [images - _held_back(images, held_back) for images in (scheduled, len(self))]
+        return round(count * parts[0] / parts[1])
+
+    def held_back(self, fraction: float, seed: int) -> np.ndarray:
+        """A random part of the images, one at least, that is not trained on: int (K,), ascending.
+
+        Raises
+        ------
+        FlawlineError
+            If fewer than two images are left.
+        """
+        count = _held_back(len(self), fraction)
+        if count and len(self) - count < 2:
+            raise FlawlineError(
+                f"validation_fraction: {fraction:g} of {len(self)} training images leaves "
+                f"{len(self) - count} to train on, and two are needed; set it to 0, or add images"
+            )
+        return np.sort(generator(seed, "validation").permutation(len(self))[:count])
+
+    def parted(self, fraction: float, seed: int) -> "tuple[Data, Data | None]":
+        """What is trained on, and what is held back for a validation loss, if anything is."""
+        held = self.held_back(fraction, seed)
+        if not len(held):
+            return self, None
+        scheduled = self.scheduled or len(self)
+        left = replace(
+            self.take(np.setdiff1d(np.arange(len(self)), held)),
+            scheduled=scheduled - _held_back(scheduled, fraction),
+        )
+        return left, self.take(held)
+
+    def take(self, rows: np.ndarray) -> "Data":
+        """Some of the images, and what was made from them.
+
+        Parameters
+        ----------
+        rows : int (K,), ascending.
+        """
+        count, pieces = len(self), self.geometry.pieces
+        tiles = (rows[:, None] * pieces + np.arange(pieces)).ravel()
+
+        def some(array: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+            return None if array is None else array[rows]
+
+        return Data(
+            self.geometry,
+            some(self.images, tiles),
+            tuple(array[tiles] for array in self.features),
+            some(self.object_masks, rows),
+            some(self.counted, rows),
+            self.synthetic and self.synthetic.of(tiles, count * pieces),
+            self.posed and self.posed.of(tiles, count * pieces),
+            some(self.labels, rows),
+            some(self.own, rows),
+            self.kin,
+        )
+
+    def chunks(self, size: int = CHUNK_IMAGES) -> Iterator["Data"]:
+        """The same data without what is for training, at most `size` images or tiles at a time.
+
+        The tiles of an image stay together.
+        """
+        pieces = self.geometry.pieces
+        size = max(size // pieces, 1)
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
+            tiles = slice(start * pieces, (start + size) * pieces)
+            yield Data(
+                self.geometry,
+                None if self.images is None else self.images[tiles],
+                tuple(array[tiles] for array in self.features),
+                None if self.object_masks is None else self.object_masks[part],
+                None if self.counted is None else self.counted[part],
+                own=None if self.own is None else self.own[part],
+                kin=self.kin,
+            )
+
+    def stitched(self, cells: np.ndarray) -> np.ndarray:
+        """Cells of whole images, float32 (N, H, W), from those of their tiles (N T, h, w)."""
+        tiling = self.geometry.tiling
+        if tiling is None:
+            return cells
+        count = len(tiling)
+        parts = (cells[start : start + count] for start in range(0, len(cells), count))
+        return np.stack([tiling.stitch(part) for part in parts])
+
+    def cut(self, masks: np.ndarray, grid: Shape) -> np.ndarray:
+        """Masks of images (N, H, W) on the grid of what networks see: (N T, *grid)."""
+
+        def resized(mask: np.ndarray, shape: Shape) -> np.ndarray:
+            mask = np.asarray(mask).astype(np.uint8)
+            if mask.shape == shape:
+                return mask
+            return cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST)
+
+        tiling = self.geometry.tiling
+        if tiling is None:
+            return np.stack([resized(mask, grid) for mask in masks])
+        wholes = (resized(mask, tiling.cells(grid)) for mask in masks)
+        return np.stack([resized(tile, grid) for whole in wholes for tile in tiling.cut(whole)])
+
+    def whole(self, pictures: np.ndarray) -> np.ndarray:
+        """What networks made of images or tiles, with the images' proportions.
+
+        Parameters
+        ----------
+        pictures : uint8 (N T, S, S, 3), RGB.
+
+        Returns
+        -------
+        uint8 (N, H, W, 3).
+        """
+        shape, tiling = self.geometry.shape, self.geometry.tiling
+        if tiling is None:
+            side = math.sqrt(math.prod(pictures.shape[1:3]) / math.prod(shape))
+            size = tuple(round(length * side) for length in shape)
+            if size == pictures.shape[1:3]:
+                return pictures
+            return np.stack([cv2.resize(one, size[::-1]) for one in pictures])
+        channels = [self.stitched(pictures[..., c].astype(np.float32)) for c in range(3)]
+        joined = np.stack(channels, axis=3).round().astype(np.uint8)
+        area = cv2.INTER_AREA
+        return np.stack([cv2.resize(one, shape[::-1], interpolation=area) for one in joined])
+
+
+def _held_back(images: int, fraction: float) -> int:
+    return max(round(images * fraction), 1) if fraction else 0

@@ -1,0 +1,76 @@
+"""Where a trained detector lies, and which settings it sees photographs with.
+
+The workflow plans with these, so nothing here loads torch.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flawline.errors import FlawlineError
+from flawline.options.base import plain
+from flawline.options.inspect import Inspect
+from flawline.options.regions import Regions
+from flawline.provenance import file_hash
+
+if TYPE_CHECKING:
+    from flawline.config import Config
+
+FILES = (
+    "model/model.json",
+    "model/model.safetensors",
+    "threshold.json",
+    "calibration/scores.csv",
+    "calibration/anomaly_maps.npy",
+)
+
+
+def run_folder(config: "Config", chosen: "Inspect") -> Path:
+    """Where the line keeps one trained detector: its model, threshold and calibration scores.
+
+    Parameters
+    ----------
+    chosen : a category, a detector and a seed, all given.
+    """
+    method = config.of(str(chosen.category)).detectors[str(chosen.detector)]
+    category = Path("results", config.dataset.name, str(chosen.category))
+    return category / method.protocol / "detectors" / str(chosen.detector) / f"seed{chosen.seed}"
+
+
+def settings_of(config: "Config", category: str, detector: str) -> dict[str, Any]:
+    """What the configuration says of how a detector sees photographs, as plain values.
+
+    Returns
+    -------
+    max_megapixels, white, prepare, regions, poses, detector, features (a list), object_masks,
+    threshold, boxes; None where not used.
+    """
+    own = config.of(category)
+    options = own.detectors[detector]
+    wanted = options.inputs(training=False)
+    return {
+        "max_megapixels": own.data.max_megapixels,
+        "white": own.data.white,
+        "prepare": plain(own.prepare),
+        "regions": _regions(own.regions),
+        "poses": plain(own.poses[options.pose_set]) if options.pose_set else None,
+        "detector": plain(options),
+        "features": [plain(own.features[name]) for name in options.feature_sets],
+        "object_masks": plain(own.object_masks) if "object_masks" in wanted else None,
+        "threshold": plain(own.threshold),
+        "boxes": plain(own.boxes),
+    }
+
+
+def _regions(regions: Regions) -> dict[str, Any]:
+    file = regions.mask_file
+    return plain(regions, mask_sha256=None if file is None else file_hash(file))
+
+
+def check_files(run: Path) -> None:
+    """Raise, if the detector in `run` has not been trained and calibrated."""
+    missing = [name for name in FILES if not (run / name).is_file()]
+    if missing:
+        raise FlawlineError(
+            f"{run}: no trained detector, because {', '.join(missing)} is not there. Inspection "
+            "trains nothing: run the line first, with the same configuration and without `inspect`."
+        )

@@ -1,0 +1,22 @@
+"""Boxes around regions of the anomaly maps."""
+
+from pydantic import Field
+
+from flawline.options.base import Options
+
+
+class Boxes(Options):
+    """Boxes around what stands out of the anomaly maps. All defaults are our choice."""
+
+    quantile: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="1 on the scale of the maps: so many new goods stay below altogether.",
+    )
+    level: float = Field(
+        1.0, gt=0, description="Pixels above this are boxed; 0 is the median pixel of goods."
+    )
+    min_area: int = Field(
+        16, ge=1, description="Smaller regions get no box, pixels of the prepared image."
+    )

@@ -1,0 +1,26 @@
+"""The methods. A new one is a module of options and a line in `DetectorOptions`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from flawline.options.autoencoder import AutoencoderOptions
+from flawline.options.base import union_by_tag
+from flawline.options.cam_classifier import CamClassifierOptions
+from flawline.options.fanogan import FAnoGANOptions
+from flawline.options.featcae import FeatCAEOptions
+from flawline.options.metric_learning import MetricLearningOptions
+from flawline.options.patchcore import PatchCoreOptions
+from flawline.options.ssim_autoencoder import SsimAutoencoderOptions
+
+DetectorOptions = Annotated[
+    PatchCoreOptions
+    | FeatCAEOptions
+    | AutoencoderOptions
+    | SsimAutoencoderOptions
+    | FAnoGANOptions
+    | MetricLearningOptions
+    | CamClassifierOptions,
+    Field(discriminator="method"),
+]
+METHODS = union_by_tag(DetectorOptions)

@@ -1,0 +1,55 @@
+"""Sets of frozen features."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from flawline.options.base import Options
+from flawline.options.weights import weights_file
+
+
+class Features(Options):
+    """One set of frozen features."""
+
+    backbone: str = Field("resnet18", description="`gabor`, or a torchvision classification model.")
+    weights: str = Field(
+        "default",
+        description="`default`, a name in torchvision's weights enum, or a path to a state dict.",
+    )
+    layers: list[str] = Field(
+        min_length=1, description="torchvision's layer names, shallow to deep."
+    )
+    pool: int = Field(3, ge=1, description="Side of the average over neighbouring positions.")
+    scale: float = Field(
+        1.0,
+        ge=0.1,
+        le=8,
+        description="Size of the network's input, as a part of the prepared images: sets of "
+        "several scales see defects of several sizes.",
+    )
+    normalize: bool = Field(True, description="Apply ImageNet's mean and standard deviation.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="`auto` takes bfloat16 where the device has units for it."
+    )
+    batch_size: int = Field(0, ge=0, description="Images a batch; 0: what suits the device.")
+
+    @field_validator("pool")
+    @classmethod
+    def _odd(cls, pool: int) -> int:
+        if pool % 2 == 0:
+            raise ValueError(f"must be odd, so that it has a centre; found {pool}")
+        return pool
+
+    @model_validator(mode="after")
+    def _gabor_is_exact(self) -> Self:
+        if self.backbone == "gabor" and self.precision == "bfloat16":
+            raise ValueError(
+                "precision: gabor is always computed in float32; leave `precision` out"
+            )
+        return self
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The weights' path, if they are a local file."""
+        return weights_file(self.weights)

@@ -1,0 +1,104 @@
+"""Options of `patchcore`."""
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from flawline.options.method import FeatureUse, MapUse
+
+
+class PatchCoreOptions(FeatureUse, MapUse):
+    """Defaults are the paper's, but for the image score: docs/results.md has the measurement."""
+
+    implementation: ClassVar[str] = "flawline.detectors.patchcore:PatchCore"
+    needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    unit: ClassVar[str] = "distance to the nearest remembered patch"
+    apart: ClassVar[Literal["no", "memory", "wholly"]] = "wholly"
+
+    method: Literal["patchcore"] = "patchcore"
+    largest: float = Field(0.003, ge=0, le=1)
+    coreset: Literal["greedy", "random"] = Field(
+        "greedy",
+        description="`greedy` keeps the patches that differ most from each other (paper); `random` "
+        "any: at once, but rare ones are lost.",
+    )
+    coreset_fraction: float = Field(0.1, gt=0, le=1, description="Part of the patches kept.")
+    coreset_from: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Random part of the patches that the greedy coreset is chosen from; 1: of all.",
+    )
+    projection: int = Field(
+        128, ge=1, description="Dimensions in which the greedy coreset is chosen."
+    )
+    poses: str | None = Field(
+        None,
+        description="Set of poses that the memory knows the goods in as well; it stays as large as "
+        "it is without.",
+    )
+    tile_memory: bool = Field(
+        False,
+        description="Compare each tile with the same tile of the goods alone, as parts that always "
+        "lie alike allow.",
+    )
+    distance: Literal["euclidean", "cosine"] = Field(
+        "euclidean", description="`cosine` compares features of length 1."
+    )
+    whitening: float | None = Field(
+        None,
+        gt=0,
+        description="Features of the goods get mean 0 and covariance 1; so many times their mean "
+        "variance is added first, so that what hardly varies is not blown up. None: as they are.",
+    )
+    neighbours: int | None = Field(
+        None, ge=2, description="b of equation 7, for `reweight`; 9, if not given."
+    )
+    reweight: bool = Field(False, description="Apply equation 7 to the image score (paper).")
+    search: Literal["auto", "exact"] = Field(
+        "auto", description="auto: neighbours found in bfloat16 where the device has units for it."
+    )
+
+    @model_validator(mode="after")
+    def _of_the_greedy_choice(self) -> Self:
+        fields = type(self).model_fields
+        for key in ("coreset_from", "projection"):
+            if self.coreset == "random" and getattr(self, key) != fields[key].default:
+                raise ValueError(
+                    f"{key}: only the greedy choice has it; leave `{key}` out, or use `coreset: "
+                    "greedy`"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _one_match(self) -> Self:
+        if self.neighbours is not None and not self.reweight:
+            raise ValueError(
+                "neighbours: only equation 7 has them; set `reweight: true`, or leave `neighbours` "
+                "out"
+            )
+        if self.reweight and len(self.feature_sets) > 1:
+            raise ValueError(
+                "reweight: equation 7 needs the one match of a patch, and an ensemble has several; "
+                "use one feature set, or leave `reweight` out"
+            )
+        return self
+
+    @property
+    def pose_set(self) -> str | None:
+        """Name of the set of poses that the memory knows training images in."""
+        return self.poses
+
+    @property
+    def needs_tiles(self) -> bool:
+        """Whether it can only work on tiles."""
+        return self.tile_memory
+
+    @property
+    def why_untiled(self) -> str | None:
+        """Return why it cannot work on tiles, or None if it can."""
+        if self.reweight:
+            return "`reweight` needs the one match of a photograph's patch"
+        if self.tile_memory and self.poses:
+            return "`tile_memory` is for parts that always lie alike, `poses` for others"
+        return None
