@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flawline.data.demo import draw
+from flawline.data.demo.draw import draw
 from flawline.data.folder_digest import SUFFIXES
 from flawline.data.images import decode_image, resize_image
 from flawline.options.synthetic import RECIPES, SyntheticSet

@@ -3,7 +3,7 @@ from flawline.logs import logged
 with logged(snakemake.log[0]):
     from pathlib import Path
 
-    from flawline.data.demo import write_category
+    from flawline.data.demo.draw import write_category
     from flawline.data.folder_digest import folder_digest
     from flawline.files import write_json
 

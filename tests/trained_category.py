@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from flawline.config import load_config
-from flawline.data.demo import write_category
+from flawline.data.demo.draw import write_category
 from flawline.data.geometry import Geometry
 from flawline.data.prepare import prepare_images
 from flawline.data.regions import Counting, write_counted

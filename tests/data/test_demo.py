@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from flawline.data import demo
+from flawline.data.demo import draw as demo
 from flawline.errors import FlawlineError
 
 SIZE = 64

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from flawline.data.demo import draw
+from flawline.data.demo.draw import draw
 from flawline.data.geometry import Geometry
 from flawline.detectors.data import Data
 from flawline.detectors.patchcore import PatchCore

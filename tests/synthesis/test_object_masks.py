@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from flawline.data.demo import draw
+from flawline.data.demo.draw import draw
 from flawline.data.geometry import Geometry
 from flawline.detectors.data import Data
 from flawline.detectors.masks import object_cells

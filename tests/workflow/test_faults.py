@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 from project import CONFIG, ONE_THREAD, ROOT, Project, changed
 
-from flawline.data.demo import write_category
+from flawline.data.demo.draw import write_category
 from flawline.files import read_table
 
 RUN = ("--cores", "2", *ONE_THREAD)

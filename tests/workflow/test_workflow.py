@@ -17,7 +17,7 @@ import pytest
 import yaml
 from project import CONFIG, ONE_THREAD, PARTS, Project, append, changed
 
-from flawline.data.demo import write_category
+from flawline.data.demo.draw import write_category
 from flawline.files import read_table
 from flawline.provenance import file_hash
 

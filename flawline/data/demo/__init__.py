@@ -1,0 +1,1 @@
+"""The embedded demo dataset: four kinds of product, drawn rather than photographed."""
