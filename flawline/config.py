@@ -17,6 +17,7 @@ from flawline.data.datasets import AnyDataset
 from flawline.data.datasets.demo import Demo
 from flawline.errors import FlawlineError
 from flawline.files import is_file
+from flawline.layout import RESERVED, RESERVED_DATASETS
 from flawline.options.base import Name, Options, did_you_mean, unknown_key
 from flawline.options.boxes import Boxes
 from flawline.options.calibration import Calibration, Supervised
@@ -37,8 +38,6 @@ from flawline.options.synthetic import RECIPES, SyntheticSet
 from flawline.options.threshold import RULES, MeanStd, Threshold
 from flawline.options.weights import weights_file
 
-RESERVED = ("benchmarks", "comparison", "inspection", "logs", "mlflow", "report")
-RESERVED_DATASETS = ("feature_store",)
 TAGS = {
     "method": tuple(METHODS),
     "recipe": tuple(RECIPES),

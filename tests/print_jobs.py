@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import sys
 from pathlib import Path
 
 from snakemake.api import (
@@ -17,15 +18,18 @@ with SnakemakeApi(OutputSettings()) as api:
     line = api.workflow(
         resource_settings=ResourceSettings(cores=2),
         config_settings=ConfigSettings(configfiles=[Path("test.yaml")]),
-        snakefile=Path("Snakefile"),
+        snakefile=Path(*sys.argv[1:], "Snakefile"),
+        workdir=Path.cwd(),
     )
     with contextlib.redirect_stdout(io.StringIO()):
         line.dag(DAGSettings(forceall=True)).printrulegraph()
     jobs = [
         {
             "rule": job.rule.name,
+            "wildcards": job.wildcards_dict,
             "input": list(job.input),
             "output": list(job.output),
+            "log": list(job.log),
             "has": [
                 name
                 for name in ("message", "log", "benchmark", "conda_env", "script")

@@ -19,6 +19,7 @@ from typing import Any
 from flawline.devices import has_cuda, inference_precision
 from flawline.errors import FlawlineError
 from flawline.files import read_array, read_json, replacing
+from flawline.layout import feature_files
 from flawline.options.weights import weights_file
 from flawline.provenance import code_fingerprint, digest, file_hash, versions
 
@@ -182,7 +183,7 @@ def entries(store: Path) -> list[Entry]:
     """
     linked: dict[tuple[int, int], list[Path]] = {}
     copied: dict[bytes, list[Path]] = {}
-    for about in sorted(store.parent.glob("*/*/*/*/features/*.json")):
+    for about in sorted(feature_files(store.parent)):
         array = about.with_suffix(".npy")
         if array.is_file():
             found = array.stat()

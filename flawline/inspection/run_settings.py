@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flawline.errors import FlawlineError
+from flawline.layout import Layout
 from flawline.options.base import plain
 from flawline.options.inspect import Inspect
 from flawline.options.regions import Regions
@@ -15,6 +16,7 @@ from flawline.provenance import file_hash
 if TYPE_CHECKING:
     from flawline.config import Config
 
+# Below the folder of a run.
 FILES = (
     "model/model.json",
     "model/model.safetensors",
@@ -24,16 +26,17 @@ FILES = (
 )
 
 
-def run_folder(config: "Config", chosen: "Inspect") -> Path:
-    """Where the line keeps one trained detector: its model, threshold and calibration scores.
+def run_folder(config: "Config", chosen: Inspect) -> Path:
+    """Return where the pipeline keeps one trained detector.
 
     Parameters
     ----------
-    chosen : a category, a detector and a seed, all given.
+    chosen : a category, a detector and a seed, none of them None.
     """
-    method = config.of(str(chosen.category)).detectors[str(chosen.detector)]
-    category = Path("results", config.dataset.name, str(chosen.category))
-    return category / method.protocol / "detectors" / str(chosen.detector) / f"seed{chosen.seed}"
+    category, detector = str(chosen.category), str(chosen.detector)
+    protocol = config.of(category).detectors[detector].protocol
+    names = {"category": category, "protocol": protocol, "detector": detector, "seed": chosen.seed}
+    return Layout(config.dataset.name).run(**names).folder
 
 
 def settings_of(config: "Config", category: str, detector: str) -> dict[str, Any]:
@@ -72,5 +75,5 @@ def check_files(run: Path) -> None:
     if missing:
         raise FlawlineError(
             f"{run}: no trained detector, because {', '.join(missing)} is not there. Inspection "
-            "trains nothing: run the line first, with the same configuration and without `inspect`."
+            "trains nothing: run the pipeline first, with the same configuration without `inspect`."
         )

@@ -25,6 +25,7 @@ from flawline.features.backbones import build_backbone
 from flawline.features.extraction import _weights_hash, patch_features
 from flawline.files import read_array, read_json, read_table
 from flawline.inspection.run_settings import check_files
+from flawline.layout import RunFolder
 from flawline.options.object_masks import ObjectMaskOptions
 from flawline.options.weights import weights_file
 from flawline.synthesis.object_masks import ObjectModel, mask_of
@@ -61,9 +62,9 @@ class Trained:
     ----------
     settings : as `settings_of` makes them.
     threshold : what ``threshold.json`` says.
-    calibration : float64 (n,), anomaly scores of calibration goods, ascending.
+    calibration : float64 (n,), anomaly scores of calibration images, ascending.
     scale : ends of the maps' colours, the same for all inspections: the median pixel of calibration
-        goods, and twice as far above it as most goods reach.
+        images, and twice as far above it as most of them reach.
     limit : pixels of a map above it are boxed.
     geometry : as the detector was trained.
     networks : each feature set's network and its settings.
@@ -145,7 +146,7 @@ class Trained:
     def p_values(self, scores: np.ndarray) -> np.ndarray:
         """Conformal p-values: how often a good part would score as high, float64 (N,).
 
-        (1 + the number of calibration goods that score as high or higher) / (n + 1).
+        (1 + the number of calibration images that score as high or higher) / (n + 1).
         """
         n = len(self.calibration)
         higher = n - np.searchsorted(self.calibration, scores, side="left")
@@ -182,13 +183,13 @@ class Trained:
 def load_trained(
     run: Path | str, settings: Mapping[str, Any], device: torch.device, *, boxes: bool = True
 ) -> Trained:
-    """Load one trained detector from the line's results.
+    """Load one trained detector from the results of the pipeline.
 
     Parameters
     ----------
-    run : folder with ``model/``, ``threshold.json`` and ``calibration/``, as the line makes it.
+    run : folder with ``model/``, ``threshold.json`` and ``calibration/``, as the pipeline makes it.
     settings : as `settings_of` makes them; must be those that the detector was trained with.
-    boxes : whether maps are needed too; reads all maps of the calibration goods.
+    boxes : whether maps are needed too; reads all maps of the calibration images.
 
     Raises
     ------
@@ -198,16 +199,16 @@ def load_trained(
     """
     run = Path(run)
     check_files(run)
+    files = RunFolder(run)
     try:
-        about = read_json(run / "model/model.json")
-        threshold = read_json(run / "threshold.json")
-        calibration = np.sort(read_table(run / "calibration/scores.csv")["score"].astype(float))
+        about = read_json(files.description)
+        threshold = read_json(files.threshold)
+        calibration = np.sort(read_table(files.scores("calibration"))["score"].astype(float))
         _refuse_others(run, about, threshold, settings)
-        scale, limit = _map_scale(run, settings["boxes"]) if boxes else ((0.0, 1.0), 1.0)
+        scale, limit = _map_scale(files, settings["boxes"]) if boxes else ((0.0, 1.0), 1.0)
         model = None
         if settings["object_masks"] is not None:
-            folder = run.parents[2] / "object_masks"
-            model = ObjectModel.load(folder / "background.npy", folder / "model.json")
+            model = ObjectModel.load(files.background, files.object_model)
         prepared_as = about["provenance"]["inputs"]["geometry"]
         geometry, levels = Geometry.from_json(prepared_as), Levels(**prepared_as.get("levels", {}))
         recorded = about["provenance"]["inputs"]["features"]
@@ -219,8 +220,8 @@ def load_trained(
         raise
     except Exception as error:  # what is damaged can fail anywhere
         raise FlawlineError(
-            f"{run}: a file of this detector is missing or damaged ({error}). Run the line again "
-            "to make it anew."
+            f"{run}: a file of this detector is missing or damaged ({error}). Run the pipeline "
+            "again."
         ) from error
     detector = method_class(settings["detector"]["method"]).load(run / "model", device)
     return Trained(
@@ -237,9 +238,9 @@ def load_trained(
     )
 
 
-def _map_scale(run: Path, boxes: Mapping[str, Any]) -> tuple[tuple[float, float], float]:
+def _map_scale(run: RunFolder, boxes: Mapping[str, Any]) -> tuple[tuple[float, float], float]:
     """The ends of the maps' colours, and the value above which pixels are boxed."""
-    maps = read_array(run / "calibration/anomaly_maps.npy")
+    maps = read_array(run.maps("calibration"))
     low, high = (map_limit(maps, quantile=boxes["quantile"], level=at) for at in (0, 1))
     end = max(low + 2 * (high - low), low + 1e-6)
     return (low, end), low + boxes["level"] * (high - low)
@@ -255,7 +256,7 @@ def _network(
         raise FlawlineError(
             f"{run}: trained on features of other weights than {given['weights']!r} of "
             f"{given['backbone']} (SHA-256 {recorded['weights_sha256'][:12]}, found {found[:12]}). "
-            "Give the weights that it was trained with, or run the line to train it anew."
+            "Give the weights that it was trained with, or run the pipeline to train it again."
         )
     # what `auto` was where the detector was trained, or its distances would be others
     return network, dict(given) | {"precision": recorded["precision"]}
@@ -269,7 +270,7 @@ def _refuse_others(
     if not {"prepare", "features", "geometry"} <= inputs.keys():
         raise FlawlineError(
             f"{run}/model/model.json: does not say how images were prepared for this detector; it "
-            "was trained by an older version. Run the line to train it anew."
+            "was trained by an older version. Run the pipeline to train it again."
         )
     pairs = [
         (
@@ -302,8 +303,8 @@ def _refuse_others(
         raise FlawlineError(
             f"{run}: this detector was trained with other settings than the configuration's.\n"
             + "\n".join(differing)
-            + "\nInspect with the configuration that it was trained with, or run the line to train "
-            "it anew."
+            + "\nInspect with the configuration that it was trained with, or run the pipeline to "
+            "train it again."
         )
 
 
@@ -320,20 +321,20 @@ def _comparable(
 
 
 def checked_photographs(run: Path) -> list[Photograph]:
-    """Prepared goods of a trained detector: of its calibration or, without any, its training."""
+    """Return prepared good images of the run's calibration or, without any, of its training."""
+    files = RunFolder(run)
     for subset in ("calibration", "train"):
-        folder = run.parents[2] / subset
-        if (folder / "images.npy").is_file():
-            images = read_array(folder / "images.npy")
-            sizes = read_table(folder / "sizes.csv")[["height", "width"]].to_numpy()
+        if files.images(subset).is_file():
+            images = read_array(files.images(subset))
+            sizes = read_table(files.sizes(subset))[["height", "width"]].to_numpy()
             counted: Sequence[np.ndarray | None] = [None] * len(images)
-            if (folder / "counted.npy").is_file():
-                counted = list(read_array(folder / "counted.npy"))
+            if files.counted(subset).is_file():
+                counted = list(read_array(files.counted(subset)))
             return [
                 Photograph(image, (int(size[0]), int(size[1])), None, counts)
                 for image, size, counts in zip(images, sizes, counted, strict=True)
             ]
     raise FlawlineError(
-        f"{run.parents[2]}: no prepared images (calibration/images.npy or train/images.npy) to "
-        "check the export on; run the pipeline again"
+        f"{files.protocol_folder}: no prepared images (calibration/images.npy or train/images.npy) "
+        "to check the export on; run the pipeline again"
     )

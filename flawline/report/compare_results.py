@@ -15,6 +15,7 @@ from flawline.errors import FlawlineError
 from flawline.evaluation.record import RunMetrics
 from flawline.evaluation.uncertainty import delong
 from flawline.files import read_json, read_table
+from flawline.layout import RunFolder
 from flawline.metrics import METRICS, Metric
 from flawline.report.html import environment
 from flawline.report.html import write_page as write_html
@@ -99,31 +100,27 @@ def write_page(path: Path, changes: Changes, before: str, after: str) -> None:
     write_html(path, template.render(changes=changes, before=before, after=after, titles=titles))
 
 
-def _runs(folder: Path) -> dict[Key, dict[int, Path]]:
-    """Folders of the runs by protocol, category and detector, then by seed."""
-    found: dict[Key, dict[int, Path]] = {}
-    for file in sorted(folder.glob("*/*/detectors/*/seed*/metrics.json")):
-        category, protocol, _, detector, seed = file.parts[-6:-1]
-        seeds = found.setdefault((protocol, category, detector), {})
-        seeds[int(seed.removeprefix("seed"))] = file.parent
-    if not found:
+def _runs(folder: Path) -> dict[Key, dict[int, RunFolder]]:
+    """Return the runs by protocol, category and detector, then by seed."""
+    runs: dict[Key, dict[int, RunFolder]] = {}
+    for run in RunFolder.all_in(folder):
+        runs.setdefault((run.protocol, run.category, run.detector), {})[run.seed] = run
+    if not runs:
         raise FlawlineError(
             f"{folder}: no metrics.json of any detector; expected a folder results/<dataset> of a "
             "finished run"
         )
-    return found
+    return runs
 
 
-def _pair(key: Key, before: dict[int, Path], after: dict[int, Path]) -> Pair:
-    sides = [
-        [RunMetrics.load(run / "metrics.json") for run in runs.values()] for runs in (before, after)
-    ]
+def _pair(key: Key, before: dict[int, RunFolder], after: dict[int, RunFolder]) -> Pair:
+    sides = [[RunMetrics.load(run.metrics) for run in runs.values()] for runs in (before, after)]
     changes = tuple(
         Change(metric.title, *(_middle(side, metric) for side in sides)) for metric in HEADLINES
     )
     common = sorted(set(before) & set(after))
     if common:
-        tables = [read_table(runs[common[0]] / "predictions.csv") for runs in (before, after)]
+        tables = [read_table(runs[common[0]].predictions) for runs in (before, after)]
         one, two = (table.sort_values("image_id", ignore_index=True) for table in tables)
         same = one["image_id"].equals(two["image_id"]) and one["label"].equals(two["label"])
         if same and one["label"].value_counts().min() > 1 and one["label"].nunique() == 2:

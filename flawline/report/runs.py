@@ -9,8 +9,10 @@ import numpy as np
 
 from flawline.evaluation.record import Counts, RunMetrics
 from flawline.files import read_table
+from flawline.layout import RunFolder
 from flawline.metrics import Metric
 from flawline.report.cases import read_cases
+from flawline.stages import OF_RUN, STAGES
 
 WORDS = frozenset({"protocol", "category", "metric", "detector", "detector_a", "detector_b"})
 
@@ -93,16 +95,14 @@ def read_run(metrics: Path | str, benchmarks: Path | str, drawn: bool = True) ->
     benchmarks : folder of Snakemake's benchmark files.
     drawn : whether the pictures there belong to these metrics.
     """
-    metrics = Path(metrics)
-    folder, about = metrics.parent, RunMetrics.load(metrics)
-    pictures = folder / "figures/pictures.jpg"
+    run, about = RunFolder(Path(metrics).parent), RunMetrics.load(metrics)
     return Run(
         about,
-        _scores(folder),
-        _rows(folder / "training.csv"),
-        read_cases(folder / "figures/cases") if drawn else {},
-        pictures.read_bytes() if drawn and pictures.exists() else None,
-        _cost(about, folder, Path(benchmarks)),
+        _scores(run),
+        _rows(run.training),
+        read_cases(run.cases) if drawn else {},
+        run.pictures.read_bytes() if drawn and run.pictures.exists() else None,
+        _cost(about, run, Path(benchmarks)),
     )
 
 
@@ -117,16 +117,16 @@ def comparison_rows(path: Path | str) -> list[dict[str, Any]]:
     ]
 
 
-def _scores(folder: Path) -> dict[str, np.ndarray]:
-    found = {}
-    if (folder / "calibration/scores.csv").exists():
-        calibration = read_table(folder / "calibration/scores.csv")
-        found["calibration"] = calibration["score"].to_numpy(float)
-    if (folder / "predictions.csv").exists():
-        test = read_table(folder / "predictions.csv")
+def _scores(run: RunFolder) -> dict[str, np.ndarray]:
+    scores = {}
+    if run.scores("calibration").exists():
+        calibration = read_table(run.scores("calibration"))
+        scores["calibration"] = calibration["score"].to_numpy(float)
+    if run.predictions.exists():
+        test = read_table(run.predictions)
         for name, label in (("good", 0), ("defective", 1)):
-            found[name] = test.loc[test["label"] == label, "score"].to_numpy(float)
-    return found
+            scores[name] = test.loc[test["label"] == label, "score"].to_numpy(float)
+    return scores
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -136,23 +136,24 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in rows]
 
 
-def _cost(about: RunMetrics, folder: Path, benchmarks: Path) -> Cost:
+def _cost(about: RunMetrics, run: RunFolder, benchmarks: Path) -> Cost:
     """Benchmarks are read if they exist: they cannot be inputs of a rule."""
-    category, protocol = about.category, about.protocol
-    name = f"{category}.{protocol}.{about.detector}.seed{about.seed}"
-    train = benchmark(benchmarks / f"train/{name}.tsv")
-    score = benchmark(benchmarks / f"score/{name}.test.tsv")
+    names = {name: str(getattr(about, name)) for name in OF_RUN}
+
+    def took(stage: str, **wildcards: str) -> list[tuple[float, float]]:
+        job = STAGES[stage].job.format(**names | wildcards)
+        return benchmark(benchmarks / stage / f"{job}.tsv")
+
+    train, score = took("train"), took("score", subset="test")
     wanted = (about.provenance.get("options") or {}).get("features") or []
     for features in [wanted] if isinstance(wanted, str) else wanted:
-        place = benchmarks / "extract_features"
-        train += benchmark(place / f"{category}.{protocol}.train.{features}.tsv")
-        score += benchmark(place / f"{category}.{protocol}.test.{features}.tsv")
-    model = folder / "model/model.safetensors"
+        train += took("extract_features", subset="train", features=features)
+        score += took("extract_features", subset="test", features=features)
     return Cost(
         sum(seconds for seconds, _ in train) if train else None,
         sum(seconds for seconds, _ in score) if score else None,
         max((memory for _, memory in train + score if memory), default=None),
-        model.stat().st_size / 1e6 if model.exists() else None,
+        run.weights.stat().st_size / 1e6 if run.weights.exists() else None,
     )
 
 

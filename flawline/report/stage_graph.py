@@ -5,43 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from flawline.report.runs import benchmark
+from flawline.stages import STAGES, before
 
-# What each rule may follow; those that did not run are skipped.
-AFTER: dict[str, tuple[str, ...]] = {
-    "download": (),
-    "unpack": ("download",),
-    "draw_demo": (),
-    "index": ("unpack", "draw_demo"),
-    "split": ("index",),
-    "prepare": ("split",),
-    "ground_truth": ("split",),
-    "train_labels": ("split",),
-    "near_duplicates": ("prepare",),
-    "object_model": ("prepare",),
-    "object_masks": ("object_model",),
-    "synthesize": ("object_masks",),
-    "extract_features": ("prepare",),
-    "train": ("prepare", "train_labels", "extract_features", "object_masks", "synthesize"),
-    "train_fold": ("prepare", "train_labels", "extract_features", "object_masks", "synthesize"),
-    "score": ("train",),
-    "score_fold": ("train_fold",),
-    "gather_folds": ("score_fold",),
-    "fuse": ("score", "gather_folds"),
-    "fuse_scores": ("fuse",),
-    "threshold": ("score", "gather_folds"),
-    "boxes": ("score", "gather_folds", "fuse_scores"),
-    "evaluate": ("threshold", "fuse_scores", "ground_truth", "near_duplicates"),
-    "compare": ("evaluate",),
-    "figures": ("evaluate", "boxes"),
-    "pictures": ("evaluate",),
-    "report_page": ("compare", "figures", "pictures", "synthesize"),
-}
 BOX, GAP = (104.0, 38.0), (26.0, 14.0)
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A rule that ran: how many jobs, their seconds, and where its box is."""
+class Box:
+    """A stage that ran: how many jobs, their seconds, and where its box is."""
 
     name: str
     jobs: int
@@ -51,8 +22,9 @@ class Stage:
 
 
 def graph(benchmarks: Path | str) -> dict[str, Any]:
-    """Boxes and arrows of all rules that left benchmark files, in their order."""
-    ran = {name: _took(Path(benchmarks), name) for name in AFTER}
+    """Return boxes and arrows of all stages before the report that left benchmark files."""
+    drawn = before("report_page")
+    ran = {name: _took(Path(benchmarks), name) for name in STAGES if name in drawn}
     ran["report_page"] = (1, 0.0)  # this very job: its benchmark is written when it ends
     ran = {name: took for name, took in ran.items() if took[0]}
     arrows = [(a, name) for name in ran for a in _direct(name, ran)]
@@ -62,7 +34,7 @@ def graph(benchmarks: Path | str) -> dict[str, Any]:
     reach = {name: max([column[b] for a, b in arrows if a == name], default=99) for name in ran}
     rows = _rows(column, reach, _longest(arrows, column))
     stages = {
-        name: Stage(
+        name: Box(
             name,
             jobs,
             seconds,
@@ -121,15 +93,7 @@ def _took(benchmarks: Path, name: str) -> tuple[int, float]:
     return len(times), sum(times)
 
 
-def _before(name: str, ran: dict[str, tuple[int, float]]) -> set[str]:
-    """All that ran before a rule, directly or not."""
-    found = set(AFTER[name])
-    for other in AFTER[name]:
-        found |= _before(other, ran)
-    return found & set(ran)
-
-
 def _direct(name: str, ran: dict[str, tuple[int, float]]) -> list[str]:
-    """What ran before a rule with nothing between."""
-    before = _before(name, ran)
-    return [a for a in sorted(before) if not any(a in _before(b, ran) for b in before)]
+    """Return what ran before a stage with nothing between."""
+    earlier = before(name) & set(ran)
+    return [a for a in sorted(earlier) if not any(a in before(b) for b in earlier)]

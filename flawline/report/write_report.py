@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from flawline.layout import synthetic_set
 from flawline.provenance import versions
 from flawline.report import figures, page
 from flawline.report.detector_comparison import compare, cost_figure, rank_figure
@@ -50,7 +51,7 @@ def write_report(
     newest = max((Path(file).stat().st_mtime for file in metrics), default=0)
     by_category = defaultdict(list)
     for sheet in map(Path, sheets):
-        category, name = sheet.parts[-5], sheet.parts[-2]
+        category, name = synthetic_set(sheet)
         by_category[category].append(page.contact_sheet(category, name, sheet))
     ranks = comparison_rows(tables["ranks"])
     origin = Origin(

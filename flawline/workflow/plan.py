@@ -17,24 +17,8 @@ from flawline.configfile import check_configfiles
 from flawline.errors import FlawlineError
 from flawline.features.store import STORE, has, likely_key
 from flawline.provenance import file_hash
+from flawline.stages import STAGES
 
-# a rule's options are this section of the configuration, if not the one named like the rule
-SECTIONS = {
-    "index": "data",
-    "split": "calibration",
-    "ground_truth": "prepare",
-    "object_model": "object_masks",
-    "synthesize": "synthetic.{synthetic}",
-    "extract_features": "features.{features}",
-    "train": "detectors.{detector}",
-    "train_fold": "detectors.{detector}",
-    "fuse": "fusion.{detector}",
-    "fuse_scores": "fusion.{detector}",
-    "evaluate": "evaluation",
-    "draws": "detectors.{detector}",
-    "figures": "report",
-    "pictures": "report",
-}
 # what other params say
 PARAMS = {
     "image_size": "prepare.size",
@@ -167,7 +151,7 @@ def changed_params(job: Any, change: Any) -> Iterator[str]:
         if repr(value) not in change.only_new:
             continue
         if name == "options":
-            section = SECTIONS.get(job.rule.name, job.rule.name)
+            section = STAGES[job.rule.name].section
             yield from (f"{section}.{key}" for key in changed_options(before, value))
         elif name == "code":
             yield f"the code of {job.rule.name}"

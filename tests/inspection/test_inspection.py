@@ -371,7 +371,7 @@ class TestATrainedDetector:
             line.trained(**changes)
         assert said in str(error.value)
         assert "patchcore/seed0" in str(error.value)
-        assert "train it anew" in str(error.value)
+        assert "train it again" in str(error.value)
 
     def test_is_refused_with_other_object_masks_only_if_it_uses_them(self, line: Line) -> None:
         if not line.run("masked").exists():
