@@ -28,7 +28,8 @@ from flawline.detectors.base import Detector
 from flawline.detectors.data import Data
 from flawline.detectors.patchcore import PatchCore
 from flawline.devices import choose_device
-from flawline.evaluation.checks import FEW, drift, far_out
+from flawline.evaluation.contamination import far_out
+from flawline.evaluation.drift import MIN_SCORES, drift
 from flawline.features.backbones import build_backbone
 from flawline.features.extraction import patch_features
 from flawline.options.autoencoder import AutoencoderOptions
@@ -133,7 +134,7 @@ def thresholds(name: str, method: str, goods: Data, count: int, splits: int) -> 
         checked: dict[str, dict[str, Any]] = {
             kind: drift(calibration, new_scores[tested], alone, higher_only=kind == "leave_one_out")
             for kind, (calibration, new_scores) in found.items()
-            if kind not in ("cross", "before") and len(calibration) >= FEW
+            if kind not in ("cross", "before") and len(calibration) >= MIN_SCORES
         }
         pooled, of_new = found["cross"]
         checked["cross, all scores together"] = drift(pooled, of_new[tested], alone)

@@ -1,7 +1,7 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]):
-    from flawline.evaluation.checks import near_duplicates
+    from flawline.evaluation.near_duplicates import near_duplicates
     from flawline.files import read_array, write_table
 
     # where nothing was held back there is no calibration subset

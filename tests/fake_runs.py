@@ -227,7 +227,7 @@ def fake_run(
                 "auroc": 0.52,
                 "p_value": 0.4,
                 "drifted": False,
-                "verdict": "No drift seen: test goods score like calibration goods.",
+                "verdict": "No drift seen: good test images score like calibration images.",
             },
             "contamination": {
                 "calibration_outliers": [],

@@ -8,9 +8,9 @@ from flawline.errors import FlawlineError
 if TYPE_CHECKING:
     import pandas as pd
 
-AS_IT_IS = "as it is"  # a notice: nothing has to be mended or left out
+AS_IT_IS = "as it is"  # a notice: nothing has to be fixed or left out
 LEFT_OUT = "the image is left out"
-MASK_IGNORED = "the image counts, but not for pixel figures"
+MASK_IGNORED = "the image counts, but not for pixel metrics"
 
 
 @dataclass(frozen=True, order=True)

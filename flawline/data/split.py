@@ -32,15 +32,15 @@ def deal(
 ) -> np.ndarray:
     """Choose which of the photographs of a folder are tested on.
 
-    All defects are, and the fraction of the goods; units stay together. Where the goods of units
-    without a defect are too few to learn from, units with defects are learned from as well: their
-    defects serve neither, which supervised detectors alone need not mind.
+    All defects are, and the fraction of the good images; units stay together. Where the good images
+    of units without a defect are too few to learn from, units with defects are learned from as
+    well: their defects serve neither, which supervised detectors alone need not mind.
 
     Parameters
     ----------
     labels : (N,), 1 = defective.
     units : int (N,), from `units_of`.
-    fraction : of the goods that are tested on.
+    fraction : of the good images that are tested on.
 
     Returns
     -------
@@ -72,23 +72,23 @@ def split_unsupervised(
     """Add the columns `subset` (train, calibration or test) and `fold`.
 
     Defective images of the training split are left out. The official test images stay the test
-    subset. Thresholds come from training goods that the detector did not train on: a part of them,
-    or all, in turns.
+    subset. Thresholds come from good training images that the detector did not train on: a part of
+    them, or all, in turns.
 
     Parameters
     ----------
     index : the table that `flawline.data.index.scan` made.
-    mode : ``split`` holds a random part of the goods back as the calibration subset. ``cross``
-        keeps all in the training subset and deals them into folds, from 0; others have fold -1. So
-        does ``leave_one_out``, with a fold for every image or group.
-    fraction : part of the training goods held back; at least one image on either side.
+    mode : ``split`` holds a random part of the good images back as the calibration subset.
+        ``cross`` keeps all in the training subset and deals them into folds, from 0; others have
+        fold -1. So does ``leave_one_out``, with a fold for every image or group.
+    fraction : part of the good training images held back; at least one image on either side.
     folds : their number.
     seed, category : what the random choice derives from.
 
     Raises
     ------
     FlawlineError
-        If there are fewer goods than folds.
+        If there are fewer good images than folds.
     """
     table = index[(index["split"] == "test") | (index["label"] == 0)].reset_index(drop=True)
     table["subset"] = table["split"]
@@ -110,29 +110,31 @@ def split_supervised(
 ) -> "pd.DataFrame":
     """Add the column `subset`: train, calibration or test, defects in train and test.
 
-    The images of both official splits are pooled. Of the goods and of every defect type the same
-    part is tested on; a single image of a type is trained on. A part of the remaining goods is
-    held back for calibration: thresholds come from goods alone here too.
+    The images of both official splits are pooled. Of the good images and of every defect type the
+    same part is tested on; a single image of a type is trained on. A part of the remaining good
+    images is held back for calibration: thresholds come from good images alone here too.
 
     Parameters
     ----------
     index : the table that `flawline.data.index.scan` made.
-    test_fraction : part of the goods, and of each defect type, that is tested on.
+    test_fraction : part of the good images, and of each defect type, that is tested on.
     test_seed : what the choice of test images derives from, with `category`.
-    mode, fraction, folds, seed : as for `split_unsupervised`, of the goods that are not tested on;
-        every model trains on all defects of the training subset.
+    mode, fraction, folds, seed : as for `split_unsupervised`, of the good images that are not
+        tested on; every model trains on all defects of the training subset.
 
     Raises
     ------
     FlawlineError
-        If there are too few goods or defects to train on some and to test on others.
+        If there are too few good images or defects to train on some and to test on others.
     """
     table = index.copy()
     table["subset"] = "train"
     units = units_of(_groups(table))
     kinds = _kinds(table, units)
     for kind, rows in table.groupby(kinds).groups.items():
-        kept = 2 if kind == "good" else 1  # goods to train on and goods to calibrate with
+        kept = (
+            2 if kind == "good" else 1
+        )  # good images to train on and good images to calibrate with
         if len(rows) > kept:
             lot = generator(test_seed, category, "test", str(kind))
             part = _part(rows.to_numpy(), test_fraction, lot, units, kept)
@@ -143,8 +145,8 @@ def split_supervised(
         raise FlawlineError(
             f"{category}: {(~defective).sum()} good images and {defective.sum()} "
             "defective ones are too few for the supervised protocol, which needs at least three "
-            "goods, and two defects of one type under test/<defect type>/. Add images, leave the "
-            "category out, or leave supervised detectors out."
+            "good images, and two defects of one type under test/<defect type>/. Add images, "
+            "leave the category out, or leave supervised detectors out."
         )
     _calibrate(table, goods, mode, fraction, folds, seed, category)
     return table

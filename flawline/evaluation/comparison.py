@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flawline.evaluation.record import RunMetrics
-from flawline.evaluation.uncertainty import (
+from flawline.evaluation.significance import (
     categories_needed,
     delong,
     friedman,
@@ -88,7 +88,7 @@ def write_comparison(
 
 
 def run_table(metrics: Sequence[RunMetrics]) -> "pd.DataFrame":
-    """One row per protocol, category, detector and seed; test images, and a column per figure."""
+    """One row per protocol, category, detector and seed; test images, and a column per metric."""
     import pandas as pd
 
     rows = []
@@ -115,7 +115,7 @@ def over_seeds(runs: "pd.DataFrame") -> "pd.DataFrame":
 def over_categories(runs: "pd.DataFrame") -> "pd.DataFrame":
     """Mean and median over categories of the means over seeds, per protocol and detector.
 
-    `categories` is how many were run; each figure has its own number of those that it could be
+    `categories` is how many were run; each metric has its own number of those that it could be
     measured on, which its mean and median are over.
     """
     keys = ["protocol", "detector", "method"]
@@ -139,8 +139,8 @@ def best_by_category(runs: "pd.DataFrame") -> "pd.DataFrame":
     for category, found in runs[runs["protocol"] == "unsupervised"].groupby("category"):
         means = found.groupby("detector")["image_auroc"].mean().dropna()
         best = means.idxmax() if len(means) else ""
-        figure = means.max() if len(means) else float("nan")
-        rows.append((category, best, figure, len(means), *found[list(TESTED)].iloc[0]))
+        metric = means.max() if len(means) else float("nan")
+        rows.append((category, best, metric, len(means), *found[list(TESTED)].iloc[0]))
     columns = ["category", "detector", "image_auroc", "detectors", *TESTED]
     return pd.DataFrame(rows, columns=columns)
 
@@ -220,14 +220,14 @@ def pairwise(
 def signed_ranks(runs: "pd.DataFrame") -> "pd.DataFrame":
     """Wilcoxon's test of every two detectors over categories, on means over seeds.
 
-    Holm's correction is over the pairs of one protocol and figure. `smallest_p` is the least
+    Holm's correction is over the pairs of one protocol and metric. `smallest_p` is the least
     corrected p that the categories can give which are not ties: above 0.05 there are too few of
     them to tell anything, and `needed` would do.
     """
     import pandas as pd
 
     rows = []
-    for protocol, figure, table in _by_category(runs):
+    for protocol, metric, table in _by_category(runs):
         tests, least = [], []
         for a, b in combinations(table.columns, 2):
             both = table[[a, b]].dropna()
@@ -237,7 +237,7 @@ def signed_ranks(runs: "pd.DataFrame") -> "pd.DataFrame":
                 least.append(min(2.0 ** (1 - np.count_nonzero(x - y)), 1.0))
         adjusted, smallest = holm(np.array([test[-1] for test in tests])), holm(np.array(least))
         rows += [
-            (protocol, figure, *test, p, small, categories_needed(len(tests)))
+            (protocol, metric, *test, p, small, categories_needed(len(tests)))
             for test, p, small in zip(tests, adjusted, smallest, strict=True)
         ]
     return pd.DataFrame(rows, columns=list(SIGNED_RANKS))
@@ -252,26 +252,26 @@ def ranks(runs: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 
     rows = []
-    for protocol, figure, table in _by_category(runs):
+    for protocol, metric, table in _by_category(runs):
         complete = table.dropna()
         if len(complete) and len(table.columns) > 1:
             found = friedman(complete.to_numpy())
             known = *complete.shape, found.p, found.critical_difference, found.needed
             order = np.argsort(found.mean_ranks, kind="stable")
             rows += [
-                (protocol, figure, table.columns[i], found.mean_ranks[i], *known) for i in order
+                (protocol, metric, table.columns[i], found.mean_ranks[i], *known) for i in order
             ]
     return pd.DataFrame(rows, columns=list(RANKS))
 
 
 def _by_category(runs: "pd.DataFrame") -> list[tuple[str, str, "pd.DataFrame"]]:
-    """Per protocol and figure: means over seeds, one row per category, one column per detector."""
+    """Per protocol and metric: means over seeds, one row per category, one column per detector."""
     return [
         (
             str(protocol),
-            figure,
-            found.pivot_table(figure, "category", "detector", aggfunc="mean", dropna=False),
+            metric,
+            found.pivot_table(metric, "category", "detector", aggfunc="mean", dropna=False),
         )
         for protocol, found in runs.groupby("protocol")
-        for figure in (metric.column for metric in METRICS if metric.tested)
+        for metric in (one.column for one in METRICS if one.tested)
     ]

@@ -1,8 +1,8 @@
 """Areas and best points of ROC, precision-recall and overlap curves, from counts by value.
 
 All functions take counts along the last axis, in ascending order of anomaly value, and work on any
-number of such rows at once: one row is one figure, a thousand rows are a thousand resamples. Where
-a row does not allow a figure, the figure is NaN.
+number of such rows at once: one row is one metric, a thousand rows are a thousand resamples. Where
+a row does not allow a metric, the metric is NaN.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""How far a threshold, and what comes of it, depends on which goods were held back."""
+"""How far a threshold, and what comes of it, depends on which good images were held back."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
@@ -41,7 +41,7 @@ def draws(
     category: str,
     threshold: dict[str, Any],
 ) -> "pd.DataFrame":
-    """Train and calibrate anew on other draws of the training goods.
+    """Train and calibrate again on other draws of the good training images.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ def draws(
 
     Returns
     -------
-    One row per draw: seed, the threshold, and of the test images the false_alarm_rate of goods and
-    the recall of defects, NaN without any.
+    One row per draw: seed, the threshold, and of the test images the false_alarm_rate of good
+    images and the recall of defects, NaN without any.
     """
     import pandas as pd
 

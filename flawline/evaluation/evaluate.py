@@ -1,17 +1,23 @@
-"""All figures of one detector on one category's test subset."""
+"""All metrics of one detector on one category's test subset."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flawline.evaluation import uncertainty
 from flawline.evaluation.curve_points import cost_curve, image_curves, pixel_curves
 from flawline.evaluation.curves import best_f1
 from flawline.evaluation.image_metrics import (
     decision_metrics,
     oracle_f1,
     ranking_metrics,
+)
+from flawline.evaluation.intervals import (
+    Interval,
+    decision_intervals,
+    image_intervals,
+    pixel_intervals,
+    resamples,
 )
 from flawline.evaluation.pixel_metrics import (
     PixelCounts,
@@ -68,7 +74,7 @@ def evaluate(
     seed: int = 0,
     category: str = "",
 ) -> dict[str, Any]:
-    """Image and pixel figures, overall and by defect type (its images against all goods).
+    """Image and pixel metrics, overall and by defect type (its images against all good images).
 
     Parameters
     ----------
@@ -77,9 +83,9 @@ def evaluate(
     scores : float (N,), in the same order.
     threshold : images scoring above it are called defective.
     anomaly_maps : float16 (N, H, W).
-    masks : uint8 (N, H, W); images whose masks were given and are empty have no pixel figures.
+    masks : uint8 (N, H, W); images whose masks were given and are empty have no pixel metrics.
     counted : uint8 (N, H, W), 0 = neither normal nor defective; all pixels count, if None. Images
-        whose defects do not count at all have no pixel figures.
+        whose defects do not count at all have no pixel metrics.
     costs : miss, false_alarm and defect_rate of the risk curve.
     left_out : test images that could not be used, for the note.
     resamples, confidence : of the bootstrap intervals.
@@ -87,7 +93,7 @@ def evaluate(
 
     Returns
     -------
-    Nested dictionary; a figure that the data do not allow is None, and `note` says why.
+    Nested dictionary; a metric that the data do not allow is None, and `note` says why.
     """
     truth = labels["label"].to_numpy(int)
     types = np.where(truth == 1, labels["defect_type"].astype(str), "good")
@@ -176,49 +182,45 @@ def missing_in_words(good: int, defective: int, left_out: int = 0) -> str | None
 
 
 def _measure(test: _TestSubset, chosen: np.ndarray, name: str) -> dict[str, Any]:
-    """The figures of some of the test images and their intervals."""
+    """The metrics of some of the test images and their intervals."""
     truth, scores = test.truth[chosen], test.scores[chosen]
     both = len(np.unique(truth)) == 2
     rng = generator(test.seed, test.category, "bootstrap", name)
     f1, f1_threshold = oracle_f1(truth, scores)
     if both:
-        weights = uncertainty.resamples(truth, test.resamples, rng)
-        intervals = uncertainty.image_intervals(
-            truth, scores, test.threshold, weights, test.confidence
-        )
+        weights = resamples(truth, test.resamples, rng)
+        intervals = image_intervals(truth, scores, test.threshold, weights, test.confidence)
     else:
-        intervals = uncertainty.decision_intervals(truth, scores, test.threshold, test.confidence)
-    pixel, best, pixel_intervals = _pixel(test, chosen, rng)
+        intervals = decision_intervals(truth, scores, test.threshold, test.confidence)
+    pixel, best, of_pixels = _pixel(test, chosen, rng)
     return {
         "image": ranking_metrics(truth, scores),
         "at_threshold": decision_metrics(truth, scores > test.threshold),
         "pixel": pixel,
         "oracle": {"image_f1": f1, "image_f1_threshold": f1_threshold} | best,
-        "intervals": {
-            key: list(interval) for key, interval in (intervals | pixel_intervals).items()
-        },
+        "intervals": {key: list(interval) for key, interval in (intervals | of_pixels).items()},
     }
 
 
 def _pixel(
     test: _TestSubset, chosen: np.ndarray, rng: np.random.Generator
-) -> tuple[dict[str, Any] | None, dict[str, float | None], dict[str, uncertainty.Interval]]:
-    """Pixel figures, the oracle's, and intervals."""
+) -> tuple[dict[str, Any] | None, dict[str, float | None], dict[str, Interval]]:
+    """Pixel metrics, the oracle's, and intervals."""
     counts = total(
         test.counts[kind] for kind in np.unique(test.types[chosen]) if kind in test.counts
     )
     if counts is None or not counts.defective.any() or not counts.normal.any():
         return None, {"pixel_f1": None, "pixel_f1_threshold": None}, {}
     good = test.counts["good"].normal if "good" in test.counts else None
-    figures = pixel_metrics(counts, good)
+    metrics = pixel_metrics(counts, good)
     f1, lowest = best_f1(counts.normal, counts.defective)
     rows = [row for row in np.flatnonzero(chosen).tolist() if row in test.images]
     truth = test.truth[rows]
-    intervals = uncertainty.pixel_intervals(
+    intervals = pixel_intervals(
         [test.images[row] for row in rows],
-        uncertainty.resamples(truth, test.resamples, rng),
-        None if figures["aupimo"] is None else truth == 0,
-        figures,
+        resamples(truth, test.resamples, rng),
+        None if metrics["aupimo"] is None else truth == 0,
+        metrics,
         test.confidence,
     )
     best: dict[str, float | None] = {
@@ -226,7 +228,7 @@ def _pixel(
         "pixel_f1_threshold": value_of(int(lowest)),
     }
     named = {f"pixel.{name}": interval for name, interval in intervals.items()}
-    return figures | {"regions": counts.regions}, best, named
+    return metrics | {"regions": counts.regions}, best, named
 
 
 def _one_type(test: _TestSubset, kind: str) -> dict[str, Any]:

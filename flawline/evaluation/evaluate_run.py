@@ -7,7 +7,8 @@ import pandas as pd
 
 from flawline.data.problems import left_out
 from flawline.decisions.thresholds import costs_of
-from flawline.evaluation.checks import border_peaks, check
+from flawline.evaluation.border import border_peaks
+from flawline.evaluation.checks import check
 from flawline.evaluation.evaluate import evaluate
 from flawline.evaluation.image_metrics import decision_metrics
 from flawline.evaluation.record import RunMetrics

@@ -1,4 +1,4 @@
-"""Figures of merit of anomaly scores, one score per image."""
+"""Metrics of anomaly scores, one score per image."""
 
 from typing import Any
 
@@ -38,15 +38,15 @@ def count_scores(
 
 
 def ranking_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float | None]:
-    """Figures that need no threshold; None where a class is absent or too small for the figure."""
+    """Metrics that need no threshold; None where a class is absent or too small for the metric."""
     if len(np.unique(labels)) < 2:
         return dict.fromkeys(RANKING)
     good, defective, _ = count_scores(labels, scores)
-    figures = ranking_figures(good, defective)
-    return {name: None if np.isnan(found) else float(found) for name, found in figures.items()}
+    metrics = ranking_values(good, defective)
+    return {name: None if np.isnan(found) else float(found) for name, found in metrics.items()}
 
 
-def ranking_figures(good: np.ndarray, defective: np.ndarray) -> dict[str, np.ndarray]:
+def ranking_values(good: np.ndarray, defective: np.ndarray) -> dict[str, np.ndarray]:
     """`ranking_metrics` of many resamples at once, from counts (..., V)."""
     return {
         "auroc": auroc(good, defective),
@@ -56,9 +56,9 @@ def ranking_figures(good: np.ndarray, defective: np.ndarray) -> dict[str, np.nda
 
 
 def decision_metrics(labels: np.ndarray, decisions: np.ndarray) -> dict[str, Any]:
-    """Confusion matrix and the figures that follow from it; None where one is undefined.
+    """Confusion matrix and the metrics that follow from it; None where one is undefined.
 
-    Where a class is absent, only the rate of the other one is a figure: precision or accuracy would
+    Where a class is absent, only the rate of the other one is a metric: precision or accuracy would
     tell nothing but what was tested.
 
     Parameters
@@ -69,12 +69,12 @@ def decision_metrics(labels: np.ndarray, decisions: np.ndarray) -> dict[str, Any
     defective, called = labels == 1, decisions.astype(bool)
     hit, miss = int((defective & called).sum()), int((defective & ~called).sum())
     alarm, passed = int((~defective & called).sum()), int((~defective & ~called).sum())
-    figures = decision_figures(hit, miss, alarm, passed)
+    metrics = decision_values(hit, miss, alarm, passed)
     if not (hit + miss and alarm + passed):
         undefined = dict.fromkeys(DECISION, np.array(np.nan))
-        figures = undefined | {name: figures[name] for name in ("recall", "false_alarm_rate")}
+        metrics = undefined | {name: metrics[name] for name in ("recall", "false_alarm_rate")}
     return {
-        **{name: None if np.isnan(value) else float(value) for name, value in figures.items()},
+        **{name: None if np.isnan(value) else float(value) for name, value in metrics.items()},
         "true_positive": hit,
         "false_positive": alarm,
         "true_negative": passed,
@@ -82,8 +82,8 @@ def decision_metrics(labels: np.ndarray, decisions: np.ndarray) -> dict[str, Any
     }
 
 
-def decision_figures(hit: Any, miss: Any, alarm: Any, passed: Any) -> dict[str, np.ndarray]:
-    """The figures of one confusion matrix or of many; NaN where one is undefined."""
+def decision_values(hit: Any, miss: Any, alarm: Any, passed: Any) -> dict[str, np.ndarray]:
+    """The metrics of one confusion matrix or of many; NaN where one is undefined."""
     recall, specificity = _ratio(hit, hit + miss), _ratio(passed, passed + alarm)
     return {
         "accuracy": _ratio(hit + passed, hit + miss + alarm + passed),
@@ -98,7 +98,7 @@ def decision_figures(hit: Any, miss: Any, alarm: Any, passed: Any) -> dict[str, 
 def oracle_f1(labels: np.ndarray, scores: np.ndarray) -> tuple[float | None, float | None]:
     """The largest F1 that any threshold gives, and one such threshold.
 
-    It is chosen with the labels, so it is no figure that a line can count on.
+    It is chosen with the labels, so it is no metric that a line can count on.
     """
     if len(np.unique(labels)) < 2:
         return None, None

@@ -1,4 +1,4 @@
-"""Figures of merit of anomaly maps against ground-truth masks, pixel by pixel.
+"""Metrics of anomaly maps against ground-truth masks, pixel by pixel.
 
 Maps are stored as float16, which has 65,536 values: counting the pixels of each value gives the
 exact curves without sorting, in memory that does not depend on the number of images.
@@ -21,7 +21,7 @@ VALUES = 1 << 16
 PRO_LIMITS = {"aupro_30": 0.30, "aupro_05": 0.05}
 PIMO_RANGE = (1e-5, 1e-4)
 MIN_PIMO_PIXELS = 10
-"""Good pixels that the upper end of AUPIMO's range must amount to; fewer make the figure noise."""
+"""Good pixels that the upper end of AUPIMO's range must amount to; fewer make the metric noise."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def total(counts: Iterable[PixelCounts]) -> PixelCounts | None:
 
 
 def pixel_metrics(counts: PixelCounts, good: np.ndarray | None) -> dict[str, float | None]:
-    """All figures of a set of images; None where the images do not allow one.
+    """All metrics of a set of images; None where the images do not allow one.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flawline.evaluation.checks import FEW, drift
+from flawline.evaluation.drift import MIN_SCORES, drift
 from flawline.files import read_table, write_table
 from flawline.inspection.folder import DEFECTIVE, GOOD, UNREADABLE, Verdict
 
@@ -54,12 +54,12 @@ def compared(verdicts: Sequence[Verdict], trained: "Trained") -> Comparison:
         )
     scores = np.array([v.score for v in verdicts if v.decision == GOOD], float)
     below = trained.calibration[~trained.defective(trained.calibration)]
-    if min(len(scores), len(below)) < FEW:
+    if min(len(scores), len(below)) < MIN_SCORES:
         return Comparison(
             "not tested",
             None,
-            f"Drift is not tested: that takes {FEW} images called good, and as many calibration "
-            "goods.",
+            f"Drift is not tested: that takes {MIN_SCORES} images called good, and as many "
+            "calibration images.",
         )
     left_out = trained.threshold.get("mode") == "leave_one_out"
     found = drift(below, scores, np.zeros(0), higher_only=left_out)

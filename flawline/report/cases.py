@@ -21,7 +21,7 @@ COLUMNS = ("image with boxes found", "ground truth outlined", "anomaly map")
 OUTLINE, BOX, RIM = (255, 221, 0), (86, 180, 233), (0, 0, 0)
 CORNERS = ["x0", "y0", "x1", "y1"]
 CALIBRATION = "calibration good"
-"""The kind of a calibration good that stands in where there are no good test images."""
+"""The kind of a calibration image that stands in where there are no good test images."""
 LARGEST_PANEL = 256  # pixels of a side: a square panel of the page's gallery
 GAP = 4
 QUALITY = 80
@@ -160,7 +160,7 @@ def calibration_cases(
     min_area: int,
     counted: np.ndarray | None = None,
 ) -> list[Case]:
-    """The calibration goods with the highest scores: all there is to see without test images.
+    """The calibration images with the highest scores: all there is to see without test images.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def calibration_cases(
 def absolute_scale(calibration: np.ndarray, test: np.ndarray) -> tuple[float, float]:
     """Ends of the colour scale of all of a detector's maps.
 
-    It begins at the median pixel of calibration goods, so that good surfaces stay dark, and ends
+    It begins at the median pixel of calibration images, so that good surfaces stay dark, and ends
     where nine of ten test images stay below.
 
     Parameters

@@ -13,7 +13,7 @@ from typing import Any
 
 from flawline.errors import FlawlineError
 from flawline.evaluation.record import RunMetrics
-from flawline.evaluation.uncertainty import delong
+from flawline.evaluation.significance import delong
 from flawline.files import read_json, read_table
 from flawline.layout import RunFolder
 from flawline.metrics import METRICS, Metric

@@ -24,7 +24,7 @@ class Best:
 
     Attributes
     ----------
-    detector : empty where several cannot be compared for want of test images; then nothing is
+    detector : empty where several cannot be compared for lack of test images; then nothing is
         measured.
     alike : detectors that the test images cannot tell from it.
     rivals : how many detectors it was compared with.
@@ -49,7 +49,7 @@ class Best:
 
 @dataclass(frozen=True)
 class Attention:
-    """Something that limits what the figures can tell, and where: (category, words)."""
+    """Something that limits what the metrics can tell, and where: (category, words)."""
 
     title: str
     explanation: str
@@ -145,7 +145,7 @@ def percent(value: float | None) -> str:
 
 
 def attention(runs: Sequence[Run]) -> tuple[Attention, ...]:
-    """All that a reader must know before trusting a figure, the gravest first."""
+    """All that a reader must know before trusting a metric, the gravest first."""
     kinds = (
         Attention(title, explanation, _entries(runs, words)) for title, explanation, words in KINDS
     )
@@ -168,7 +168,7 @@ def failures(
             "A job that they need failed, so they are left out of all tables and figures here.",
             missing,
         ),
-        ("Runs without pictures", "Drawing them failed; their figures are whole.", undrawn),
+        ("Runs without pictures", "Drawing them failed; their metrics are whole.", undrawn),
         ("Failed jobs", "Their logs say why. Fix that and run the same command again.", jobs),
     )
     found = (
@@ -305,13 +305,13 @@ KINDS: tuple[tuple[str, str, Callable[[Run], str | None]], ...] = (
     (
         "Odd calibration images",
         "Some of the good images that set the threshold score far from the others. Take out those "
-        "that show defects: they raise the threshold. Leave the others in: without goods that "
-        "score high, the threshold rejects more than it promises.",
+        "that show defects: they raise the threshold. Leave the others in: without good "
+        "images that score high, the threshold rejects more than it promises.",
         _contaminated,
     ),
     (
         "Near-duplicates across subsets",
-        "Almost equal images in training and test make figures look better than they are; in "
+        "Almost equal images in training and test make metrics look better than they are; in "
         "training and calibration they make thresholds too low.",
         _duplicates,
     ),

@@ -294,7 +294,7 @@ class TestProblems:
 
     @pytest.fixture
     def all_damages(self, category: Path) -> Path:
-        """Every damage in a defect type of its own, and too few goods."""
+        """Every damage in a defect type of its own, and too few good images."""
         crack, masks = category / "test/crack", category / "ground_truth/crack"
         for i, (apply, *_) in enumerate(DAMAGES):
             for folder in (crack, masks):

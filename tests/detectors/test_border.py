@@ -12,7 +12,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from flawline.data.geometry import Geometry
 from flawline.detectors.data import Data
 from flawline.detectors.patchcore import PatchCore
-from flawline.evaluation.checks import border_peaks
+from flawline.evaluation.border import border_peaks
 from flawline.features.extraction import patch_features
 from flawline.options.patchcore import PatchCoreOptions
 

@@ -14,14 +14,11 @@ from flawline.data.demo.draw import draw
 from flawline.data.geometry import Geometry
 from flawline.detectors.data import Data
 from flawline.detectors.patchcore import PatchCore
-from flawline.evaluation.checks import (
-    border_peaks,
-    check,
-    contamination,
-    drift,
-    far_out,
-    near_duplicates,
-)
+from flawline.evaluation.border import border_peaks
+from flawline.evaluation.checks import check
+from flawline.evaluation.contamination import contamination, far_out
+from flawline.evaluation.drift import drift
+from flawline.evaluation.near_duplicates import near_duplicates
 from flawline.features.backbones import build_backbone
 from flawline.features.extraction import patch_features
 from flawline.options.patchcore import PatchCoreOptions
@@ -62,7 +59,7 @@ def test_a_few_goods_are_not_tested(goods: int) -> None:
 
 
 def of_folds(rng: np.random.Generator, shift: float = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Scores of 60 goods and 20 test goods by five models, each with its own scale."""
+    """Scores of 60 good images and 20 good test images by five models, each with its own scale."""
     parts = np.split(rng.normal(3, 0.3, 60), 5)
     test = rng.normal(3 + shift, 0.3, 20)
     scales = rng.lognormal(0, 0.2, 5)
@@ -70,7 +67,7 @@ def of_folds(rng: np.random.Generator, shift: float = 0) -> list[tuple[np.ndarra
 
 
 def drift_of(folds: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
-    # the model in use has learned all goods: it scores them lower
+    # the model in use has learned all good images: it scores them lower
     return drift(np.concatenate([own for own, _ in folds]), folds[0][1] / 2, GOODS, folds)
 
 
@@ -127,7 +124,7 @@ def test_without_outliers_the_verdict_bounds_the_rate() -> None:
 
 
 def photographs(count: int, seed: int) -> np.ndarray:
-    """The same part photographed anew: alike at a glance, each with its own fine texture."""
+    """The same part photographed again: alike at a glance, each with its own fine texture."""
     rng = np.random.default_rng(seed)
     part = np.zeros((192, 192, 3), np.float32) + 200
     cv2.circle(part, (96, 96), 60, (90, 100, 110), -1)

@@ -1,4 +1,4 @@
-"""Other draws of the calibration goods."""
+"""Other draws of the calibration images."""
 
 from typing import Any
 

@@ -7,19 +7,21 @@ import pytest
 from scipy.stats import binom, friedmanchisquare, norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from flawline.evaluation.image_metrics import count_scores, decision_figures, ranking_figures
-from flawline.evaluation.pixel_metrics import count_pixels, pixel_metrics, total
-from flawline.evaluation.uncertainty import (
-    categories_needed,
+from flawline.evaluation.image_metrics import count_scores, decision_values, ranking_values
+from flawline.evaluation.intervals import (
     clopper_pearson,
     decision_intervals,
-    delong,
-    friedman,
-    holm,
     image_intervals,
     newcombe,
     pixel_intervals,
     resamples,
+)
+from flawline.evaluation.pixel_metrics import count_pixels, pixel_metrics, total
+from flawline.evaluation.significance import (
+    categories_needed,
+    delong,
+    friedman,
+    holm,
     wilcoxon,
 )
 
@@ -81,7 +83,7 @@ def test_a_resample_is_evaluated_as_if_its_images_were_repeated() -> None:
     repeated = np.repeat(np.arange(20), weights[0])
     values = count_scores(labels, scores)[2]
     one_hot = scores[:, None] == values
-    figures = ranking_figures(
+    figures = ranking_values(
         weights[0, :10] @ one_hot[:10], weights[0, 10:] @ one_hot[10:].astype(int)
     )
     expected = roc_auc_score(labels[repeated], scores[repeated])
@@ -136,7 +138,7 @@ def test_intervals_at_a_threshold_cover_the_truth_and_are_never_points(
     recall: float, alarms: float
 ) -> None:
     rng, labels = np.random.default_rng(0), np.repeat([1, 0], [30, 20])
-    figures = decision_figures(30 * recall, 30 * (1 - recall), 20 * alarms, 20 * (1 - alarms))
+    figures = decision_values(30 * recall, 30 * (1 - recall), 20 * alarms, 20 * (1 - alarms))
     covered: dict[str, int] = {}
     for _ in range(500):
         called = rng.random(50) < np.where(labels == 1, recall, alarms)

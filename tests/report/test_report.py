@@ -218,7 +218,7 @@ class TestThePage:
         assert "of 50 good calibration parts are rejected" in text
         assert run.metrics.threshold.promise in text
         assert "Calibration, good: 50" in text
-        assert "Calibration goods with the highest scores" in text
+        assert "Calibration images with the highest scores" in text
         assert "train/good/3.png" in text
         for absent in ('<table class="confusion">', "Misses, false alarms", "What the method sees"):
             assert absent not in text
@@ -254,7 +254,7 @@ class TestThePage:
         rows = [(1, 0.8, 0.1, None), (2, 0.9, 0.3, None)]
         names = ("seed", "threshold", "false_alarm_rate", "recall")
         text = write(fake_run(draws=[dict(zip(names, row, strict=True)) for row in rows]))
-        assert "Other draws of the calibration goods (2," in text
+        assert "Other draws of the calibration images (2," in text
         assert "of good test parts were rejected" in text
         assert "of defective ones were found" not in text
         assert "Other draws" not in write(fake_run())

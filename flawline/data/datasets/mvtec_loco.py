@@ -4,7 +4,7 @@
 <category>/ground_truth/<type>/<name>/*.png: one mask for each defect of a photograph
 
 The masks of a photograph are taken together. Saturation thresholds (`defects_config.json`), which
-the authors' sPRO needs, are not read: pixel figures here ask for all of a defect.
+the authors' sPRO needs, are not read: pixel metrics here ask for all of a defect.
 """
 
 from pathlib import Path
