@@ -31,8 +31,11 @@ from snakemake.iocontainers import Wildcards
 gc.set_threshold(100_000, 50, 50)
 
 
+# Where this workflow lies, whether it is the main one or a module of another.
+SOURCE = Path(workflow.current_basedir).parent
+
 # Where the environment's post-deploy script finds the package, whatever the working directory is.
-os.environ.update(FLAWLINE_SOURCE=str(workflow.basedir))
+os.environ.update(FLAWLINE_SOURCE=str(SOURCE))
 ENVIRONMENT = f"../envs/{os.environ.get('FLAWLINE_ENV', 'flawline')}.yaml"
 
 
@@ -57,9 +60,9 @@ def train_first(wildcards):
 
 
 def validated(given):
-    if "{" in workflow.basedir or "}" in workflow.basedir:
+    if set("{}") & set(str(SOURCE)):
         raise WorkflowError(
-            f"Move flawline out of {workflow.basedir}: Snakemake takes braces in a path for a "
+            f"Move flawline out of {SOURCE}: Snakemake takes braces in a path for a "
             "placeholder."
         )
     origin = ", ".join(map(str, workflow.configfiles)) or "--config"
@@ -161,7 +164,7 @@ def minutes(base):
 @cache
 def code(script, *modules):
     """Content hash of a script and of all that it imports."""
-    return code_fingerprint(Path(workflow.basedir) / "scripts" / script, *modules)
+    return code_fingerprint(SOURCE / "scripts" / script, *modules)
 
 
 def options(section):
@@ -369,7 +372,7 @@ def weights_file(wildcards):
 
 def templates(*names, rooms=("report",)):
     """Content hash of all templates that pages are rendered from."""
-    folders = [Path(workflow.basedir, "flawline", room, "templates") for room in rooms]
+    folders = [SOURCE / "flawline" / room / "templates" for room in rooms]
     return templates_fingerprint(folders, *names)
 
 
