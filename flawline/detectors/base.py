@@ -26,6 +26,19 @@ class Scores:
     scores: np.ndarray
     anomaly_maps: np.ndarray
 
+    def refuse_not_finite(self, detector: str) -> None:
+        """Raise a FlawlineError if a score is not a finite number, or a pixel not a number."""
+        if not np.isfinite(self.scores).all() or np.isnan(self.anomaly_maps).any():
+            raise FlawlineError(
+                f"{detector}: scores are not finite numbers. The model did not train well: look at "
+                "training.csv, lower the learning rate, or change the seed."
+            )
+
+
+def below(state: dict[str, torch.Tensor], head: str) -> dict[str, torch.Tensor]:
+    """Return the tensors whose names begin with `head`, without it."""
+    return {key.removeprefix(head): state[key] for key in state if key.startswith(head)}
+
 
 class Detector(ABC):
     """A method with its options, learned state included once it is fitted or loaded."""

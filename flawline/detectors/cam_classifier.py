@@ -16,9 +16,9 @@ from flawline.detectors.masks import quiet
 from flawline.devices import autocast, to_tensor
 from flawline.errors import FlawlineError
 from flawline.features.backbones import load_weights, untrained
-from flawline.features.extraction import IMAGENET_MEAN, IMAGENET_STD
+from flawline.features.extraction import standardized
 from flawline.features.split_network import split_network
-from flawline.learning.training import Checkpoint, Trainer, Training, precision_on
+from flawline.learning.training import Checkpoint, Trainer, Training, minimize, precision_on
 from flawline.options.cam_classifier import CamClassifierOptions
 from flawline.seeding import derive
 
@@ -55,8 +55,7 @@ class CamClassifier(Detector):
     def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
         """Adam on the weighted cross-entropy of the two classes."""
         data, held = data.parted(self.options.validation_fraction, self.seed)
-        assert data.images is not None
-        labels = self._labels(data)
+        images, labels = data.require("images"), self._labels(data)
         torch.manual_seed(derive(self.seed, "weights"))
         network = build_network(self.options)
         for half in ("early", "late"):
@@ -64,7 +63,7 @@ class CamClassifier(Detector):
         self.network = network.to(self.device)
         # What is frozen gives the same for an image in every epoch: it runs once.
         flips = FLIPS if self.options.flips else FLIPS[:1]
-        known = [self._early(data.images, flip) for flip in flips]
+        known = [self._early(images, flip) for flip in flips]
         views = [torch.cat(parts) for parts in zip(*known, strict=True)]
         weights = torch.tensor([1.0, self.options.defect_weight], device=self.device)
         trained = [weight for weight in network.parameters() if weight.requires_grad]
@@ -76,21 +75,17 @@ class CamClassifier(Detector):
             target = labels[rows.to(self.device)]
             logits = self._logits(self._feature_map([part[chosen] for part in views]))
             loss = cross_entropy(logits, target, weights)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            minimize(loss, optimizer)
             right = (logits.argmax(1) == target).float().mean()
             return {"loss": loss.detach(), "accuracy": right}
 
         def validate() -> dict[str, torch.Tensor]:
             assert held is not None
-            assert held.labels is not None
             found = []
             with torch.inference_mode():
-                for part in held.chunks(CHUNK[self.device.type]):
-                    assert part.images is not None
-                    found.append(self._logits(self._feature_map(self._early(part.images))))
-            target = to_tensor(held.labels.astype(np.int64), self.device)
+                for images in held.batches(CHUNK[self.device.type]):
+                    found.append(self._logits(self._feature_map(self._early(images))))
+            target = to_tensor(held.require("labels").astype(np.int64), self.device)
             return {"loss": cross_entropy(torch.cat(found), target, weights)}
 
         trainer = Trainer(
@@ -112,15 +107,15 @@ class CamClassifier(Detector):
         )
 
     def _labels(self, data: Data) -> torch.Tensor:
-        assert data.labels is not None
-        defective = int((data.labels == 1).sum())
-        if not 0 < defective < len(data.labels):
+        labels = data.require("labels")
+        defective = int((labels == 1).sum())
+        if not 0 < defective < len(labels):
             raise FlawlineError(
-                f"cam_classifier: {len(data.labels)} training images, {defective} of them "
+                f"cam_classifier: {len(labels)} training images, {defective} of them "
                 "defective; expected good and defective ones. Add images of the missing class, or "
                 "use an unsupervised method."
             )
-        return to_tensor(data.labels.astype(np.int64), self.device)
+        return to_tensor(labels.astype(np.int64), self.device)
 
     def _accurate_enough(self, row: dict[str, float]) -> str | None:
         wanted = self.options.stop_accuracy
@@ -131,14 +126,12 @@ class CamClassifier(Detector):
     def _early(self, images: np.ndarray, flip: tuple[int, ...] = ()) -> list[torch.Tensor]:
         """What the frozen layers hand over: float16 tensors, one row for each image."""
         side = self.options.image_size
-        mean = torch.tensor(IMAGENET_MEAN, device=self.device)[:, None, None]
-        std = torch.tensor(IMAGENET_STD, device=self.device)[:, None, None]
         parts, chunk = [], CHUNK[self.device.type]
         for start in range(0, len(images), chunk):
             pixels = to_tensor(images[start : start + chunk], self.device).permute(0, 3, 1, 2)
             pixels = (pixels.float() / 255).flip(flip)
             if self.options.normalize:
-                pixels = (pixels - mean) / std
+                pixels = standardized(pixels)
             if pixels.shape[2:] != (side, side):
                 pixels = interpolate(pixels, (side, side), mode="bilinear", antialias=True)
             pixels = pixels.contiguous(memory_format=torch.channels_last)
@@ -159,11 +152,10 @@ class CamClassifier(Detector):
 
     def score(self, data: Data) -> Scores:
         """The head on the averaged feature map for the image, on every place of it for the map."""
-        assert data.images is not None
-        scores, cells, chunk = [], [], CHUNK[self.device.type]
-        for start in range(0, len(data), chunk):
+        scores, cells = [], []
+        for images in data.batches(CHUNK[self.device.type]):
             with torch.inference_mode():
-                found = self._feature_map(self._early(data.images[start : start + chunk]))
+                found = self._feature_map(self._early(images))
                 good, defective = self._logits(found).unbind(1)
                 weight, bias = (part[1] - part[0] for part in self.network["head"].parameters())
                 local = torch.einsum("nchw,c->nhw", found, weight) + bias

@@ -14,6 +14,7 @@ from flawline.files import read_array, read_json, read_table
 from flawline.seeding import generator
 
 CHUNK_IMAGES = 64
+BATCH_IMAGES = 16  # where no gradient is needed; bounds memory
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,12 @@ class Data:
         if array is None:
             raise ValueError(f"data without {name}; this method needs them: Data({name}=...)")
         return array
+
+    def batches(self, size: int = BATCH_IMAGES) -> Iterator[np.ndarray]:
+        """Yield the images, or tiles, at most `size` at a time: uint8 (B, h, w, 3)."""
+        images = self.require("images")
+        for start in range(0, len(images), size):
+            yield images[start : start + size]
 
     def __len__(self) -> int:
         whole = (self.object_masks, self.counted)

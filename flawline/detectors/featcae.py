@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from flawline.detectors.base import MapDetector
+from flawline.detectors.base import MapDetector, below
 from flawline.detectors.data import Data
 from flawline.detectors.masks import training_cells
 from flawline.devices import autocast, to_tensor
-from flawline.learning.training import Checkpoint, Trainer, Training, precision_on
+from flawline.learning.training import Checkpoint, Trainer, Training, minimize, precision_on
 from flawline.options.featcae import FeatCAEOptions
 from flawline.seeding import derive
 
@@ -60,9 +60,7 @@ class FeatCAE(MapDetector):
             with autocast(self.device, precision):
                 rebuilt = network(target)
             loss = torch.nn.functional.mse_loss(rebuilt.float(), target)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            minimize(loss, optimizer)
             return {"loss": loss.detach()}
 
         def validate() -> dict[str, torch.Tensor]:
@@ -152,9 +150,7 @@ class FeatCAE(MapDetector):
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Rebuild the network and take its weights."""
-        self.mean, self.std = state.pop("mean"), state.pop("std")
-        self.rings = state.pop("rings", None)
+        self.mean, self.std = state["mean"], state["std"]
+        self.rings = state.get("rings")
         self.network = build_network(len(self.mean), self.options.latent).to(self.device).eval()
-        self.network.load_state_dict(
-            {name.removeprefix("network."): value for name, value in state.items()}
-        )
+        self.network.load_state_dict(below(state, "network."))

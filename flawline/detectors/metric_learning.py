@@ -5,7 +5,7 @@ distortion); an image is as anomalous as its embedding is far from those of all 
 The heads are those of face recognition: heads.py names their sources.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,18 +15,18 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
-from flawline.detectors.base import Detector, Scores
-from flawline.detectors.data import Data
+from flawline.detectors.base import Detector, Scores, below
+from flawline.detectors.data import BATCH_IMAGES, Data
 from flawline.detectors.maps import smooth_maps
 from flawline.detectors.masks import quiet
 from flawline.devices import autocast, to_tensor
 from flawline.errors import FlawlineError
 from flawline.features.backbones import load_weights, untrained
-from flawline.features.extraction import IMAGENET_MEAN, IMAGENET_STD
+from flawline.features.extraction import standardized
 from flawline.features.split_network import split_network
 from flawline.learning import margin_heads as heads
 from flawline.learning.grad_cam import grad_cam
-from flawline.learning.training import Checkpoint, Trainer, Training, precision_on
+from flawline.learning.training import Checkpoint, Trainer, Training, minimize, precision_on
 from flawline.options.metric_learning import (
     MARGINS,
     NEIGHBOURS,
@@ -41,7 +41,6 @@ from flawline.synthesis.synthesize import InvisibleError, draw_one
 Twin = Callable[[str, int, np.random.Generator], np.ndarray]
 
 LEAST_SCALE = 2.0  # of adacos; ours: opposite embeddings then have a probability of 0.98
-AT_ONCE = 16  # images, where no weight is trained; bounds memory
 
 
 def build_network(options: MetricLearningOptions) -> nn.ModuleDict:
@@ -95,7 +94,7 @@ class MetricLearning(Detector):
     def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
         """Adam on the cross-entropy of the head's logits; every normal comes with its twins."""
         options = self.options
-        goods = self._shrunk(data.images)
+        goods = self._shrunk(data.require("images"))
         pieces = data.geometry.pieces
         held = data.held_back(options.validation_fraction, self.seed)
         kept = (held[:, None] * pieces + np.arange(pieces)).ravel()
@@ -129,8 +128,8 @@ class MetricLearning(Detector):
 
         def validate() -> dict[str, torch.Tensor]:
             total = torch.zeros((), device=self.device)
-            for start in range(0, len(kept), AT_ONCE):
-                pixels, labels = seen(kept[start : start + AT_ONCE], "validation")
+            for start in range(0, len(kept), BATCH_IMAGES):
+                pixels, labels = seen(kept[start : start + BATCH_IMAGES], "validation")
                 with torch.no_grad():
                     embeddings = network["neck"](self._feature_map(pixels).mean((2, 3)))
                     found = network["head"](embeddings, labels)
@@ -144,9 +143,7 @@ class MetricLearning(Detector):
             found = self._feature_map(_turned(pixels) if options.turn else pixels)
             embeddings = network["neck"](found.mean((2, 3)))
             loss = cross_entropy(network["head"](embeddings, labels), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            minimize(loss, optimizer)
             network.eval()
             with torch.no_grad():
                 right = (network["head"](embeddings).argmax(1) == labels).float().mean()
@@ -170,7 +167,7 @@ class MetricLearning(Detector):
                 validate=validate if len(kept) else None,
             )
         embeddings, total = [], torch.zeros((), device=self.device)
-        for part in _parts(data):
+        for part in data.batches():
             found = self._seen(part)
             embeddings.append(_embeddings(found))
             total = total + found.sum(0)
@@ -180,9 +177,8 @@ class MetricLearning(Detector):
 
     def _drawing(self, goods: np.ndarray, data: Data) -> Twin:
         """Twins drawn anew, at the network's size: resizing each would take as long again."""
-        assert data.object_masks is not None
         seen = goods.shape[1:3]
-        sources = Sources(goods, data.cut(data.object_masks, seen))
+        sources = Sources(goods, data.cut(data.require("object_masks"), seen))
         counted = None if data.counted is None else data.cut(data.counted, seen)
         sets = {
             kind: SyntheticSet(recipes=[getattr(self.options, kind)]) for kind in self.options.kinds
@@ -217,19 +213,14 @@ class MetricLearning(Detector):
 
         return pick
 
-    def _shrunk(self, images: np.ndarray | None) -> np.ndarray:
+    def _shrunk(self, images: np.ndarray) -> np.ndarray:
         """Images at the network's size, uint8 (N, S, S, 3)."""
-        assert images is not None
         side = self.options.network_size
         return np.stack([_resized(image, side, cv2.INTER_AREA) for image in images])
 
     def _pixels(self, images: np.ndarray) -> torch.Tensor:
         """As the network takes them: float32 (N, 3, S, S), as channels_last in memory."""
-        mean, std = (
-            255 * torch.tensor(levels, device=self.device)[:, None, None]
-            for levels in (IMAGENET_MEAN, IMAGENET_STD)
-        )
-        return (to_tensor(images, self.device).permute(0, 3, 1, 2) - mean) / std
+        return standardized(to_tensor(images, self.device).permute(0, 3, 1, 2), white=255)
 
     def _feature_map(self, pixels: torch.Tensor) -> torch.Tensor:
         """The last one, float32 (N, D, h, w)."""
@@ -266,8 +257,8 @@ class MetricLearning(Detector):
             similarity = similarity.masked_fill(itself, -1)
         return (1 - similarity.amax(1)).cpu().numpy()
 
-    def _seen(self, images: np.ndarray | None) -> torch.Tensor:
-        """Feature maps of prepared images, at most AT_ONCE, whose average is the embedding.
+    def _seen(self, images: np.ndarray) -> torch.Tensor:
+        """Feature maps of prepared images, at most BATCH_IMAGES, whose average is the embedding.
 
         The neck, linear once it is trained, comes before averaging here, for the sake of the maps.
         """
@@ -282,7 +273,7 @@ class MetricLearning(Detector):
         A tiled image is as anomalous as its worst tile.
         """
         embeddings, cells = [], []
-        for part in _parts(data):
+        for part in data.batches():
             found = self._seen(part)
             embeddings.append(_embeddings(found))
             cells.append(self._explained(found))
@@ -293,7 +284,7 @@ class MetricLearning(Detector):
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
         """The maps of the anomalous classes, all on one scale."""
-        cells = np.concatenate([self._explained(self._seen(part)) for part in _parts(data)])
+        cells = np.concatenate([self._explained(self._seen(part)) for part in data.batches()])
         maps = self._maps(cells, data).swapaxes(0, 1)
         return dict(zip(self.options.kinds, maps, strict=True))
 
@@ -323,22 +314,14 @@ class MetricLearning(Detector):
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Rebuild the network and take its weights."""
-        self._remember(state.pop("memory"))
-        self.typical = state.pop("typical")
+        self._remember(state["memory"])
+        self.typical = state["typical"]
         self.network = build_network(self.options).to(self.device)
-        self.network.load_state_dict(
-            {name.removeprefix("network."): value for name, value in state.items()}
-        )
+        self.network.load_state_dict(below(state, "network."))
 
 
 def _resized(image: np.ndarray, side: int, interpolation: int) -> np.ndarray:
     return cv2.resize(np.ascontiguousarray(image), (side, side), interpolation=interpolation)
-
-
-def _parts(data: Data) -> Iterator[np.ndarray]:
-    assert data.images is not None
-    for start in range(0, len(data.images), AT_ONCE):
-        yield data.images[start : start + AT_ONCE]
 
 
 def _embeddings(feature_map: torch.Tensor) -> torch.Tensor:
@@ -347,7 +330,7 @@ def _embeddings(feature_map: torch.Tensor) -> torch.Tensor:
 
 
 def _turned(pixels: torch.Tensor) -> torch.Tensor:
-    """Each image in one of the eight positions of a square, drawn by lot."""
+    """Each image in one of the eight positions of a square, drawn at random."""
     positions = torch.randint(8, (len(pixels),)).tolist()
     turned = [image.rot90(p % 4, (1, 2)) for image, p in zip(pixels, positions, strict=True)]
     turned = [im.flip(2) if p > 3 else im for im, p in zip(turned, positions, strict=True)]

@@ -2,21 +2,20 @@
 anomalous. Each method has its own network and its own error."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from flawline.detectors.base import MapDetector
-from flawline.detectors.data import Data
+from flawline.detectors.data import BATCH_IMAGES, Data
 from flawline.detectors.masks import training_cells
 from flawline.devices import autocast, to_tensor
-from flawline.learning.training import Checkpoint, Trainer, Training, precision_on
+from flawline.learning.pixels import to_levels, to_signed
+from flawline.learning.training import Checkpoint, Trainer, Training, minimize, precision_on
 from flawline.options.reconstruction import ReconstructionOptions
 from flawline.seeding import derive
 
 Pairs = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
-AT_ONCE = 16  # images, where no gradient is needed; bounds memory
 
 
 class Reconstruction(MapDetector):
@@ -56,26 +55,24 @@ class Reconstruction(MapDetector):
                 return torch.where(some, images.flip(-1), images)
 
             sources = rows % len(clean)
-            target = _scaled(mirror(clean[sources]))
+            target = to_signed(mirror(clean[sources]))
             with autocast(self.device, precision):
-                rebuilt = network(target if given is clean else _scaled(mirror(given[rows])))
+                rebuilt = network(target if given is clean else to_signed(mirror(given[rows])))
             found = self.losses(target, rebuilt.float())
             return (found if learned is None else found[mirror(learned[sources])]).flatten()
 
         def step(rows: torch.Tensor) -> dict[str, torch.Tensor]:
             mirrored = torch.rand(len(rows)) < 0.5 * self.options.flip
             loss = losses(pairs, rows.to(self.device), mirrored.to(self.device)).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            minimize(loss, optimizer)
             return {"loss": loss.detach()}
 
         def validate() -> dict[str, torch.Tensor]:
             assert kept is not None
             network.eval()
             with torch.inference_mode():
-                rows = torch.arange(len(kept[1]), device=self.device).split(AT_ONCE)
-                plain = torch.zeros(AT_ONCE, dtype=torch.bool, device=self.device)
+                rows = torch.arange(len(kept[1]), device=self.device).split(BATCH_IMAGES)
+                plain = torch.zeros(BATCH_IMAGES, dtype=torch.bool, device=self.device)
                 found = torch.cat([losses(kept, part, plain[: len(part)]) for part in rows])
             network.train()
             return {"loss": found.mean()}
@@ -103,18 +100,17 @@ class Reconstruction(MapDetector):
         """Clean images, those to rebuild them from (row i from image i modulo N), and what of the
         clean ones is learned: uint8 (N, 3, S, S), (M, 3, S, S) and bool (N, S, S), or None for all.
         """
-        clean = self._shrunk(data.images)
+        clean = self._shrunk(data.require("images"))
         given = clean if data.synthetic is None else self._shrunk(data.synthetic.images)
         inside = training_cells(self.options, data, (self.options.network_size,) * 2)
         return clean, given, None if inside is None else to_tensor(inside, self.device)
 
-    def _shrunk(self, images: np.ndarray | None) -> torch.Tensor:
+    def _shrunk(self, images: np.ndarray) -> torch.Tensor:
         """Images at the network's size: uint8 (N, 3, S, S), as channels_last in memory."""
-        assert images is not None
         size = (self.options.network_size,) * 2
         parts = []
-        for start in range(0, len(images), AT_ONCE):
-            part = to_tensor(images[start : start + AT_ONCE], self.device).permute(0, 3, 1, 2)
+        for start in range(0, len(images), BATCH_IMAGES):
+            part = to_tensor(images[start : start + BATCH_IMAGES], self.device).permute(0, 3, 1, 2)
             if part.shape[2:] != size:
                 part = torch.nn.functional.interpolate(
                     part.float(), size, mode="bilinear", antialias=True
@@ -125,27 +121,21 @@ class Reconstruction(MapDetector):
 
     def _rebuilt(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """What the network saw and what it made of it, float32 (N, 3, S, S) each."""
-        target = _scaled(self._shrunk(images))
+        target = to_signed(self._shrunk(images))
         with torch.inference_mode():
             return target, self.network(target)
 
-    def _parts(self, data: Data) -> Iterator[np.ndarray]:
-        assert data.images is not None
-        for start in range(0, len(data.images), AT_ONCE):
-            yield data.images[start : start + AT_ONCE]
-
     def cells(self, data: Data) -> np.ndarray:
         """Errors of the rebuilt images."""
-        parts = [self.errors(*self._rebuilt(part)).cpu().numpy() for part in self._parts(data)]
+        parts = [self.errors(*self._rebuilt(part)).cpu().numpy() for part in data.batches()]
         return np.concatenate(parts)
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
         """The rebuilt images, of the photographs' proportions."""
         parts = []
-        for part in self._parts(data):
+        for part in data.batches():
             _, rebuilt = self._rebuilt(part)
-            levels = ((rebuilt + 1) * 127.5).round().clamp(0, 255).byte()
-            parts.append(levels.permute(0, 2, 3, 1).cpu().numpy())
+            parts.append(to_levels(rebuilt))
         return {"rebuilt": data.whole(np.concatenate(parts))}
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -156,8 +146,3 @@ class Reconstruction(MapDetector):
         """Rebuild the network and take its weights."""
         self.network = self.build().eval()
         self.network.load_state_dict(state)
-
-
-def _scaled(images: torch.Tensor) -> torch.Tensor:
-    """Grey levels to [-1, 1]."""
-    return images.float() / 127.5 - 1

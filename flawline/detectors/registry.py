@@ -1,15 +1,12 @@
 """The class of a method, loaded when it is asked for."""
 
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
 
+from flawline.detectors.base import Detector
 from flawline.options.detectors import METHODS
 
-if TYPE_CHECKING:
-    from flawline.detectors.base import Detector
 
-
-def method_class(name: str) -> "type[Detector]":
+def method_class(name: str) -> type[Detector]:
     """Return the detector class of a method, such as ``patchcore``."""
     implementation: type[Detector] = resolve_name(METHODS[name].implementation)
     return implementation

@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from flawline.detectors.data import Data
 from flawline.detectors.maps import HALF_MAX
-from flawline.errors import FlawlineError
 from flawline.files import new_array, read_array, read_table, write_table
 
 if TYPE_CHECKING:
@@ -49,11 +48,7 @@ def score_to_files(
         done = 0
         for chunk in data.chunks():
             part = detector.score(chunk)
-            if not (np.isfinite(part.scores).all() and not np.isnan(part.anomaly_maps).any()):
-                raise FlawlineError(
-                    f"{type(detector).__name__}: scores are not finite numbers. The model did not "
-                    "train well: look at training.csv, lower the learning rate, or change the seed."
-                )
+            part.refuse_not_finite(type(detector).__name__)
             place = slice(done, done + len(chunk))
             values[place] = part.scores
             if array is not None:

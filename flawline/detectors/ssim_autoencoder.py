@@ -20,29 +20,32 @@ from flawline.options.ssim_autoencoder import SsimAutoencoderOptions
 FARTHEST = 64  # pixels of what the network sees that the last dilation spans
 
 
+class LookAround(nn.Module):
+    """Adds what a dilated convolution sees. A plain stack may settle on flat images."""
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.seen = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, 1, dilation, dilation, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+        self.rectify = nn.LeakyReLU(0.2)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Maps float32 (N, C, h, w) to the same."""
+        return self.rectify(maps + self.seen(maps))
+
+
+def rectified(layer: nn.Module, channels: int) -> list[nn.Module]:
+    """A layer, normalised and rectified."""
+    return [layer, nn.BatchNorm2d(channels), nn.LeakyReLU(0.2)]
+
+
 def build_network(width: int, latent: int, reduction: int = 8) -> torch.nn.Sequential:
     """Halve (three times for a reduction by 8), look around, squeeze into a few channels, and back.
 
     Dilations double up to 64 pixels of the input, so that all reductions see as far.
     """
-
-    class LookAround(nn.Module):
-        """Adds what a dilated convolution sees. A plain stack may settle on flat images."""
-
-        def __init__(self, channels: int, dilation: int) -> None:
-            super().__init__()
-            self.seen = nn.Sequential(
-                nn.Conv2d(channels, channels, 3, 1, dilation, dilation, bias=False),
-                nn.BatchNorm2d(channels),
-            )
-            self.rectify = nn.LeakyReLU(0.2)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.rectify(x + self.seen(x))
-
-    def rectified(layer: nn.Module, channels: int) -> list[nn.Module]:
-        return [layer, nn.BatchNorm2d(channels), nn.LeakyReLU(0.2)]
-
     halvings = reduction.bit_length() - 1
     widths = [width * 2**level for level in range(max(halvings, 1))]
     wide = widths[-1]

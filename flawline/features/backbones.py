@@ -3,19 +3,18 @@
 import io
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
 
 from flawline.errors import FlawlineError
+from flawline.features.gabor import LAYERS, GaborBank
 from flawline.features.split_network import split_network
 from flawline.options.base import did_you_mean
+from flawline.options.sizes import TYPICAL
 from flawline.options.weights import weights_file
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-
-TYPICAL = (256, 320)
 
 
 def check_backbone(
@@ -46,7 +45,7 @@ def check_backbone(
 
 def build_backbone(
     backbone: str, weights: str, layers: list[str], shape: tuple[int, int] = TYPICAL
-) -> "nn.Module":
+) -> nn.Module:
     """A network in evaluation mode that maps images to {layer: feature map (N, C, H, W)}.
 
     Parameters
@@ -69,10 +68,10 @@ def build_backbone(
         _load(network, _state_dict(backbone, weights), weights)
     network = network.eval().requires_grad_(False)
     turned = _channels_last(network, backbone, shape)
-    return _channels_first(network, turned) if turned else network
+    return ChannelsFirst(network, turned) if turned else network
 
 
-def _channels_last(network: "nn.Module", backbone: str, shape: tuple[int, int]) -> list[str]:
+def _channels_last(network: nn.Module, backbone: str, shape: tuple[int, int]) -> list[str]:
     """Layers whose maps are (N, H, W, C), as those of Swin transformers, found by trying.
 
     A map's sides are to each other as the image's are. On a square image a map of as many channels
@@ -114,10 +113,8 @@ def _is_map(sides: list[int], channels: list[int], shape: tuple[int, int]) -> bo
     return abs(sides[1] - sides[0] * shape[1] / shape[0]) < 1.5
 
 
-def _tried(network: "nn.Module", backbone: str, shape: tuple[int, int]) -> dict[str, list[int]]:
+def _tried(network: nn.Module, backbone: str, shape: tuple[int, int]) -> dict[str, list[int]]:
     """The shapes of a network's layers for an empty image."""
-    import torch
-
     try:
         # torch prints the traced code of a network that fails
         with torch.inference_mode(), redirect_stderr(io.StringIO()):
@@ -132,28 +129,23 @@ def _tried(network: "nn.Module", backbone: str, shape: tuple[int, int]) -> dict[
     return {name: list(found.shape) for name, found in layers.items()}
 
 
-def _channels_first(network: "nn.Module", layers: list[str]) -> "nn.Module":
-    from torch import nn
+class ChannelsFirst(nn.Module):
+    """The same network, with maps of some layers turned from (N, H, W, C) to (N, C, H, W)."""
 
-    class ChannelsFirst(nn.Module):
-        """The same network, with maps of some layers turned from (N, H, W, C) to (N, C, H, W)."""
+    def __init__(self, network: nn.Module, layers: list[str]) -> None:
+        super().__init__()
+        self.network, self.layers = network, layers
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, images: "torch.Tensor") -> "dict[str, torch.Tensor]":
-            """Maps of all layers."""
-            found: dict[str, torch.Tensor] = self.network(images)
-            return {
-                name: one.permute(0, 3, 1, 2) if name in layers else one
-                for name, one in found.items()
-            }
-
-    return ChannelsFirst()
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Maps of all layers."""
+        maps: dict[str, torch.Tensor] = self.network(images)
+        return {
+            name: one.permute(0, 3, 1, 2) if name in self.layers else one
+            for name, one in maps.items()
+        }
 
 
-def untrained(backbone: str) -> "nn.Module":
+def untrained(backbone: str) -> nn.Module:
     """A classification network of torchvision with random weights, in evaluation mode.
 
     Raises
@@ -161,18 +153,18 @@ def untrained(backbone: str) -> "nn.Module":
     FlawlineError
         If torchvision has none of that name.
     """
-    import torchvision.models
+    import torchvision.models  # takes seconds, and `gabor` does without
 
     known = torchvision.models.list_models(module=torchvision.models)
     if backbone not in known:
         raise FlawlineError(
-            f"backbone {backbone!r} is no torchvision classification model"
+            f"backbone {backbone!r} is not a torchvision classification model"
             + did_you_mean(backbone, known, most=2, cutoff=0.5)
         )
     return torchvision.models.get_model(backbone, weights=None).eval()
 
 
-def load_weights(network: "nn.Module", backbone: str, weights: str) -> None:
+def load_weights(network: nn.Module, backbone: str, weights: str) -> None:
     """Load pretrained weights into a network of torchvision or a part of one.
 
     Parameters
@@ -189,10 +181,8 @@ def load_weights(network: "nn.Module", backbone: str, weights: str) -> None:
         _load(network, _state_dict(backbone, weights), weights)
 
 
-def _extractor(backbone: str, layers: list[str]) -> "nn.Module":
+def _extractor(backbone: str, layers: list[str]) -> nn.Module:
     if backbone == "gabor":
-        from flawline.features.gabor import LAYERS, GaborBank
-
         _refuse_unknown(layers, list(LAYERS), backbone)
         return GaborBank(layers)
     import torchvision.models
@@ -225,7 +215,7 @@ def _weights_enum(backbone: str, weights: str) -> Any:
         ) from None
 
 
-def _state_dict(backbone: str, weights: str) -> "dict[str, torch.Tensor]":
+def _state_dict(backbone: str, weights: str) -> dict[str, torch.Tensor]:
     path = weights_file(weights)
     if path is not None:
         return _read_state_dict(path)
@@ -239,10 +229,7 @@ def _state_dict(backbone: str, weights: str) -> "dict[str, torch.Tensor]":
         ) from error
 
 
-def _read_state_dict(path: Path) -> "dict[str, torch.Tensor]":
-    import torch
-    from safetensors.torch import load_file
-
+def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     advice = (
         "Give a file of tensors by name, as torch.save(model.state_dict(), path) or safetensors "
         "write it."
@@ -266,7 +253,7 @@ def _read_state_dict(path: Path) -> "dict[str, torch.Tensor]":
     return state
 
 
-def _load(network: "nn.Module", state: "dict[str, torch.Tensor]", weights: str) -> None:
+def _load(network: nn.Module, state: dict[str, torch.Tensor], weights: str) -> None:
     wanted = network.state_dict()
     counters = {name for name in wanted if name.endswith("num_batches_tracked")}
     if missing := sorted(set(wanted) - set(state) - counters):

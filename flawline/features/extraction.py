@@ -1,30 +1,45 @@
 """From prepared images to one array of patch features per subset."""
 
+import hashlib
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
 from flawline.data.geometry import input_size
 from flawline.devices import autocast, images_at_once, inference_precision, to_tensor
 from flawline.errors import FlawlineError
+from flawline.features.backbones import build_backbone
 from flawline.files import new_array, write_json
+from flawline.options.weights import weights_file
 from flawline.provenance import file_hash, versions
-
-if TYPE_CHECKING:
-    from torch import nn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 HALF_MAX = 65_504.0
 
 
+def standardized(pixels: torch.Tensor, white: float = 1.0) -> torch.Tensor:
+    """Apply ImageNet's mean and standard deviation: float32 (N, 3, H, W), RGB.
+
+    Parameters
+    ----------
+    white : the value of white in `pixels`.
+    """
+    mean, std = (
+        white * torch.tensor(levels, device=pixels.device)[:, None, None]
+        for levels in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return (pixels - mean) / std
+
+
 def patch_features(
-    network: "nn.Module",
+    network: nn.Module,
     images: np.ndarray,
     *,
     pool: int,
@@ -56,8 +71,7 @@ def patch_features(
     pixels = to_tensor(images, device).permute(0, 3, 1, 2)
     pixels = pixels.float().div_(255).contiguous(memory_format=torch.channels_last)
     if normalize:
-        mean = torch.tensor(IMAGENET_MEAN, device=device)[:, None, None]
-        pixels = (pixels - mean) / torch.tensor(IMAGENET_STD, device=device)[:, None, None]
+        pixels = standardized(pixels)
     if (size := input_size(images.shape[1:3], scale)) != images.shape[1:3]:
         pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
     with torch.inference_mode(), autocast(device, precision):
@@ -101,9 +115,6 @@ def extract(
     images : uint8 (N, H, W, 3), RGB; may be a memory map, it is read batch by batch.
     path : float16 (N, H, W, C) is written here.
     """
-    from flawline.features.backbones import build_backbone
-    from flawline.options.weights import weights_file
-
     seen = input_size(images.shape[1:3], scale)
     network = build_backbone(backbone, weights, layers, seen)
     network = network.to(device).to(memory_format=torch.channels_last)
@@ -138,9 +149,7 @@ def extract(
     write_json(Path(path).with_suffix(".json"), about)
 
 
-def _weights_hash(network: "nn.Module") -> str:
-    import hashlib
-
+def _weights_hash(network: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode())

@@ -1,14 +1,11 @@
 """A classification network in two halves: what stays frozen, and its last convolutions."""
 
-from typing import TYPE_CHECKING
+from torch import fx, nn
 
 from flawline.errors import FlawlineError
 
-if TYPE_CHECKING:
-    from torch import fx, nn
 
-
-def split_network(network: "nn.Module", count: int) -> "tuple[nn.Module, nn.Module]":
+def split_network(network: nn.Module, count: int) -> tuple[nn.Module, nn.Module]:
     """Split a network before its last convolutions, in the order in which they run.
 
     What is beyond the last feature map, the one that global average pooling sees, is left out, and
@@ -29,13 +26,11 @@ def split_network(network: "nn.Module", count: int) -> "tuple[nn.Module, nn.Modu
     FlawlineError
         If there is no such feature map, or too few convolutions lead to it.
     """
-    from torch import fx, nn
-
     network = network.eval()
     graph = fx.symbolic_trace(network).graph
     modules = dict(network.named_modules())
 
-    def runs(node: "fx.Node", *kinds: type) -> bool:
+    def runs(node: fx.Node, *kinds: type) -> bool:
         return node.op == "call_module" and isinstance(modules[str(node.target)], kinds)
 
     pooled = [
@@ -81,7 +76,7 @@ def split_network(network: "nn.Module", count: int) -> "tuple[nn.Module, nn.Modu
     return fx.GraphModule(network, early_graph), fx.GraphModule(network, late_graph)
 
 
-def _ancestors(node: "fx.Node") -> "set[fx.Node]":
+def _ancestors(node: fx.Node) -> set[fx.Node]:
     found, queue = {node}, [node]
     while queue:
         new = set(queue.pop().all_input_nodes) - found

@@ -55,6 +55,7 @@ def provide(
     if likely and take(store, likely, path):
         return
 
+    # not needed, and slow to load, where the store has the features
     from flawline.devices import choose_device
     from flawline.features.extraction import extract
 

@@ -130,11 +130,7 @@ class Trained:
         """
         found = self.detector.score(self._data(photographs))
         maps = np.clip(found.anomaly_maps, -HALF_MAX, HALF_MAX)
-        if not np.isfinite(found.scores).all() or np.isnan(maps).any():
-            raise FlawlineError(
-                f"{type(self.detector).__name__}: scores are not finite numbers. The model did not "
-                "train well: look at training.csv, lower the learning rate, or change the seed."
-            )
+        found.refuse_not_finite(type(self.detector).__name__)
         # the threshold comes from a table's scores: what equals one there must equal it here
         scores = np.array([float(f"{score:.9g}") for score in found.scores])
         return Scores(scores, maps)

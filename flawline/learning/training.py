@@ -28,6 +28,13 @@ def precision_on(device: torch.device, budget: Budget) -> str:
     return inference_precision(device.type, budget.precision)
 
 
+def minimize(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Take one step of an optimiser."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """Where an interrupted training goes on from.

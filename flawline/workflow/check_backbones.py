@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from flawline.data.geometry import input_size
 from flawline.errors import FlawlineError
-from flawline.features.backbones import TYPICAL
 from flawline.files import replacing
+from flawline.options.sizes import TYPICAL
 from flawline.options.weights import weights_file
 
 if TYPE_CHECKING:
