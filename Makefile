@@ -7,8 +7,8 @@ CONFIG ?= config/demo.yaml
 SMALL := --set-threads index=1 prepare=1 ground_truth=1 extract_features=1 train=1 score=1
 # Files in the order of tests/conftest.py, not those of most tests first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-# Rooms whose tests train nothing and start no Snakemake.
-QUICK := tests/data tests/decisions tests/evaluation tests/synthesis tests/test_[efglmprs]*.py
+# What is of no detector, no report and no run of Snakemake.
+QUICK := tests/data tests/decisions tests/synthesis tests/test_*.py
 
 .DEFAULT_GOAL := help
 .PHONY: demo plan test lint quick unit cluster slow bench schema lock clean help
@@ -17,7 +17,7 @@ help:
 	@echo "make demo   set up, run the demo line, say where its report is"
 	@echo "make plan   say in one line what a run would do: make plan CONFIG=my.yaml"
 	@echo "make test   set up, check style and types, run the tests"
-	@echo "make quick  the tests that take no training and no run of Snakemake"
+	@echo "make quick  the tests of what reads, prepares, configures and decides: a minute or so"
 	@echo "make slow   the tests that take long"
 	@echo "make bench  times on MVTec AD: make bench DATA=/path/to/mvtec_ad WEIGHTS=resnet18.pth"
 	@echo "make clean  delete results, demo data and the virtual environment"

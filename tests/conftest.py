@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -43,6 +44,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     last = len(LONGEST)
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, last))
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what is started as `sys.executable` be a fork of a process that has imported torch."""
+    monkeypatch.setenv(forked_python.ADDRESS, forked_python.address())
+    monkeypatch.setattr(sys, "executable", forked_python.client(forked_python.address()))
 
 
 HANGS_AFTER = 900  # seconds; no limit on the slow, only on what never ends

@@ -1,10 +1,9 @@
-#!/usr/bin/env -S python3 -IS
 """Python programs without the seconds of their imports: each is a fork of one that has them.
 
 Most of the time of a plan goes into importing Snakemake, and most of the time of a small job into
 importing torch. So one process imports both, and nothing of the project, and forks for every
 program that a test starts, and for every job that such a Snakemake starts: to it, `sys.executable`
-is this file. Tests that kill jobs start Snakemake as a user does, with no fork at all.
+is a copy of this file. Tests that kill jobs start Snakemake as a user does, with no fork at all.
 """
 
 from __future__ import annotations
@@ -52,10 +51,10 @@ def run(
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         with open(os.devnull, "rb") as nothing:
             code = ask(
-                _address(),
+                address(),
                 [str(argument) for argument in arguments],
                 str(folder),
-                dict(environment) | {ADDRESS: _address()},
+                dict(environment) | {ADDRESS: address()},
                 (nothing.fileno(), out.fileno(), err.fileno()),
             )
         wrote = []
@@ -66,16 +65,19 @@ def run(
 
 
 @functools.cache
-def _address() -> str:
+def address() -> str:
     """Start the process that forks, which ends with this one; return the address of its socket."""
     import shutil
     import subprocess
     import tempfile
 
     folder = tempfile.mkdtemp()
-    address = os.path.join(folder, "socket")
+    name = os.path.join(folder, "socket")
+    with open(__file__) as source, open(client(name), "w") as copy:
+        copy.write(f"#!{sys.executable} -IS\n{source.read()}")
+    os.chmod(client(name), 0o755)
     process = subprocess.Popen(
-        [sys.executable, __file__, "--serve", address],
+        [sys.executable, __file__, "--serve", name],
         cwd=folder,
         env=os.environ | ONE_THREAD | {"PYTHONHASHSEED": "0", "PYTHONPATH": ""},
         stdin=subprocess.PIPE,
@@ -84,7 +86,12 @@ def _address() -> str:
     process.stdout.readline()  # once it listens
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(process.stdin.close)
-    return address
+    return name
+
+
+def client(address: str) -> str:
+    """Return the path of the program that a Snakemake takes for Python."""
+    return os.path.join(os.path.dirname(address), "python")
 
 
 def ask(
@@ -183,7 +190,7 @@ def _run_here(
     os.environ.update(environment)
     sys.path[0:1] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     if arguments[0] == "-m":
-        sys.executable = __file__
+        sys.executable = client(environment[ADDRESS])
         sys.argv = arguments[1:]
         sys.path.insert(0, folder)
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)

@@ -362,6 +362,7 @@ class TestConfigurations:
             ({"backbone": "mobilenet_v2", "weights": "IMAGENET"}, "give 'default', one of"),
         ],
     )
+    @pytest.mark.usefixtures("forked")
     def test_with_a_network_that_will_not_do_are_refused_before_any_job(
         self, minimal: dict[str, Any], tmp_path: Path, changes: dict[str, Any], words: str
     ) -> None:

@@ -568,6 +568,7 @@ class TestCheckFeatures:
         check_features(self.config(minimal, other="resnet18"), "x.yaml", cache)
         assert asked == ["gabor", "resnet18"]
 
+    @pytest.mark.usefixtures("forked")
     def test_asks_torchvision_in_a_process_of_its_own(
         self, minimal: dict[str, Any], tmp_path: Path
     ) -> None:

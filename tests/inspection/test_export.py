@@ -165,6 +165,7 @@ def test_a_graph_that_scores_otherwise_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("forked")
 def test_the_command_line_writes_a_file_or_says_why_not(line: Line, tmp_path: Path) -> None:
     config = tmp_path / "my.yaml"
     config.write_text(yaml.safe_dump(json.loads(json.dumps(line.given))))

@@ -78,6 +78,7 @@ def test_the_page_escapes_names(folders: tuple[Path, Path], tmp_path: Path) -> N
     assert "0.600 → 1.000" in page
 
 
+@pytest.mark.usefixtures("forked")
 def test_the_command_names_a_folder_without_results(tmp_path: Path) -> None:
     with pytest.raises(FlawlineError, match=r"no metrics\.json of any detector"):
         compare_results(tmp_path, tmp_path)
