@@ -49,7 +49,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what is started as `sys.executable` be a fork of a process that has imported torch."""
-    monkeypatch.setenv(forked_python.ADDRESS, forked_python.address())
     monkeypatch.setattr(sys, "executable", forked_python.client(forked_python.address()))
 
 

@@ -30,7 +30,6 @@ IMPORTED = (
     *("torch", "torchvision", "pandas", "scipy.ndimage", "scipy.stats", "sklearn.metrics"),
     *("matplotlib.pyplot", "cv2", "PIL.Image", "safetensors.torch", "jinja2", "imagehash"),
 )
-ADDRESS = "FORKED_PYTHON"  # the environment variable that names the socket
 MESSAGE = 1 << 20  # bytes; arguments and environment are far below
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
@@ -54,7 +53,7 @@ def run(
                 address(),
                 [str(argument) for argument in arguments],
                 str(folder),
-                dict(environment) | {ADDRESS: address()},
+                environment,
                 (nothing.fileno(), out.fileno(), err.fileno()),
             )
         wrote = []
@@ -190,7 +189,6 @@ def _run_here(
     os.environ.update(environment)
     sys.path[0:1] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     if arguments[0] == "-m":
-        sys.executable = client(environment[ADDRESS])
         sys.argv = arguments[1:]
         sys.path.insert(0, folder)
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
@@ -203,9 +201,11 @@ def _run_here(
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         (ARGUMENTS, FOLDER, ENVIRONMENT), FILES = serve(sys.argv[2])
+        sys.executable = client(sys.argv[2])
         become(ARGUMENTS, FOLDER, ENVIRONMENT, FILES)
     else:
-        CODE = ask(os.environ[ADDRESS], sys.argv[1:], os.getcwd(), os.environ, (0, 1, 2))
+        SOCKET = os.path.join(os.path.dirname(__file__), "socket")
+        CODE = ask(SOCKET, sys.argv[1:], os.getcwd(), os.environ, (0, 1, 2))
         if CODE < 0:
             os.kill(os.getpid(), -CODE)
         sys.exit(CODE)
