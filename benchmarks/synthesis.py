@@ -10,7 +10,8 @@ import numpy as np
 
 from flawline.data.demo.draw import draw
 from flawline.data.folder_digest import SUFFIXES
-from flawline.data.images import decode_image, resize_image
+from flawline.data.images import decode_image
+from flawline.data.resize import resize_image
 from flawline.options.synthetic import RECIPES, SyntheticSet
 from flawline.synthesis.synthesize import synthesize
 

@@ -1,6 +1,5 @@
 """The index of one category: every image file, checked, with all problems found in one pass."""
 
-import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,29 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flawline.data.datasets.base import Dataset, Dealt, Entry
-from flawline.data.fingerprints import alike, fingerprint
+from flawline.data.file_checks import check_file, check_levels, file_problem
+from flawline.data.fingerprints import alike
 from flawline.data.geometry import geometry_of, median_shape
-from flawline.data.images import (
-    TooLargeError,
-    frames_of,
-    open_image,
-    read_samples,
-    reason,
-    refuse_frames,
-    to_original,
-)
-from flawline.data.masks import check_mask, decode_mask, marked, mask_values
-from flawline.data.problems import LEFT_OUT, MASK_IGNORED, Problem, notice
-from flawline.data.samples import (
-    PNG,
-    Extent,
-    Levels,
-    UnfitError,
-    check_extent,
-    check_values,
-)
+from flawline.data.masks import decode_mask
+from flawline.data.problems import LEFT_OUT, Problem, notice
+from flawline.data.resize import to_original
 from flawline.data.split import deal, units_of
-from flawline.errors import FlawlineError
 from flawline.options.data import Groups
 from flawline.seeding import generator
 
@@ -39,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ALIKE = "nearly equal photographs"
-UNDECODED = "cannot be decoded"
 UNUSUAL = 1.25  # times that proportions may differ before it is worth a notice
 COLUMNS = (
     "image_id",
@@ -96,11 +78,11 @@ def scan(
         problems += _name_groups(entries, Groups.model_validate(groups))
     with ThreadPoolExecutor(workers) as pool:
         folder = dataset.folder
-        checks = pool.map(lambda entry: _check(folder, entry, max_megapixels, white), entries)
+        checks = pool.map(lambda entry: check_file(folder, entry, max_megapixels, white), entries)
         checked = list(checks)
     found = [problem for problems_of_one, _ in checked for problem in problems_of_one]
     extents = [extent for _, extent in checked]
-    found += _check_levels(folder, entries, extents, white)
+    found += check_levels(folder, entries, extents, white)
     problems += found
     bad = {problem.file for problem in found if problem.if_skipped == LEFT_OUT}
     usable = [entry for entry in entries if entry.image_id not in bad]
@@ -235,146 +217,6 @@ def _times(one: float, other: float) -> float:
     return max(one / other, other / one)
 
 
-def _check(
-    folder: Path, entry: Entry, max_megapixels: float, white: float | None
-) -> tuple[list[Problem], Extent | None]:
-    """What is wrong with one image, and what the values of more than 8 bits span."""
-    path = folder / entry.path
-    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
-        return [_problem(entry, "not a file", "a pipe, a device or a socket", "an image")], None
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        return [_problem(entry, "unreadable", reason(error), "a whole image")], None
-    if not content:
-        return [_problem(entry, "empty file", "zero bytes", "an image")], None
-    entry.sha256 = hashlib.sha256(content).hexdigest()
-    try:
-        if content.startswith(PNG):
-            _verify(path, max_megapixels)
-        del content
-        samples = read_samples(path, max_megapixels)
-        check_values(path, samples, Levels(white))
-        if samples.pixels.dtype == np.uint8:
-            check_extent(path, samples.extent, Levels())
-    except UnfitError as error:
-        return [_problem(entry, error.kind, error.found, error.expected)], None
-    except TooLargeError as error:
-        expected = f"at most {max_megapixels:g} megapixels"
-        return [_problem(entry, "too large", _detail(error, path), expected)], None
-    except FlawlineError as error:
-        expected, detail = "a PNG, JPEG, BMP, TIFF or WebP image", _detail(error, path)
-        if detail.startswith(UNDECODED):
-            return [_problem(entry, "unreadable", detail, "a whole image")], None
-        return [_problem(entry, "not an image", detail, expected)], None
-    except Exception as error:  # decoders raise nearly anything on damaged files
-        return [_problem(entry, "unreadable", reason(error), "a whole image")], None
-    image = samples.shown(Levels(white))
-    entry.height, entry.width = image.shape[:2]
-    entry.fingerprint = fingerprint(image)
-    extent = None if samples.pixels.dtype == np.uint8 else samples.extent
-    return _check_mask(folder, entry, max_megapixels, image), extent
-
-
-def _verify(path: Path, max_megapixels: float) -> None:
-    """Compare a PNG file with the checksums in it, which decoders do not look at."""
-    with open_image(path, max_megapixels) as image:
-        refuse_frames(path, frames_of(image))
-        image.verify()
-
-
-def _check_levels(
-    folder: Path,
-    entries: list[Entry],
-    extents: list[Extent | None],
-    white: float | None,
-) -> list[Problem]:
-    """What only the whole category can say of values of more than 8 bits: which of them is white.
-
-    Floats reach 1 or 255, whichever most files do. Integers must fill their type.
-    """
-    known = [(entry, extent) for entry, extent in zip(entries, extents, strict=True) if extent]
-    floats = [extent for _, extent in known if extent.is_float]
-    levels = Levels(white)
-    if floats and white is None:
-        whites = [extent.white(levels) for extent in floats]
-        levels = Levels(None, 255.0 if 2 * whites.count(255) > len(whites) else 1.0)
-        for entry in entries:
-            entry.float_white = levels.float_white or 0.0
-    found, unfilled = [], set()
-    for kind in sorted({extent.kind for _, extent in known}):
-        some = [(entry, one) for entry, one in known if one.kind == kind and one.noted is None]
-        brightest = max(some, key=lambda pair: pair[1].high, default=None)
-        if white is not None or brightest is None or brightest[1].fills or not brightest[1].high:
-            continue
-        unfilled.add(kind)
-        bits, most = brightest[1].bits, np.iinfo(kind).max
-        found.append(
-            Problem(
-                brightest[0].image_id,
-                "white is not known",
-                f"{len(some)} files of {kind}, the brightest of which reaches "
-                f"{brightest[1].high:g} of {most}",
-                f"`data: {{white: {2**bits - 1}}}` if they hold {bits} bits, or {most} if they are "
-                "dark",
-                "no",
-                "the photographs would be nearly black",
-            )
-        )
-    for entry, extent in known:
-        if extent.kind in unfilled and extent.noted is None and extent.spread:
-            continue
-        try:
-            check_extent(folder / entry.path, extent, levels)
-        except UnfitError as error:
-            found.append(_problem(entry, error.kind, error.found, error.expected))
-    return found
-
-
-def _check_mask(
-    folder: Path, entry: Entry, max_megapixels: float, photograph: np.ndarray
-) -> list[Problem]:
-    if not entry.mask_path:
-        return []
-    path = folder / entry.mask_path
-    expected = f"{entry.width} x {entry.height}, like its image"
-    try:
-        values, lossy = mask_values(path, max_megapixels)
-        height, width = values.shape
-        if (width, height) != (entry.width, entry.height):
-            raise UnfitError(path, "mask of another size", f"{width} x {height}", expected)
-        if not entry.label and marked(values, lossy).any():
-            found, expected = "a mask that marks something", "a black one, or a defect type"
-            raise UnfitError(path, "mask of a good image", found, expected)
-        if entry.label:
-            check_mask(path, values, lossy, photograph)
-        else:
-            entry.mask_path = ""
-        return []
-    except UnfitError as error:
-        kind, found, expected = error.kind, error.found, error.expected
-    except FlawlineError as error:
-        kind, found, expected = "mask unreadable", _detail(error, path), "a whole image"
-    file = _below(entry)
-    entry.mask_path = ""
-    return [Problem(file, kind, found, expected, "yes", MASK_IGNORED)]
-
-
-def _detail(error: FlawlineError, path: Path) -> str:
-    return str(error).removeprefix(f"{path}: ")
-
-
-def _problem(
-    entry: Entry, kind: str, found: str, expected: str, if_skipped: str = LEFT_OUT
-) -> Problem:
-    return Problem(entry.image_id, kind, found, expected, "yes", if_skipped)
-
-
-def _below(entry: Entry) -> str:
-    """The mask's path below the category, as its photograph's name is."""
-    return entry.mask_path.removeprefix(entry.path.removesuffix(entry.image_id))
-
-
 def _twins(entries: list[Entry]) -> list[Problem]:
     """Files of equal bytes: one of them counts, that of the test; none, if they have two labels."""
     by_bytes: dict[str, list[Entry]] = {}
@@ -388,7 +230,7 @@ def _twins(entries: list[Entry]) -> list[Problem]:
             for entry, other in zip(same, [*others, first], strict=True):
                 found = f"same bytes as {other.image_id}"
                 expected = "one photograph, one label"
-                problems.append(_problem(entry, "good and defective at once", found, expected))
+                problems.append(file_problem(entry, "good and defective at once", found, expected))
             continue
         for entry in others:
             found = f"same bytes as {first.image_id}"
@@ -400,5 +242,5 @@ def _twins(entries: list[Entry]) -> list[Problem]:
                 skipped = "the copy is left out"
             if len(types) > 1:
                 expected += ", of one defect type"
-            problems.append(_problem(entry, problem, found, expected, skipped))
+            problems.append(file_problem(entry, problem, found, expected, skipped))
     return problems

@@ -10,9 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from flawline.data.geometry import Tiling
-from flawline.data.images import decode_image, resize_image, resize_mask
+from flawline.data.images import decode_image
 from flawline.data.masks import decode_mask
 from flawline.data.regions import Counting
+from flawline.data.resize import resize_image, resize_mask
 from flawline.data.samples import Levels
 from flawline.files import new_array
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from flawline.data.images import photograph_area, resize_share
 from flawline.data.masks import decode_mask
+from flawline.data.resize import photograph_area, resize_share
 from flawline.errors import FlawlineError
 from flawline.files import new_array
 from flawline.options.regions import Regions

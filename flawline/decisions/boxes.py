@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from flawline.data.images import to_original
+from flawline.data.resize import to_original
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from flawline.data.datasets.base import shown
 from flawline.data.folder_digest import files_below
-from flawline.data.images import decode_photograph, reason, to_original
+from flawline.data.images import decode_photograph, reason
+from flawline.data.resize import to_original
 from flawline.decisions.boxes import find_boxes
 from flawline.detectors.data import CHUNK_IMAGES
 from flawline.errors import FlawlineError
@@ -196,11 +197,10 @@ def _draw(
     trained: "Trained",
 ) -> None:
     """The image with its boxes beside its map, whose colours mean the same in all inspections."""
-    from flawline.report.cases import Case, panels, side_by_side
+    from flawline.pictures import boxed, coloured, hatched, side_by_side
 
-    image, counted = photograph.image, photograph.counted
-    case = Case(0, "", "", "", 0.0, image, None, anomaly_map, boxes, counted)
-    boxed, _, coloured = panels(case, trained.scale)
-    strip = side_by_side([boxed, coloured], LARGEST_PANEL)
+    image = hatched(photograph.image, photograph.counted)
+    shown = boxed(image, boxes), coloured(anomaly_map, trained.scale, image.shape)
+    strip = side_by_side(shown, LARGEST_PANEL)
     with replacing(path) as partial:
         Image.fromarray(strip).save(partial, "JPEG", quality=85)

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from photographs import photograph, save
 from PIL import Image
 
-from flawline.data import images
-from flawline.data.images import (
-    decode_image,
+from flawline.data import resize
+from flawline.data.images import decode_image
+from flawline.data.masks import decode_mask
+from flawline.data.resize import (
     photograph_area,
     resize_image,
     resize_mask,
     resize_share,
     to_original,
 )
-from flawline.data.masks import decode_mask
 from flawline.errors import FlawlineError
 
 MODES = ("stretch", "letterbox", "center_crop")
@@ -439,5 +439,5 @@ def test_a_strip_is_cropped_to_the_same_middle_as_if_it_were_resized_whole(
 ) -> None:
     strip = smooth(*shape)
     found = resize_image(strip, frame, "center_crop")
-    monkeypatch.setattr(images, "_shortened", lambda image, shape, mode: image)
+    monkeypatch.setattr(resize, "_shortened", lambda image, shape, mode: image)
     assert close(found, resize_image(strip, frame, "center_crop"), tolerance=2)

@@ -6,12 +6,13 @@ import pytest
 from photographs import photograph, save
 
 from flawline.data.datasets.folder import Folder
-from flawline.data.images import decode_image, resize_image, resize_mask
+from flawline.data.images import decode_image
 from flawline.data.index import scan
 from flawline.data.masks import decode_mask
 from flawline.data.prepare import prepare_images, prepare_masks
 from flawline.data.prepare import test_labels as labels_of
 from flawline.data.regions import Counting
+from flawline.data.resize import resize_image, resize_mask
 from flawline.data.split import split_unsupervised
 from flawline.errors import FlawlineError
 from flawline.options.regions import Regions

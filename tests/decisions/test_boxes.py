@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flawline.data.images import resize_image, to_original
+from flawline.data.resize import resize_image, to_original
 from flawline.decisions.boxes import (
     ORIGINAL,
     PREPARED,

@@ -18,10 +18,11 @@ from PIL import Image
 
 from flawline.data.datasets.folder import Folder
 from flawline.data.folder_digest import SUFFIXES, folder_digest
-from flawline.data.images import FORMATS, decode_image, resize_image, resize_mask
+from flawline.data.images import FORMATS, decode_image
 from flawline.data.index import scan
 from flawline.data.masks import decode_mask
 from flawline.data.problems import problem_table
+from flawline.data.resize import resize_image, resize_mask
 from flawline.errors import FlawlineError
 from flawline.files import read_table, write_table
 
