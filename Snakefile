@@ -18,23 +18,22 @@ include: "rules/detection.smk"
 include: "rules/fusion.smk"
 include: "rules/evaluation.smk"
 include: "rules/report.smk"
-include: "rules/failures.smk"
-include: "rules/inspected.smk"
 include: "rules/inspection.smk"
 
 
 rule all:
     default_target: True
     input:
-        f"{RESULTS}/report.html",
-        every_stage(),
-        f"{RESULTS}/mlflow.json" if CONFIG.mlflow.enabled else [],
+        LAYOUT.report,
+        TARGETS.every_stage(),
+        LAYOUT.mlflow if CONFIG.mlflow.enabled else [],
     localrule: True
 
 
 onsuccess:
-    print(closing_line())
+    inspecting = "inspect" in workflow.dag_settings.targets
+    print(INSPECTION.closing_line() if inspecting else closing_line(workflow, LAYOUT))
 
 
 onerror:
-    print(report_the_rest())
+    print(report_the_rest(workflow, CONFIG))

@@ -6,37 +6,37 @@ if CONFIG.dataset.kind == "demo":
         output:
             f"{DATA}/{{category}}.json",
         log:
-            f"{LOGS}/draw_demo/{{category}}.log",
+            log_of("draw_demo"),
         benchmark:
-            f"{BENCHMARKS}/draw_demo/{{category}}.tsv"
+            benchmark_of("draw_demo")
         conda:
             ENVIRONMENT
-        threads: 1
         resources:
             mem_mb=memory(1000),
             runtime=minutes(10),
         params:
-            folder=lambda wildcards: str(CONFIG.folder),
+            folder=PARAMS.folder,
             options=plain(CONFIG.dataset),
-            code=code("draw_demo.py"),
+            code=CODE.of("draw_demo.py"),
         message:
             "Drawing the demo photographs of {wildcards.category}"
         script:
             "../scripts/draw_demo.py"
 
 
+# Without `code`: what is downloaded is checked against its SHA-256, and what is unpacked against the stamps'
+# hashes of it, so a changed line of code is no reason to fetch 4.9 GB again.
 if CONFIG.dataset.kind == "mvtec_ad" and not CONFIG.provided:
 
     rule download:
         output:
             f"{DATA}/archive.tar.xz",
         log:
-            f"{LOGS}/download.log",
+            f"{LAYOUT.logs}/download.log",
         benchmark:
-            f"{BENCHMARKS}/download.tsv"
+            f"{LAYOUT.benchmarks}/download.tsv"
         conda:
             ENVIRONMENT
-        threads: 1
         resources:
             mem_mb=memory(500),
             runtime=minutes(720),
@@ -54,17 +54,16 @@ if CONFIG.dataset.kind == "mvtec_ad" and not CONFIG.provided:
         output:
             expand(f"{DATA}/{{category}}.json", category=CONFIG.category_names),
         log:
-            f"{LOGS}/unpack.log",
+            f"{LAYOUT.logs}/unpack.log",
         benchmark:
-            f"{BENCHMARKS}/unpack.tsv"
+            f"{LAYOUT.benchmarks}/unpack.tsv"
         conda:
             ENVIRONMENT
-        threads: 1
         resources:
             mem_mb=memory(500),
             runtime=minutes(120),
         params:
-            folder=lambda wildcards: str(CONFIG.folder),
+            folder=PARAMS.folder,
         message:
             "Unpacking MVTec AD"
         script:
@@ -73,30 +72,26 @@ if CONFIG.dataset.kind == "mvtec_ad" and not CONFIG.provided:
 
 rule index:
     input:
-        made_data,
+        INPUTS.made_data,
     output:
         index=f"{CATEGORY}/index.csv",
         problems=f"{CATEGORY}/problems.csv",
     log:
-        f"{LOGS}/index/{{category}}.log",
+        log_of("index"),
     benchmark:
-        f"{BENCHMARKS}/index/{{category}}.tsv"
+        benchmark_of("index")
     conda:
         ENVIRONMENT
-    threads: share
+    threads: RESOURCES.threads_of_many
     resources:
         mem_mb=memory(2000),
         runtime=minutes(30),
     params:
         dataset=plain(CONFIG.dataset),
-        content=lambda wildcards: (
-            CONFIG.dataset.digest(wildcards.category, HIDDEN / f"{DATASET}.json")
-            if CONFIG.provided
-            else ""
-        ),
-        options=options("data"),
-        prepare=options("prepare"),
-        code=code("index.py"),
+        content=PARAMS.photographs(HIDDEN / f"{CONFIG.dataset.name}.json"),
+        options=PARAMS.section("data"),
+        prepare=PARAMS.section("prepare"),
+        code=CODE.of("index.py"),
     message:
         "Checking the images of {wildcards.category}"
     script:
@@ -110,18 +105,17 @@ rule split:
         split=f"{PROTOCOL}/split.csv",
         folds=f"{PROTOCOL}/train/folds.csv",
     log:
-        f"{LOGS}/split/{{category}}.{{protocol}}.log",
+        log_of("split"),
     benchmark:
-        f"{BENCHMARKS}/split/{{category}}.{{protocol}}.tsv"
+        benchmark_of("split")
     conda:
         ENVIRONMENT
-    threads: 1
     resources:
         mem_mb=memory(500),
         runtime=minutes(5),
     params:
-        options=split_options,
-        code=code("split.py"),
+        options=PARAMS.split,
+        code=CODE.of("split.py"),
     message:
         "Splitting the images of {wildcards.category} ({wildcards.protocol})"
     script:
@@ -136,23 +130,23 @@ rule prepare:
         sizes=f"{SUBSET}/sizes.csv",
         geometry=f"{SUBSET}/geometry.json",
     log:
-        f"{LOGS}/prepare/{{category}}.{{protocol}}.{{subset}}.log",
+        log_of("prepare"),
     benchmark:
-        f"{BENCHMARKS}/prepare/{{category}}.{{protocol}}.{{subset}}.tsv"
+        benchmark_of("prepare")
     priority: train_first
     conda:
         ENVIRONMENT
-    threads: share
+    threads: RESOURCES.threads_of_many
     resources:
         mem_mb=memory(2000),
         runtime=minutes(30),
     params:
-        folder=lambda wildcards: str(CONFIG.folder),
-        max_megapixels=lambda wildcards: CONFIG.of(wildcards.category).data.max_megapixels,
-        white=lambda wildcards: CONFIG.of(wildcards.category).data.white,
-        options=options("prepare"),
-        regions=region_options,
-        code=code("prepare.py"),
+        folder=PARAMS.folder,
+        max_megapixels=PARAMS.value("data.max_megapixels"),
+        white=PARAMS.value("data.white"),
+        options=PARAMS.section("prepare"),
+        regions=PARAMS.regions,
+        code=CODE.of("prepare.py"),
     message:
         "Preparing the {wildcards.subset} images of {wildcards.category}"
     script:
@@ -167,23 +161,23 @@ rule tiles:
         tiles=f"{SUBSET}/tiles.npy",
         about=f"{SUBSET}/tiles.json",
     log:
-        f"{LOGS}/tiles/{{category}}.{{protocol}}.{{subset}}.log",
+        log_of("tiles"),
     benchmark:
-        f"{BENCHMARKS}/tiles/{{category}}.{{protocol}}.{{subset}}.tsv"
+        benchmark_of("tiles")
     priority: train_first
     conda:
         ENVIRONMENT
-    threads: share
+    threads: RESOURCES.threads_of_many
     resources:
         mem_mb=memory(3000),
         runtime=minutes(60),
     params:
-        folder=lambda wildcards: str(CONFIG.folder),
-        max_megapixels=lambda wildcards: CONFIG.of(wildcards.category).data.max_megapixels,
-        white=lambda wildcards: CONFIG.of(wildcards.category).data.white,
-        options=options("prepare"),
-        regions=region_options,
-        code=code("tiles.py"),
+        folder=PARAMS.folder,
+        max_megapixels=PARAMS.value("data.max_megapixels"),
+        white=PARAMS.value("data.white"),
+        options=PARAMS.section("prepare"),
+        regions=PARAMS.regions,
+        code=CODE.of("tiles.py"),
     message:
         "Cutting the {wildcards.subset} images of {wildcards.category} into tiles"
     script:
@@ -197,19 +191,18 @@ rule counted:
     output:
         f"{SUBSET}/counted.npy",
     log:
-        f"{LOGS}/counted/{{category}}.{{protocol}}.{{subset}}.log",
+        log_of("counted"),
     benchmark:
-        f"{BENCHMARKS}/counted/{{category}}.{{protocol}}.{{subset}}.tsv"
+        benchmark_of("counted")
     conda:
         ENVIRONMENT
-    threads: 1
     resources:
         mem_mb=memory(1000),
         runtime=minutes(10),
     params:
-        options=options("prepare"),
-        regions=region_options,
-        code=code("counted.py"),
+        options=PARAMS.section("prepare"),
+        regions=PARAMS.regions,
+        code=CODE.of("counted.py"),
     message:
         "Marking what counts of the {wildcards.subset} images of {wildcards.category}"
     script:
@@ -223,20 +216,20 @@ rule ground_truth:
         labels=f"{PROTOCOL}/test/labels.csv",
         masks=f"{PROTOCOL}/test/masks.npy",
     log:
-        f"{LOGS}/ground_truth/{{category}}.{{protocol}}.log",
+        log_of("ground_truth"),
     benchmark:
-        f"{BENCHMARKS}/ground_truth/{{category}}.{{protocol}}.tsv"
+        benchmark_of("ground_truth")
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: 2  # there is one job, without a network: reading masks gains little from more
     resources:
         mem_mb=memory(2000),
         runtime=minutes(30),
     params:
-        folder=lambda wildcards: str(CONFIG.folder),
-        max_megapixels=lambda wildcards: CONFIG.of(wildcards.category).data.max_megapixels,
-        options=options("prepare"),
-        code=code("ground_truth.py"),
+        folder=PARAMS.folder,
+        max_megapixels=PARAMS.value("data.max_megapixels"),
+        options=PARAMS.section("prepare"),
+        code=CODE.of("ground_truth.py"),
     message:
         "Preparing the test labels and masks of {wildcards.category}"
     script:
@@ -249,17 +242,16 @@ rule train_labels:
     output:
         f"{CATEGORY}/supervised/train/labels.csv",
     log:
-        f"{LOGS}/train_labels/{{category}}.log",
+        log_of("train_labels"),
     benchmark:
-        f"{BENCHMARKS}/train_labels/{{category}}.tsv"
+        benchmark_of("train_labels")
     conda:
         ENVIRONMENT
-    threads: 1
     resources:
         mem_mb=memory(500),
         runtime=minutes(5),
     params:
-        code=code("train_labels.py"),
+        code=CODE.of("train_labels.py"),
     message:
         "Writing the training labels of {wildcards.category}"
     script:

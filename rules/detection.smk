@@ -4,32 +4,32 @@ scores."""
 
 rule train:
     input:
-        unpack(detector_inputs("train", training=True)),
+        unpack(INPUTS.detector("train", training=True)),
     output:
         model=f"{DETECTOR}/model/model.safetensors",
         about=f"{DETECTOR}/model/model.json",
         log=f"{DETECTOR}/training.csv",
     log:
-        f"{LOGS}/train/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
+        log_of("train"),
     benchmark:
-        f"{BENCHMARKS}/train/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
+        benchmark_of("train")
     wildcard_constraints:
-        detector=among(CONFIG.detectors),
+        detector=one_of(CONFIG.detectors),
     conda:
         ENVIRONMENT
     threads: 4
     resources:
-        gpu=a_gpu,
+        gpu=RESOURCES.gpus,
         mem_mb=memory(2000, 4),
         runtime=minutes(240),
     params:
-        detector=detector_class,
-        prepare=options("prepare"),
-        regions=region_options,
-        poses=used_poses,
-        object_masks=used_object_masks,
-        options=entry("detectors", "detector"),
-        code=detector_code("train.py"),
+        detector=PARAMS.implementation,
+        prepare=PARAMS.section("prepare"),
+        regions=PARAMS.regions,
+        poses=PARAMS.poses,
+        object_masks=PARAMS.object_masks,
+        options=PARAMS.entry("detectors", "detector"),
+        code=CODE.with_method("train.py"),
     message:
         "Training {wildcards.detector} (seed {wildcards.seed}) on {wildcards.category}"
     script:
@@ -38,29 +38,29 @@ rule train:
 
 rule score:
     input:
-        unpack(scored),
+        unpack(INPUTS.scored),
         model=f"{DETECTOR}/model/model.safetensors",
         about=f"{DETECTOR}/model/model.json",
     output:
         scores=f"{DETECTOR}/{{subset}}/scores.csv",
         maps=f"{DETECTOR}/{{subset}}/anomaly_maps.npy",
     log:
-        f"{LOGS}/score/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{subset}}.log",
+        log_of("score"),
     benchmark:
-        f"{BENCHMARKS}/score/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{subset}}.tsv"
+        benchmark_of("score")
     wildcard_constraints:
-        detector=among(CONFIG.detectors),
+        detector=one_of(CONFIG.detectors),
     priority: train_first
     conda:
         ENVIRONMENT
-    threads: share
+    threads: RESOURCES.threads_of_many
     resources:
-        gpu=a_gpu,
+        gpu=RESOURCES.gpus,
         mem_mb=memory(4000, 1),
         runtime=minutes(60),
     params:
-        detector=detector_class,
-        code=detector_code("score.py"),
+        detector=PARAMS.implementation,
+        code=CODE.with_method("score.py"),
     message:
         "Scoring {wildcards.category}, {wildcards.subset}, with {wildcards.detector}"
     script:
@@ -73,22 +73,21 @@ rule threshold:
     output:
         f"{DETECTOR}/threshold.json",
     log:
-        f"{LOGS}/threshold/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
+        log_of("threshold"),
     benchmark:
-        f"{BENCHMARKS}/threshold/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
+        benchmark_of("threshold")
     wildcard_constraints:
-        detector=among(CONFIG.detectors),
+        detector=one_of(CONFIG.detectors),
     conda:
         ENVIRONMENT
-    threads: 1
     resources:
         mem_mb=memory(500),
         runtime=minutes(5),
     params:
-        options=options("threshold"),
-        mode=lambda wildcards: CONFIG.of(wildcards.category).calibration.mode,
-        folds=fold_count,
-        code=code("threshold.py"),
+        options=PARAMS.section("threshold"),
+        mode=PARAMS.value("calibration.mode"),
+        folds=PARAMS.fold_count,
+        code=CODE.of("threshold.py"),
     message:
         "Choosing the threshold of {wildcards.detector} for {wildcards.category}"
     script:
@@ -103,19 +102,18 @@ rule boxes:
     output:
         f"{DETECTOR}/test/boxes.csv",
     log:
-        f"{LOGS}/boxes/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
+        log_of("boxes"),
     benchmark:
-        f"{BENCHMARKS}/boxes/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
+        benchmark_of("boxes")
     conda:
         ENVIRONMENT
-    threads: 1
     resources:
         mem_mb=memory(1000, 4),
         runtime=minutes(10),
     params:
-        options=options("boxes"),
-        resize=lambda wildcards: CONFIG.of(wildcards.category).prepare.resize,
-        code=code("boxes.py"),
+        options=PARAMS.section("boxes"),
+        resize=PARAMS.value("prepare.resize"),
+        code=CODE.of("boxes.py"),
     message:
         "Boxing what {wildcards.detector} (seed {wildcards.seed}) finds on {wildcards.category}"
     script:
@@ -125,23 +123,23 @@ rule boxes:
 # Cross-calibration: the scores of all training goods, each from a model that never saw it.
 use rule train as train_fold with:
     input:
-        unpack(detector_inputs("train", training=True)),
+        unpack(INPUTS.detector("train", training=True)),
         folds=f"{PROTOCOL}/train/folds.csv",
     output:
         model=f"{FOLD}/model/model.safetensors",
         about=f"{FOLD}/model/model.json",
         log=f"{FOLD}/training.csv",
     log:
-        f"{LOGS}/train_fold/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{fold}}.log",
+        log_of("train_fold"),
     benchmark:
-        f"{BENCHMARKS}/train_fold/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{fold}}.tsv"
+        benchmark_of("train_fold")
     message:
         "Training {wildcards.detector} on {wildcards.category} without fold {wildcards.fold}"
 
 
 use rule score as score_fold with:
     input:
-        unpack(detector_inputs("train")),
+        unpack(INPUTS.detector("train")),
         folds=f"{PROTOCOL}/train/folds.csv",
         model=f"{FOLD}/model/model.safetensors",
         about=f"{FOLD}/model/model.json",
@@ -149,40 +147,41 @@ use rule score as score_fold with:
         scores=f"{FOLD}/scores.csv",
         maps=f"{FOLD}/anomaly_maps.npy",
     log:
-        f"{LOGS}/score_fold/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{fold}}.log",
+        log_of("score_fold"),
     benchmark:
-        f"{BENCHMARKS}/score_fold/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{fold}}.tsv"
+        benchmark_of("score_fold")
     priority: 0
     message:
         "Scoring fold {wildcards.fold} of {wildcards.category} with {wildcards.detector}"
 
 
+# `score` could make the calibration scores, too, if there were a calibration subset. In these categories
+# there is none, so the rules below must come first.
 ruleorder: gather_folds > score
 ruleorder: leave_one_out > score
 
 
 rule gather_folds:
     input:
-        scores=folds("scores.csv"),
-        maps=folds("anomaly_maps.npy"),
+        scores=INPUTS.folds("scores.csv"),
+        maps=INPUTS.folds("anomaly_maps.npy"),
     output:
         scores=f"{DETECTOR}/calibration/scores.csv",
         maps=f"{DETECTOR}/calibration/anomaly_maps.npy",
     log:
-        f"{LOGS}/gather_folds/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
+        log_of("gather_folds"),
     benchmark:
-        f"{BENCHMARKS}/gather_folds/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
+        benchmark_of("gather_folds")
     wildcard_constraints:
-        category=among(CROSS),
-        detector=among(CONFIG.detectors),
+        category=one_of(TARGETS.categories("cross")),
+        detector=one_of(CONFIG.detectors),
     conda:
         ENVIRONMENT
-    threads: 1
     resources:
         mem_mb=memory(1000, 2),
         runtime=minutes(10),
     params:
-        code=code("gather_folds.py"),
+        code=CODE.of("gather_folds.py"),
     message:
         "Gathering the calibration scores of {wildcards.detector} on {wildcards.category}"
     script:
@@ -198,9 +197,9 @@ use rule gather_folds as leave_one_out with:
         scores=f"{DETECTOR}/calibration/scores.csv",
         maps=f"{DETECTOR}/calibration/anomaly_maps.npy",
     log:
-        f"{LOGS}/leave_one_out/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
+        log_of("leave_one_out"),
     benchmark:
-        f"{BENCHMARKS}/leave_one_out/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
+        benchmark_of("leave_one_out")
     wildcard_constraints:
-        category=among(LEAVING),
-        detector=among(CONFIG.detectors),
+        category=one_of(TARGETS.categories("leave_one_out")),
+        detector=one_of(CONFIG.detectors),

@@ -4,24 +4,21 @@
 rule near_duplicates:
     input:
         train=f"{PROTOCOL}/train/images.npy",
-        calibration=lambda wildcards: (
-            [] if wildcards.category in UNSPLIT else f"{PROTOCOL}/calibration/images.npy"
-        ),
+        calibration=INPUTS.held_back,
         test=f"{PROTOCOL}/test/images.npy",
     output:
         f"{PROTOCOL}/near_duplicates.csv",
     log:
-        f"{LOGS}/near_duplicates/{{category}}.{{protocol}}.log",
+        log_of("near_duplicates"),
     benchmark:
-        f"{BENCHMARKS}/near_duplicates/{{category}}.{{protocol}}.tsv"
+        benchmark_of("near_duplicates")
     conda:
         ENVIRONMENT
-    threads: 1
     resources:
         mem_mb=memory(2000, 1),
         runtime=minutes(20),
     params:
-        code=code("near_duplicates.py"),
+        code=CODE.of("near_duplicates.py"),
     message:
         "Looking for near-duplicates across the subsets of {wildcards.category}"
     script:
@@ -31,28 +28,28 @@ rule near_duplicates:
 # Cross-calibration: the drift check compares what one model says of either goods.
 rule score_test_goods:
     input:
-        unpack(detector_inputs("test")),
+        unpack(INPUTS.detector("test")),
         test_labels=f"{PROTOCOL}/test/labels.csv",
         model=f"{FOLD}/model/model.safetensors",
         about=f"{FOLD}/model/model.json",
     output:
         f"{FOLD}/test_goods.csv",
     log:
-        f"{LOGS}/score_test_goods/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{fold}}.log",
+        log_of("score_test_goods"),
     benchmark:
-        f"{BENCHMARKS}/score_test_goods/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{fold}}.tsv"
+        benchmark_of("score_test_goods")
     wildcard_constraints:
-        detector=among(CONFIG.detectors),
+        detector=one_of(CONFIG.detectors),
     conda:
         ENVIRONMENT
-    threads: share
+    threads: RESOURCES.threads_of_many
     resources:
-        gpu=a_gpu,
+        gpu=RESOURCES.gpus,
         mem_mb=memory(4000, 1),
         runtime=minutes(60),
     params:
-        detector=detector_class,
-        code=detector_code("score_test_goods.py"),
+        detector=PARAMS.implementation,
+        code=CODE.with_method("score_test_goods.py"),
     message:
         "Scoring good test images of {wildcards.category} without fold {wildcards.fold}"
     script:
@@ -62,28 +59,28 @@ rule score_test_goods:
 # Only where other draws of the calibration goods are asked for: what would come of them.
 rule draws:
     input:
-        unpack(drawn),
+        unpack(INPUTS.drawn),
         split=f"{PROTOCOL}/split.csv",
     output:
         f"{DETECTOR}/draws.csv",
     log:
-        f"{LOGS}/draws/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
+        log_of("draws"),
     benchmark:
-        f"{BENCHMARKS}/draws/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
+        benchmark_of("draws")
     conda:
         ENVIRONMENT
     threads: 4
     resources:
-        gpu=a_gpu,
+        gpu=RESOURCES.gpus,
         mem_mb=memory(3000, 5),
         runtime=minutes(600),
     params:
-        detector=detector_class,
-        options=entry("detectors", "detector"),
-        threshold=options("threshold"),
-        seeds=drawn_seeds,
-        fraction=lambda wildcards: CONFIG.of(wildcards.category).calibration.held_back,
-        code=detector_code("draws.py"),
+        detector=PARAMS.implementation,
+        options=PARAMS.entry("detectors", "detector"),
+        threshold=PARAMS.section("threshold"),
+        seeds=PARAMS.value("calibration.seeds"),
+        fraction=PARAMS.value("calibration.held_back"),
+        code=CODE.with_method("draws.py"),
     message:
         "Training {wildcards.detector} on other draws of the goods of {wildcards.category}"
     script:
@@ -94,18 +91,14 @@ rule evaluate:
     input:
         labels=f"{PROTOCOL}/test/labels.csv",
         masks=f"{PROTOCOL}/test/masks.npy",
-        counted=counted("test"),
+        counted=INPUTS.counted("test"),
         split=f"{PROTOCOL}/split.csv",
         problems=f"{CATEGORY}/problems.csv",
         near_duplicates=f"{PROTOCOL}/near_duplicates.csv",
         train=f"{DETECTOR}/train/scores.csv",
         calibration=f"{DETECTOR}/calibration/scores.csv",
-        folds=lambda wildcards: (
-            folds("test_goods.csv")(wildcards) if wildcards.category in CROSS else []
-        ),
-        draws=lambda wildcards: (
-            f"{DETECTOR}/draws.csv".format(**wildcards) if drawn_seeds(wildcards) else []
-        ),
+        folds=INPUTS.scored_folds,
+        draws=INPUTS.draws,
         scores=f"{DETECTOR}/test/scores.csv",
         maps=f"{DETECTOR}/test/anomaly_maps.npy",
         threshold=f"{DETECTOR}/threshold.json",
@@ -114,21 +107,20 @@ rule evaluate:
         metrics=f"{DETECTOR}/metrics.json",
         predictions=f"{DETECTOR}/predictions.csv",
     log:
-        f"{LOGS}/evaluate/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
+        log_of("evaluate"),
     benchmark:
-        f"{BENCHMARKS}/evaluate/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
+        benchmark_of("evaluate")
     conda:
         ENVIRONMENT
-    threads: 1
     resources:
         mem_mb=memory(2000, 4),
         runtime=minutes(20),
     params:
-        method=about_method("method"),
-        apart=lambda wildcards: about_method("apart")(wildcards) != "no",
-        boundary=about_method("boundary"),
+        method=PARAMS.of_detector("method"),
+        apart=PARAMS.separates,
+        boundary=PARAMS.of_detector("boundary"),
         options=plain(CONFIG.evaluation),
-        code=code("evaluate.py"),
+        code=CODE.of("evaluate.py"),
     message:
         "Evaluating {wildcards.detector} (seed {wildcards.seed}) on {wildcards.category}"
     script:
@@ -137,45 +129,29 @@ rule evaluate:
 
 rule compare:
     input:
-        metrics=runs("metrics.json"),
-        predictions=runs("predictions.csv"),
+        metrics=TARGETS.runs("metrics.json"),
+        predictions=TARGETS.runs("predictions.csv"),
     output:
-        runs=report(
-            f"{RESULTS}/comparison/runs.csv",
-            caption="captions/comparison.rst",
-            category="Comparison",
-            labels={"table": "every run"},
-        ),
-        seeds=report(
-            f"{RESULTS}/comparison/over_seeds.csv",
-            caption="captions/comparison.rst",
-            category="Comparison",
-            labels={"table": "over seeds"},
-        ),
-        categories=report(
-            f"{RESULTS}/comparison/over_categories.csv",
-            caption="captions/comparison.rst",
-            category="Comparison",
-            labels={"table": "over categories"},
-        ),
-        best=f"{RESULTS}/comparison/best.csv",
-        pairwise=f"{RESULTS}/comparison/pairwise.csv",
-        wilcoxon=f"{RESULTS}/comparison/wilcoxon.csv",
-        ranks=f"{RESULTS}/comparison/ranks.csv",
-        configuration=f"{RESULTS}/comparison/configuration.json",
+        runs=labels.comparison_table(LAYOUT, "runs", "every run"),
+        seeds=labels.comparison_table(LAYOUT, "over_seeds", "over seeds"),
+        categories=labels.comparison_table(LAYOUT, "over_categories", "over categories"),
+        best=f"{COMPARISON}/best.csv",
+        pairwise=f"{COMPARISON}/pairwise.csv",
+        wilcoxon=f"{COMPARISON}/wilcoxon.csv",
+        ranks=f"{COMPARISON}/ranks.csv",
+        configuration=f"{COMPARISON}/configuration.json",
     log:
-        f"{LOGS}/compare.log",
+        f"{LAYOUT.logs}/compare.log",
     benchmark:
-        f"{BENCHMARKS}/compare.tsv"
+        f"{LAYOUT.benchmarks}/compare.tsv"
     conda:
         ENVIRONMENT
-    threads: 1
     resources:
         mem_mb=memory(1000),
         runtime=minutes(10),
     params:
-        configuration=lambda wildcards: CONFIGURATION,
-        code=code("compare.py"),
+        configuration=PARAMS.configuration,
+        code=CODE.of("compare.py"),
     message:
         "Comparing detectors"
     script:

@@ -3,27 +3,27 @@
 
 rule extract_features:
     input:
-        images=seen("{subset}"),
-        weights=weights_file,
+        images=INPUTS.seen("{subset}"),
+        weights=INPUTS.backbone,
     output:
         features=f"{SUBSET}/features/{{features}}.npy",
         about=f"{SUBSET}/features/{{features}}.json",
     log:
-        f"{LOGS}/extract_features/{{category}}.{{protocol}}.{{subset}}.{{features}}.log",
+        log_of("extract_features"),
     benchmark:
-        f"{BENCHMARKS}/extract_features/{{category}}.{{protocol}}.{{subset}}.{{features}}.tsv"
+        benchmark_of("extract_features")
     priority: train_first
     conda:
         ENVIRONMENT
-    threads: share
+    threads: RESOURCES.threads_of_many
     resources:
-        gpu=a_gpu,
+        gpu=RESOURCES.gpus,
         mem_mb=memory(3000, 2),
         runtime=minutes(60),
     params:
         store=str(STORE),
-        options=entry("features", "features"),
-        code=code("extract_features.py"),
+        options=PARAMS.entry("features", "features"),
+        code=CODE.of("extract_features.py"),
     message:
         "Extracting {wildcards.features} features of {wildcards.category}, {wildcards.subset}"
     script:
@@ -34,14 +34,14 @@ rule extract_features:
 use rule extract_features as extract_posed_features with:
     input:
         images=f"{POSED}/images.npy",
-        weights=weights_file,
+        weights=INPUTS.backbone,
     output:
         features=f"{POSED}/features/{{features}}.npy",
         about=f"{POSED}/features/{{features}}.json",
     log:
-        f"{LOGS}/extract_posed_features/{{category}}.{{protocol}}.{{poses}}.{{features}}.log",
+        log_of("extract_posed_features"),
     benchmark:
-        f"{BENCHMARKS}/extract_posed_features/{{category}}.{{protocol}}.{{poses}}.{{features}}.tsv"
+        benchmark_of("extract_posed_features")
     priority: 0
     message:
         "Extracting {wildcards.features} features of {wildcards.category}, {wildcards.poses}"

@@ -3,31 +3,30 @@
 
 rule fuse:
     input:
-        scores=members("calibration/scores.csv"),
-        maps=members("calibration/anomaly_maps.npy"),
-        about=members("model/model.json"),
+        scores=INPUTS.members("calibration/scores.csv"),
+        maps=INPUTS.members("calibration/anomaly_maps.npy"),
+        about=INPUTS.members("model/model.json"),
     output:
         threshold=f"{DETECTOR}/threshold.json",
         about=f"{DETECTOR}/model/model.json",
         log=f"{DETECTOR}/training.csv",
     log:
-        f"{LOGS}/fuse/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
+        log_of("fuse"),
     benchmark:
-        f"{BENCHMARKS}/fuse/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
+        benchmark_of("fuse")
     wildcard_constraints:
-        detector=among(CONFIG.fusion),
+        detector=one_of(CONFIG.fusion),
     conda:
         ENVIRONMENT
-    threads: 1
     resources:
         mem_mb=memory(1000, 2),
         runtime=minutes(10),
     params:
-        options=lambda wildcards: plain(CONFIG.fusion[wildcards.detector]),
-        costs=given_costs,
-        mode=lambda wildcards: CONFIG.of(wildcards.category).calibration.mode,
-        folds=fold_count,
-        code=code("fuse.py"),
+        options=PARAMS.fusion,
+        costs=PARAMS.costs,
+        mode=PARAMS.value("calibration.mode"),
+        folds=PARAMS.fold_count,
+        code=CODE.of("fuse.py"),
     message:
         "Setting the threshold of {wildcards.detector} for {wildcards.category}"
     script:
@@ -36,27 +35,26 @@ rule fuse:
 
 rule fuse_scores:
     input:
-        scores=members("{subset}/scores.csv"),
-        maps=members("{subset}/anomaly_maps.npy"),
+        scores=INPUTS.members("{subset}/scores.csv"),
+        maps=INPUTS.members("{subset}/anomaly_maps.npy"),
         about=f"{DETECTOR}/model/model.json",
     output:
         scores=f"{DETECTOR}/{{subset}}/scores.csv",
         maps=f"{DETECTOR}/{{subset}}/anomaly_maps.npy",
     log:
-        f"{LOGS}/fuse_scores/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{subset}}.log",
+        log_of("fuse_scores"),
     benchmark:
-        f"{BENCHMARKS}/fuse_scores/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{subset}}.tsv"
+        benchmark_of("fuse_scores")
     wildcard_constraints:
-        detector=among(CONFIG.fusion),
+        detector=one_of(CONFIG.fusion),
     conda:
         ENVIRONMENT
-    threads: 1
     resources:
         mem_mb=memory(1000, 2),
         runtime=minutes(10),
     params:
-        detectors=lambda wildcards: CONFIG.fusion[wildcards.detector].detectors,
-        code=code("fuse_scores.py"),
+        detectors=PARAMS.members,
+        code=CODE.of("fuse_scores.py"),
     message:
         "Scoring {wildcards.category}, {wildcards.subset}, with {wildcards.detector}"
     script:
@@ -65,13 +63,13 @@ rule fuse_scores:
 
 use rule fuse_scores as fuse_test_goods with:
     input:
-        scores=members("folds/{fold}/test_goods.csv"),
+        scores=INPUTS.members("folds/{fold}/test_goods.csv"),
         about=f"{DETECTOR}/model/model.json",
     output:
         scores=f"{FOLD}/test_goods.csv",
     log:
-        f"{LOGS}/fuse_test_goods/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{fold}}.log",
+        log_of("fuse_test_goods"),
     benchmark:
-        f"{BENCHMARKS}/fuse_test_goods/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.{{fold}}.tsv"
+        benchmark_of("fuse_test_goods")
     message:
         "Scoring good test images of {wildcards.category} without fold {wildcards.fold}"

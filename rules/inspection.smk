@@ -1,35 +1,35 @@
-"""New images before a trained detector. Never trains, so no rule of the line is asked for it."""
+"""New images before a trained detector. It never trains, so it asks no other rule for a file."""
 
-if CONFIG.inspected:
+if INSPECTION:
 
     rule inspect_images:
         output:
-            table=f"{INSPECTION}/inspection.csv",
-            page=f"{INSPECTION}/inspection.html",
-            overlays=directory(f"{INSPECTION}/overlays"),
+            table=f"{INSPECTION.results}/inspection.csv",
+            page=f"{INSPECTION.results}/inspection.html",
+            overlays=directory(f"{INSPECTION.results}/overlays"),
         log:
-            f"{LOGS}/inspect_images/{CONFIG.inspected.name}.log",
+            f"{LAYOUT.logs}/inspect_images/{CONFIG.inspected.name}.log",
         benchmark:
-            f"{BENCHMARKS}/inspect_images/{CONFIG.inspected.name}.tsv"
+            f"{LAYOUT.benchmarks}/inspect_images/{CONFIG.inspected.name}.tsv"
         conda:
             ENVIRONMENT
         threads: 4
         resources:
-            gpu=a_gpu,
-            mem_mb=4000,
-            runtime=240,
+            gpu=RESOURCES.gpus,
+            mem_mb=memory(4000),
+            runtime=minutes(240),
         params:
-            folder=lambda wildcards: CONFIG.inspected.folder,
-            content=new_images,
-            run=str(inspected_run()),
-            trained=trained_digest,
-            settings=inspection_settings(),
-            about=about_inspection(),
-            batch=inspected_batch(),
+            folder=lambda wildcards: INSPECTION.folder,
+            content=INSPECTION.content,
+            run=str(INSPECTION.run),
+            trained=INSPECTION.trained,
+            settings=INSPECTION.settings,
+            about=INSPECTION.about,
+            batch=INSPECTION.batch,
             # no output: it outlives every inspection, and Snakemake deletes outputs before a rerun
-            history=f"{RESULTS}/inspection/batches.csv",
-            code=code("inspect_images.py", inspected_method()),
-            templates=templates("inspection.html.j2", rooms=("inspection", "report")),
+            history=f"{LAYOUT.inspections}/batches.csv",
+            code=CODE.of("inspect_images.py", INSPECTION.module),
+            templates=CODE.of_templates("inspection.html.j2", packages=("inspection", "report")),
         message:
             "Inspecting the images in {params.folder}"
         script:
@@ -38,5 +38,5 @@ if CONFIG.inspected:
 
 rule inspect:
     input:
-        inspection_files,
+        inspection_table(INSPECTION),
     localrule: True

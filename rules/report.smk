@@ -1,10 +1,12 @@
 """Pictures of every run, and the page that shows them."""
 
+FIGURE = partial(labels.figure, LAYOUT)
+
 
 rule figures:
     input:
         images=f"{PROTOCOL}/test/images.npy",
-        counted=counted("test"),
+        counted=INPUTS.counted("test"),
         masks=f"{PROTOCOL}/test/masks.npy",
         maps=f"{DETECTOR}/test/anomaly_maps.npy",
         calibration=f"{DETECTOR}/calibration/scores.csv",
@@ -15,15 +17,15 @@ rule figures:
         boxes=f"{DETECTOR}/test/boxes.csv",
         # stand in where there are no good test images
         split=f"{PROTOCOL}/split.csv",
-        calibration_images=calibration_images,
-        calibration_counted=calibration_counted,
+        calibration_images=INPUTS.calibration_images,
+        calibration_counted=INPUTS.calibration_counted,
     output:
-        histogram=figure("histogram.svg", "histogram", "score histogram"),
-        roc=figure("roc.svg", "roc", "ROC curve"),
-        pr=figure("pr.svg", "pr", "precision and recall"),
-        pro=figure("pro.svg", "pro", "PRO curve"),
-        losses=figure("losses.svg", "losses", "losses"),
-        gallery=figure("gallery.jpg", "gallery", "most wrong images"),
+        histogram=FIGURE("histogram.svg", "histogram", "score histogram"),
+        roc=FIGURE("roc.svg", "roc", "ROC curve"),
+        pr=FIGURE("pr.svg", "pr", "precision and recall"),
+        pro=FIGURE("pro.svg", "pro", "PRO curve"),
+        losses=FIGURE("losses.svg", "losses", "losses"),
+        gallery=FIGURE("gallery.jpg", "gallery", "most wrong images"),
         png=expand(
             f"{DETECTOR}/figures/{{name}}.png",
             name=["histogram", "roc", "pr", "pro", "losses"],
@@ -31,20 +33,19 @@ rule figures:
         ),
         cases=directory(f"{DETECTOR}/figures/cases"),
     log:
-        f"{LOGS}/figures/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
+        log_of("figures"),
     benchmark:
-        f"{BENCHMARKS}/figures/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
+        benchmark_of("figures")
     conda:
         ENVIRONMENT
-    threads: 1
     resources:
         mem_mb=memory(1500, 4),
         runtime=minutes(20),
     params:
-        options=options("report"),
-        boxes=options("boxes"),
-        unit=about_method("unit"),
-        code=code("figures.py"),
+        options=PARAMS.section("report"),
+        boxes=PARAMS.section("boxes"),
+        unit=PARAMS.of_detector("unit"),
+        code=CODE.of("figures.py"),
     message:
         "Drawing {wildcards.detector} (seed {wildcards.seed}) on {wildcards.category}"
     script:
@@ -54,9 +55,9 @@ rule figures:
 # Only detectors that have something to show besides their maps.
 rule pictures:
     input:
-        unpack(detector_inputs("test")),
+        unpack(INPUTS.detector("test")),
         test_images=f"{PROTOCOL}/test/images.npy",
-        shown_counted=counted("test"),
+        shown_counted=INPUTS.counted("test"),
         masks=f"{PROTOCOL}/test/masks.npy",
         maps=f"{DETECTOR}/test/anomaly_maps.npy",
         calibration_maps=f"{DETECTOR}/calibration/anomaly_maps.npy",
@@ -65,24 +66,24 @@ rule pictures:
         model=f"{DETECTOR}/model/model.safetensors",
         about=f"{DETECTOR}/model/model.json",
     output:
-        figure("pictures.jpg", "pictures", "what the method sees"),
+        FIGURE("pictures.jpg", "pictures", "what the method sees"),
     log:
-        f"{LOGS}/pictures/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.log",
+        log_of("pictures"),
     benchmark:
-        f"{BENCHMARKS}/pictures/{{category}}.{{protocol}}.{{detector}}.seed{{seed}}.tsv"
+        benchmark_of("pictures")
     wildcard_constraints:
-        detector=among(EXPLAINING),
+        detector=one_of(TARGETS.explaining),
     conda:
         ENVIRONMENT
-    threads: share
+    threads: RESOURCES.threads_of_many
     resources:
-        gpu=a_gpu,
+        gpu=RESOURCES.gpus,
         mem_mb=memory(4000, 2),
         runtime=minutes(20),
     params:
-        detector=detector_class,
-        options=options("report"),
-        code=detector_code("pictures.py"),
+        detector=PARAMS.implementation,
+        options=PARAMS.section("report"),
+        code=CODE.with_method("pictures.py"),
     message:
         "Looking through the eyes of {wildcards.detector} on {wildcards.category}"
     script:
@@ -91,41 +92,40 @@ rule pictures:
 
 rule report_page:
     input:
-        metrics=runs("metrics.json"),
-        training=runs("training.csv"),
+        metrics=TARGETS.runs("metrics.json"),
+        training=TARGETS.runs("training.csv"),
         # stands for the folder of cases beside it, which would be compared by its time alone
-        galleries=runs("figures/gallery.jpg"),
-        pictures=pictures(),
-        pairwise=f"{RESULTS}/comparison/pairwise.csv",
-        wilcoxon=f"{RESULTS}/comparison/wilcoxon.csv",
-        ranks=f"{RESULTS}/comparison/ranks.csv",
-        sheets=contact_sheets(),
+        galleries=TARGETS.runs("figures/gallery.jpg"),
+        pictures=TARGETS.pictures(),
+        pairwise=f"{COMPARISON}/pairwise.csv",
+        wilcoxon=f"{COMPARISON}/wilcoxon.csv",
+        ranks=f"{COMPARISON}/ranks.csv",
+        sheets=TARGETS.contact_sheets(),
     output:
         page=report(
-            f"{RESULTS}/report.html",
+            LAYOUT.report,
             caption="captions/report.rst",
             category="Report",
             labels={"page": "the whole report"},
         ),
         pages=directory(f"{RESULTS}/report"),
-        critical_difference=comparison_figure("critical_difference", "mean ranks"),
-        accuracy_cost=comparison_figure("accuracy_cost", "accuracy against cost"),
+        critical_difference=labels.comparison_figure(LAYOUT, "critical_difference", "mean ranks"),
+        accuracy_cost=labels.comparison_figure(LAYOUT, "accuracy_cost", "accuracy against cost"),
     log:
-        f"{LOGS}/report.log",
+        f"{LAYOUT.logs}/report.log",
     benchmark:
-        f"{BENCHMARKS}/report.tsv"
+        f"{LAYOUT.benchmarks}/report.tsv"
     conda:
         ENVIRONMENT
-    threads: 1
     resources:
         mem_mb=memory(2000),
         runtime=minutes(20),
     params:
-        dataset=DATASET,
-        benchmarks=BENCHMARKS,
-        configuration=lambda wildcards: CONFIGURATION,
-        code=code("report.py"),
-        templates=templates("page.html.j2", "category.html.j2"),
+        dataset=CONFIG.dataset.name,
+        benchmarks=LAYOUT.benchmarks,
+        configuration=PARAMS.configuration,
+        code=CODE.of("report.py"),
+        templates=CODE.of_templates("page.html.j2", "category.html.j2"),
     message:
         "Writing {output.page}"
     script:
@@ -134,25 +134,24 @@ rule report_page:
 
 rule log_to_mlflow:
     input:
-        report=f"{RESULTS}/report.html",
-        metrics=runs("metrics.json"),
-        training=runs("training.csv"),
+        report=LAYOUT.report,
+        metrics=TARGETS.runs("metrics.json"),
+        training=TARGETS.runs("training.csv"),
     output:
-        f"{RESULTS}/mlflow.json",
+        LAYOUT.mlflow,
     log:
-        f"{LOGS}/log_to_mlflow.log",
+        f"{LAYOUT.logs}/log_to_mlflow.log",
     benchmark:
-        f"{BENCHMARKS}/log_to_mlflow.tsv"
+        f"{LAYOUT.benchmarks}/log_to_mlflow.tsv"
     conda:
         ENVIRONMENT
-    threads: 1
     resources:
         mem_mb=memory(1000),
         runtime=minutes(20),
     params:
-        dataset=DATASET,
+        dataset=CONFIG.dataset.name,
         store=CONFIG.mlflow.store,
-        code=code("log_to_mlflow.py"),
+        code=CODE.of("log_to_mlflow.py"),
     message:
         "Logging the runs to MLflow"
     script:

@@ -4,25 +4,24 @@
 rule object_model:
     input:
         images=f"{PROTOCOL}/train/images.npy",
-        counted=counted("train"),
+        counted=INPUTS.counted("train"),
     output:
         background=f"{PROTOCOL}/object_masks/background.npy",
         about=f"{PROTOCOL}/object_masks/model.json",
     log:
-        f"{LOGS}/object_model/{{category}}.{{protocol}}.log",
+        log_of("object_model"),
     benchmark:
-        f"{BENCHMARKS}/object_model/{{category}}.{{protocol}}.tsv"
+        benchmark_of("object_model")
     wildcard_constraints:
         protocol="unsupervised",  # supervised training images show defects
     conda:
         ENVIRONMENT
-    threads: 1
     resources:
         mem_mb=memory(3000, 2),
         runtime=minutes(20),
     params:
-        options=options("object_masks"),
-        code=code("object_model.py"),
+        options=PARAMS.section("object_masks"),
+        code=CODE.of("object_model.py"),
     message:
         "Learning where the object is in {wildcards.category}"
     script:
@@ -32,24 +31,23 @@ rule object_model:
 rule object_masks:
     input:
         images=f"{SUBSET}/images.npy",
-        counted=counted("{subset}"),
+        counted=INPUTS.counted("{subset}"),
         background=f"{PROTOCOL}/object_masks/background.npy",
         about=f"{PROTOCOL}/object_masks/model.json",
     output:
         f"{SUBSET}/object_masks.npy",
     log:
-        f"{LOGS}/object_masks/{{category}}.{{protocol}}.{{subset}}.log",
+        log_of("object_masks"),
     benchmark:
-        f"{BENCHMARKS}/object_masks/{{category}}.{{protocol}}.{{subset}}.tsv"
+        benchmark_of("object_masks")
     conda:
         ENVIRONMENT
-    threads: 1
     resources:
         mem_mb=memory(1000, 2),
         runtime=minutes(20),
     params:
-        options=options("object_masks"),
-        code=code("object_masks.py"),
+        options=PARAMS.section("object_masks"),
+        code=CODE.of("object_masks.py"),
     message:
         "Masking the object in {wildcards.category}, {wildcards.subset}"
     script:
@@ -58,36 +56,36 @@ rule object_masks:
 
 rule synthesize:
     input:
-        images=seen("train"),
+        images=INPUTS.seen("train"),
         object_masks=f"{PROTOCOL}/train/object_masks.npy",
-        counted=counted("train"),
+        counted=INPUTS.counted("train"),
         geometry=f"{PROTOCOL}/train/geometry.json",
-        cutouts=cutouts,
+        cutouts=INPUTS.cutouts,
     output:
-        images=f"{PROTOCOL}/synthetic/{{synthetic}}/images.npy",
-        masks=f"{PROTOCOL}/synthetic/{{synthetic}}/masks.npy",
-        index=f"{PROTOCOL}/synthetic/{{synthetic}}/index.csv",
+        images=f"{SYNTHETIC}/images.npy",
+        masks=f"{SYNTHETIC}/masks.npy",
+        index=f"{SYNTHETIC}/index.csv",
         sheet=report(
-            f"{PROTOCOL}/synthetic/{{synthetic}}/contact_sheet.png",
+            f"{SYNTHETIC}/contact_sheet.png",
             caption="captions/contact_sheet.rst",
             category="{category}",
             subcategory="synthetic anomalies",
             labels={"figure": "contact sheet", "set": "{synthetic}"},
         ),
     log:
-        f"{LOGS}/synthesize/{{category}}.{{protocol}}.{{synthetic}}.log",
+        log_of("synthesize"),
     benchmark:
-        f"{BENCHMARKS}/synthesize/{{category}}.{{protocol}}.{{synthetic}}.tsv"
+        benchmark_of("synthesize")
     conda:
         ENVIRONMENT
-    threads: share
+    threads: RESOURCES.threads_of_many
     resources:
         mem_mb=memory(2000, 4),
         runtime=minutes(60),
     params:
-        seed=lambda wildcards: CONFIG.of(wildcards.category).synthetic_seed,
-        options=entry("synthetic", "synthetic"),
-        code=code("synthesize.py"),
+        seed=PARAMS.value("synthetic_seed"),
+        options=PARAMS.entry("synthetic", "synthetic"),
+        code=CODE.of("synthesize.py"),
     message:
         "Making the synthetic anomalies {wildcards.synthetic} of {wildcards.category}"
     script:
@@ -96,26 +94,25 @@ rule synthesize:
 
 rule pose:
     input:
-        images=seen("train"),
+        images=INPUTS.seen("train"),
         object_masks=f"{PROTOCOL}/train/object_masks.npy",
-        counted=counted("train"),
+        counted=INPUTS.counted("train"),
         geometry=f"{PROTOCOL}/train/geometry.json",
     output:
         images=f"{POSED}/images.npy",
         counted=f"{POSED}/counted.npy",
     log:
-        f"{LOGS}/pose/{{category}}.{{protocol}}.{{poses}}.log",
+        log_of("pose"),
     benchmark:
-        f"{BENCHMARKS}/pose/{{category}}.{{protocol}}.{{poses}}.tsv"
+        benchmark_of("pose")
     conda:
         ENVIRONMENT
-    threads: 1
     resources:
         mem_mb=memory(2000, 4),
         runtime=minutes(30),
     params:
-        options=entry("poses", "poses"),
-        code=code("pose.py"),
+        options=PARAMS.entry("poses", "poses"),
+        code=CODE.of("pose.py"),
     message:
         "Turning the training images of {wildcards.category} to {wildcards.poses}"
     script:

@@ -1,0 +1,156 @@
+"""What a run is to make, and what it says in the end."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from flawline.config import Config
+from flawline.layout import SUBSETS, Layout
+from flawline.stages import STAGES
+
+Job = tuple[str, dict[str, str]]
+
+
+class Targets:
+    """The files that a configuration asks for."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.layout = Layout(config.dataset.name)
+        self.explaining = [
+            name
+            for name in config.detectors
+            if any(
+                config.of(category).detectors[name].explains for category in config.category_names
+            )
+        ]
+
+    def categories(self, mode: str) -> list[str]:
+        """Return the categories whose thresholds are calibrated in one way."""
+        config = self.config
+        return [name for name in config.category_names if config.of(name).calibration.mode == mode]
+
+    def runs(self, file: str) -> list[str]:
+        """Return a file of every category, detector and seed."""
+        return [f"{self.layout.detector}/{file}".format(**names) for names in self._runs()]
+
+    def pictures(self) -> list[str]:
+        """Return what the methods see, of every run whose method can show it."""
+        return self._done("pictures")
+
+    def contact_sheets(self) -> list[str]:
+        """Return the contact sheet of every set of synthetic anomalies and category."""
+        sheets = f"{self.layout.synthetic}/contact_sheet.png"
+        jobs = [names for stage, names in self._jobs() if stage == "synthesize"]
+        return [sheets.format(**names) for names in jobs]
+
+    def every_stage(self) -> list[str]:
+        """Return the small files that show that every job has run."""
+        dataset = self.config.dataset.name
+        files: set[str] = set()
+        for stage, names in self._jobs():
+            files.update(STAGES[stage].files(dataset, names))
+        return sorted(files)
+
+    def _done(self, wanted: str) -> list[str]:
+        dataset = self.config.dataset.name
+        jobs = [names for stage, names in self._jobs() if stage == wanted]
+        return [file for names in jobs for file in STAGES[wanted].files(dataset, names)]
+
+    def _runs(self) -> Iterator[dict[str, str]]:
+        for category in self.config.category_names:
+            for detector, protocol in self.config.of(category).protocols.items():
+                for seed in self.config.seeds:
+                    yield {
+                        "category": category,
+                        "protocol": protocol,
+                        "detector": detector,
+                        "seed": str(seed),
+                    }
+
+    def _jobs(self) -> Iterator[Job]:
+        """Each stage with the wildcards of its jobs; those of a category once for every run."""
+        yield "compare", {}
+        for category in self.config.category_names:
+            for synthetic in self.config.synthetic:
+                names = {"category": category, "protocol": "unsupervised"}
+                yield "object_model", names
+                yield "synthesize", names | {"synthetic": synthetic}
+        for names in self._runs():
+            yield from (
+                self._of_fusion(names)
+                if names["detector"] in self.config.fusion
+                else self._of_detector(names)
+            )
+
+    def _of_fusion(self, names: dict[str, str]) -> Iterator[Job]:
+        for stage in ("fuse", "boxes", "evaluate", "figures"):
+            yield stage, names
+        for subset in SUBSETS:
+            yield "fuse_scores", names | {"subset": subset}
+        for fold in self._folds(names["category"]):
+            yield "fuse_test_goods", names | {"fold": fold}
+
+    def _of_detector(self, names: dict[str, str]) -> Iterator[Job]:
+        own = self.config.of(names["category"])
+        options = own.detectors[names["detector"]]
+        mode = own.calibration.mode
+        for stage in ("index", "split", "ground_truth", "near_duplicates"):
+            yield stage, names
+        if not self.config.provided:
+            yield "draw_demo" if self.config.dataset.kind == "demo" else "unpack", names
+        if "labels" in options.inputs(training=True):
+            yield "train_labels", names
+        for subset in SUBSETS if mode == "split" else ("train", "test"):
+            yield from self._of_subset(names | {"subset": subset})
+        if options.uses_object_masks:
+            yield "object_model", names
+        if options.pose_set:
+            yield "pose", names | {"poses": options.pose_set}
+            for features in options.feature_sets:
+                more = {"poses": options.pose_set, "features": features}
+                yield "extract_posed_features", names | more
+        for fold in self._folds(names["category"]):
+            for stage in ("train_fold", "score_fold", "score_test_goods"):
+                yield stage, names | {"fold": fold}
+        if mode != "split":
+            yield "gather_folds" if mode == "cross" else "leave_one_out", names
+        if own.calibration.seeds:
+            yield "draws", names
+        if names["detector"] in self.explaining:
+            yield "pictures", names
+        for stage in ("train", "threshold", "boxes", "evaluate", "figures"):
+            yield stage, names
+
+    def _of_subset(self, names: dict[str, str]) -> Iterator[Job]:
+        own = self.config.of(names["category"])
+        options = own.detectors[names["detector"]]
+        yield "prepare", names
+        yield "score", names
+        if own.prepare.tiles:
+            yield "tiles", names
+        if own.restricted:
+            yield "counted", names
+        if options.uses_object_masks:
+            yield "object_masks", names
+        for features in options.feature_sets:
+            yield "extract_features", names | {"features": features}
+
+    def _folds(self, category: str) -> list[str]:
+        calibration = self.config.of(category).calibration
+        return [str(fold) for fold in range(calibration.fold_count * (calibration.mode == "cross"))]
+
+
+def closing_line(workflow: Any, layout: Layout) -> str:
+    """Say where the report is, which detector was best for each category, what was not tested."""
+    from flawline.evaluation.comparison import best_in_words
+
+    if layout.report not in {str(file) for job in workflow.dag.jobs for file in job.output}:
+        return "Done: what was asked for is there."
+    table = Path(layout.comparison, "best.csv")
+    best = ""
+    if table.exists():
+        with table.open(encoding="utf-8", newline="") as file:
+            best = best_in_words(list(csv.DictReader(file)))
+    return f"Report: {layout.report}" + (f" - {best}" if best else "")
