@@ -16,7 +16,7 @@ with logged(snakemake.log[0]):
         seed=int(names.seed),
         category=names.category,
         device=choose_device(snakemake.resources.gpu, snakemake.threads),
-        fold=int(names.fold) if "fold" in names.keys() else None,
+        fold=None if names.get("fold") is None else int(names.fold),
         code=given.code,
         prepare=given.prepare,
         regions=given.regions,
