@@ -169,7 +169,7 @@ class TestAJobThatFails:
         log = "results/demo/logs/train/weave.unsupervised.featcae.seed0.log"
         assert "Report of 1 of 2 runs: results/demo/report.html" in said
         assert "Missing: weave, featcae (unsupervised), seed 0" in said
-        assert f"{log}: the job was killed, often for want of memory" in said
+        assert f"{log}: the job was killed, often because it ran out of memory" in said
         page = (line.folder / RESULTS / "report.html").read_text(encoding="utf-8")
         for words in ("Runs without results", "weave, featcae (unsupervised), seed 0", log):
             assert words in page
@@ -330,7 +330,7 @@ class TestDisks:
         disk(line.folder / "results", "size=600k")
         said = line.fails()
         assert "there is no space left on the disk" in said
-        assert "want of memory" not in said
+        assert "out of memory" not in said
         disk(line.folder / "results", "size=200m")
         line.ends_as(undisturbed)
 
