@@ -8,7 +8,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
+from flawline.data.geometry import Shape
 from flawline.detectors.data import Data
 from flawline.detectors.maps import border_scales, ring_numbers, smooth_maps
 from flawline.detectors.masks import image_scores, mask_scores, object_cells
@@ -124,6 +126,19 @@ class MapDetector(Detector):
 
     options: MapUse
     rings: torch.Tensor | None = None
+
+    def graph(self, shape: Shape) -> nn.Module | None:
+        """Return `cells` as one module that can be exported, or None where there is none.
+
+        It takes what the method needs of a batch of whole images: a list of features, float32
+        (N, C, h, w) each, or images, float32 (N, 3, H, W), grey levels; and gives cells, float32
+        (N, h, w).
+
+        Parameters
+        ----------
+        shape : height and width of the prepared images.
+        """
+        return None
 
     @abstractmethod
     def cells(self, data: Data) -> np.ndarray:

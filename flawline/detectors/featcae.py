@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from flawline.data.geometry import Shape
 from flawline.detectors.base import MapDetector, below
 from flawline.detectors.data import Data
 from flawline.detectors.masks import training_cells
@@ -33,6 +34,33 @@ def build_network(channels: int, latent: int) -> torch.nn.Sequential:
         if i not in (2, 5):
             layers += [nn.BatchNorm1d(narrow), nn.ReLU()]
     return nn.Sequential(*layers)
+
+
+class FeatCAEGraph(nn.Module):
+    """`FeatCAE.cells` as one module: features to cells."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, network: nn.Module, mean: torch.Tensor, std: torch.Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, sets: list[torch.Tensor]) -> torch.Tensor:
+        """Score every position: float32 (N, C, h, w) of each set to float32 (N, h, w)."""
+        grid = max((one.shape[2:] for one in sets), key=math.prod)
+        sets = [
+            one
+            if one.shape[2:] == grid
+            else nn.functional.interpolate(one, grid, mode="bilinear").half().float()
+            for one in sets
+        ]
+        joined = torch.cat(sets, 1).permute(0, 2, 3, 1)
+        target = (joined.reshape(-1, joined.shape[3]) - self.mean) / self.std
+        errors = (self.network(target) - target).square().mean(1)
+        return errors.reshape(-1, grid[0], grid[1])
 
 
 class FeatCAE(MapDetector):
@@ -141,6 +169,10 @@ class FeatCAE(MapDetector):
                 target = self._standardized(part)
                 errors.append((self.network(target) - target).square().mean(1).cpu())
         return torch.cat(errors).reshape(-1, *grid).numpy()
+
+    def graph(self, shape: Shape) -> nn.Module:
+        """Return `cells` as one module that can be exported."""
+        return FeatCAEGraph(self.network, self.mean, self.std)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Standardisation and network weights."""

@@ -5,13 +5,16 @@ Detection, CVPR 2022. Section and equation numbers below are the paper's.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
 import torch
-from torch.nn.functional import normalize
+from torch import nn
+from torch.nn.functional import interpolate, normalize
 
+from flawline.data.geometry import Shape
 from flawline.detectors.base import MapDetector, Scores
 from flawline.detectors.data import Data
 from flawline.detectors.maps import resize_cells
@@ -72,6 +75,34 @@ class Memory:
         memory.bank, memory.images, memory.tiles = own["bank"].float(), own["images"], own["tiles"]
         memory.scale = float(own["scale"])
         return memory
+
+
+class PatchCoreGraph(nn.Module):
+    """`PatchCore.cells` with an exact search as one module: features to cells."""
+
+    def __init__(self, memories: Sequence[Memory]) -> None:
+        super().__init__()
+        self.memories = memories
+        self.banks = nn.ParameterList([nn.Parameter(one.bank, False) for one in memories])
+
+    def forward(self, sets: list[torch.Tensor]) -> torch.Tensor:
+        """Score every position: float32 (N, C, h, w) of each set to float32 (N, h, w)."""
+        parts = []
+        for features, bank, memory in zip(sets, self.banks, self.memories, strict=True):
+            _, channels, height, width = features.shape
+            patches = memory.compared(features.permute(0, 2, 3, 1).reshape(-1, channels))
+            nearest = bank[(patches @ bank.T - bank.square().sum(1) / 2).argmax(1)]
+            # not from the products: their difference loses digits where neighbours are near
+            distances = (patches - nearest).square().sum(1).sqrt().reshape(-1, height, width)
+            parts.append(distances / (memory.scale * len(self.memories)))
+        grid = max((part.shape[1:] for part in parts), key=math.prod)
+        parts = [
+            part
+            if part.shape[1:] == grid
+            else interpolate(part[:, None], grid, mode="bilinear")[:, 0]
+            for part in parts
+        ]
+        return sum(parts[1:], parts[0])
 
 
 class PatchCore(MapDetector):
@@ -195,6 +226,10 @@ class PatchCore(MapDetector):
             found = self._distances(features, memory, data)
             cells += resize_cells(found, grid) / (memory.scale * len(self.memories))
         return cells
+
+    def graph(self, shape: Shape) -> nn.Module:
+        """Return `cells` as one module that can be exported."""
+        return PatchCoreGraph(self.memories)
 
     def _distances(self, features: np.ndarray, memory: Memory, data: Data) -> np.ndarray:
         half = self.options.search == "auto" and has_half_precision_units(self.device.type)

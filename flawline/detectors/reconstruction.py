@@ -5,17 +5,43 @@ from abc import abstractmethod
 
 import numpy as np
 import torch
+from torch import nn
 
+from flawline.data.geometry import Shape
 from flawline.detectors.base import MapDetector
 from flawline.detectors.data import BATCH_IMAGES, Data
 from flawline.detectors.masks import training_cells
 from flawline.devices import autocast, to_tensor
+from flawline.features.resizing import resized, resizing_matrices
 from flawline.learning.pixels import to_levels, to_signed
 from flawline.learning.training import Checkpoint, Trainer, Training, minimize, precision_on
 from flawline.options.reconstruction import ReconstructionOptions
 from flawline.seeding import derive
 
 Pairs = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+
+
+class ReconstructionGraph(nn.Module):
+    """`Reconstruction.cells` as one module: images to cells."""
+
+    down: torch.Tensor
+    across: torch.Tensor
+
+    def __init__(self, detector: "Reconstruction", shape: Shape) -> None:
+        super().__init__()
+        side = detector.options.network_size
+        self.network, self.errors = detector.network, detector.errors
+        self.same = shape == (side, side)
+        down, across = resizing_matrices(shape, (side, side))
+        self.register_buffer("down", down)
+        self.register_buffer("across", across)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Score every pixel: grey levels float32 (N, 3, H, W) to float32 (N, S, S)."""
+        if not self.same:
+            images = resized(images, self.down, self.across).round().clamp(0, 255)
+        target = to_signed(images)
+        return self.errors(target, self.network(target))
 
 
 class Reconstruction(MapDetector):
@@ -129,6 +155,10 @@ class Reconstruction(MapDetector):
         """Errors of the rebuilt images."""
         parts = [self.errors(*self._rebuilt(part)).cpu().numpy() for part in data.batches()]
         return np.concatenate(parts)
+
+    def graph(self, shape: Shape) -> nn.Module:
+        """Return `cells` as one module that can be exported."""
+        return ReconstructionGraph(self, shape)
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
         """The rebuilt images, of the photographs' proportions."""

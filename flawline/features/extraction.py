@@ -1,6 +1,7 @@
 """From prepared images to one array of patch features per subset."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from flawline.data.geometry import input_size
 from flawline.devices import autocast, images_at_once, inference_precision, to_tensor
 from flawline.errors import FlawlineError
 from flawline.features.backbones import build_backbone
+from flawline.features.resizing import resized, resizing_matrices
 from flawline.files import new_array, write_json
 from flawline.options.weights import weights_file
 from flawline.provenance import file_hash, versions
@@ -91,6 +93,45 @@ def patch_features(
         ]
         stacked = torch.cat(maps, dim=1).permute(0, 2, 3, 1)
         return stacked.clamp_(-HALF_MAX, HALF_MAX).half()
+
+
+class PatchFeatures(nn.Module):
+    """`patch_features` of several sets as one module that can be exported.
+
+    Images float32 (N, 3, H, W), grey levels, to float32 (N, C, h, w) for each set, of half
+    precision.
+    """
+
+    def __init__(
+        self, networks: Sequence[tuple[nn.Module, Mapping[str, Any]]], shape: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList([network for network, _ in networks])
+        self.settings = [
+            (about["pool"], about["normalize"], input_size((shape[0], shape[1]), about["scale"]))
+            for _, about in networks
+        ]
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Compute the features of every set."""
+        sets = []
+        for network, (pool, normalize, size) in zip(self.networks, self.settings, strict=True):
+            pixels = images / 255
+            if normalize:
+                pixels = standardized(pixels)
+            if pixels.shape[2:] != size:
+                pixels = resized(pixels, *resizing_matrices(pixels.shape[2:], size))
+            maps = [
+                functional.avg_pool2d(one, pool, 1, pool // 2) if pool > 1 else one
+                for one in network(pixels).values()
+            ]
+            grid = max((one.shape[2:] for one in maps), key=lambda sides: sides[0])
+            maps = [
+                one if one.shape[2:] == grid else functional.interpolate(one, grid, mode="bilinear")
+                for one in maps
+            ]
+            sets.append(torch.cat(maps, 1).clamp(-HALF_MAX, HALF_MAX).half().float())
+        return sets
 
 
 def extract(

@@ -6,7 +6,6 @@ screw.onnx``
 
 import argparse
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -17,18 +16,13 @@ import cv2
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from flawline.configfile import read_configfile
-from flawline.data.geometry import input_size
 from flawline.detectors.base import MapDetector
-from flawline.detectors.featcae import FeatCAE
 from flawline.detectors.maps import ring_numbers
 from flawline.detectors.masks import HALF
-from flawline.detectors.patchcore import PatchCore
-from flawline.detectors.reconstruction import Reconstruction
 from flawline.errors import FlawlineError
-from flawline.features.extraction import HALF_MAX, IMAGENET_MEAN, IMAGENET_STD
+from flawline.features.extraction import PatchFeatures
 from flawline.files import replacing
 from flawline.inspection.run_settings import run_folder, settings_of
 from flawline.inspection.trained_detector import (
@@ -93,19 +87,23 @@ class Graph(nn.Module):
 
     def __init__(self, trained: Trained) -> None:
         super().__init__()
-        self.part = _part_of(trained)
+        detector, self.scoring = _scoring_of(trained)
+        self.features: nn.Module = nn.Identity()
+        if trained.networks:
+            self.features = PatchFeatures(trained.networks, trained.image_shape)
         self.threshold = float(trained.threshold["value"])
-        options: Any = trained.detector.options
+        options = detector.options
         self.largest, self.from_map = options.largest, options.score_from == "map"
         shape = trained.image_shape
         with torch.no_grad():
-            grid = tuple(self.part(torch.zeros(1, 3, *shape)).shape[1:])
+            grid = tuple(self.scoring(self.features(torch.zeros(1, 3, *shape))).shape[1:])
         finer = grid[0] > shape[0]
         sigma = options.smoothing * (grid[0] / shape[0] if finer else 1)
-        rings = trained.detector.rings if isinstance(trained.detector, MapDetector) else None
         scales = torch.ones(grid)
-        if rings is not None:
-            scales = rings.flatten()[torch.from_numpy(ring_numbers(grid, trained.geometry))]
+        if detector.rings is not None:
+            scales = detector.rings.flatten()[
+                torch.from_numpy(ring_numbers(grid, trained.geometry))
+            ]
         self.register_buffer("scales", scales)
         for name, cells, size in zip(("down", "across"), grid, shape, strict=True):
             self.register_buffer(name, _smoothing_matrix(cells, size, sigma, finer))
@@ -115,7 +113,8 @@ class Graph(nn.Module):
         self, images: torch.Tensor, counted: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Score prepared images."""
-        cells = self.part(images.permute(0, 3, 1, 2).float()) * self.scales
+        seen = self.features(images.permute(0, 3, 1, 2).float())
+        cells = self.scoring(seen) * self.scales
         inside = None
         if counted is not None:
             counts = counted.float()
@@ -133,10 +132,10 @@ class Graph(nn.Module):
             count = max(round(self.largest * flat.shape[1]), 1)
             return (flat if count == flat.shape[1] else flat.topk(count).values).mean(1)
         where = inside.flatten(1)
-        count = (self.largest * where.sum(1, keepdim=True)).round().clamp(min=1)
+        counts = (self.largest * where.sum(1, keepdim=True)).round().clamp(min=1)
         order = torch.where(where, flat, -torch.inf).sort(1, descending=True).values
-        first = torch.arange(flat.shape[1])[None] < count
-        return torch.where(first, order, 0).sum(1) / count[:, 0]
+        first = torch.arange(flat.shape[1])[None] < counts
+        return torch.where(first, order, 0).sum(1) / counts[:, 0]
 
 
 def export(
@@ -272,16 +271,14 @@ def _differences(
     )
 
 
-def _part_of(trained: Trained) -> nn.Module:
+def _scoring_of(trained: Trained) -> tuple[MapDetector, nn.Module]:
+    """The detector and its scoring of cells as a module; raises if it cannot be exported."""
     detector = trained.detector
     method = trained.settings["detector"]["method"]
-    kinds: dict[type, type[nn.Module]] = {
-        PatchCore: _PatchCore,
-        FeatCAE: _FeatCAE,
-        Reconstruction: _Reconstruction,
-    }
-    part = next((part for kind, part in kinds.items() if isinstance(detector, kind)), None)
-    if part is None:
+    module = None
+    if isinstance(detector, MapDetector):
+        module = detector.graph(trained.image_shape)
+    if not isinstance(detector, MapDetector) or module is None:
         raise FlawlineError(
             f"{method}: cannot be exported to ONNX; patchcore, featcae, autoencoder and "
             "ssim_autoencoder can"
@@ -290,12 +287,11 @@ def _part_of(trained: Trained) -> nn.Module:
         raise FlawlineError(
             f"{method}: cannot be exported to ONNX with `prepare.tiles`; train a detector without"
         )
-    for option, wanted in (("object_mask", "none"), ("reweight", False)):
-        if getattr(detector.options, option, wanted) != wanted:
-            raise FlawlineError(
-                f"{method}: cannot be exported to ONNX with `{option}`; train a detector without it"
-            )
-    return part(trained)
+    if (option := detector.options.not_exported) is not None:
+        raise FlawlineError(
+            f"{method}: cannot be exported to ONNX with `{option}`; train a detector without it"
+        )
+    return detector, module
 
 
 def _smoothing_matrix(cells: int, size: int, sigma: float, finer: bool = False) -> torch.Tensor:
@@ -324,141 +320,6 @@ def _area_matrix(size: int, cells: int) -> torch.Tensor:
         np.eye(size, dtype=np.float32), (size, cells), interpolation=cv2.INTER_AREA
     )
     return torch.from_numpy(np.ascontiguousarray(columns))
-
-
-class _Features(nn.Module):
-    """As `patch_features`, for every set: float32 (N, C, H, W), of half precision."""
-
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    def __init__(self, trained: Trained) -> None:
-        super().__init__()
-        self.networks = nn.ModuleList([network for network, _ in trained.networks])
-        self.settings = [
-            (about["pool"], about["normalize"], input_size(trained.image_shape, about["scale"]))
-            for _, about in trained.networks
-        ]
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None])
-        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None])
-
-    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        found = []
-        for network, (pool, normalize, size) in zip(self.networks, self.settings, strict=True):
-            pixels = images / 255
-            if normalize:
-                pixels = (pixels - self.mean) / self.std
-            if pixels.shape[2:] != size:
-                pixels = _shrink(pixels, *_shrinking(pixels.shape[2:], size))
-            maps = [
-                functional.avg_pool2d(one, pool, 1, pool // 2) if pool > 1 else one
-                for one in network(pixels).values()
-            ]
-            grid = max((one.shape[2:] for one in maps), key=lambda shape: shape[0])
-            maps = [
-                one if one.shape[2:] == grid else functional.interpolate(one, grid, mode="bilinear")
-                for one in maps
-            ]
-            found.append(torch.cat(maps, 1).clamp(-HALF_MAX, HALF_MAX).half().float())
-        return found
-
-
-def _shrinking(shape: Sequence[int], size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """`interpolate` with antialiasing as two matrices, of rows and of columns."""
-    eyes = (torch.eye(length)[None, None] for length in shape)
-    down, across = (
-        functional.interpolate(eye, (after, eye.shape[3]), mode="bilinear", antialias=True)[0, 0]
-        for eye, after in zip(eyes, size, strict=True)
-    )
-    return down, across
-
-
-def _shrink(images: torch.Tensor, down: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
-    return down @ images @ across.T
-
-
-class _PatchCore(nn.Module):
-    """Images float32 (N, 3, H, W) to cells float32 (N, h, w)."""
-
-    def __init__(self, trained: Trained) -> None:
-        super().__init__()
-        detector: Any = trained.detector
-        self.features = _Features(trained)
-        self.memories = detector.memories
-        banks = [memory.bank for memory in self.memories]
-        self.banks = nn.ParameterList([nn.Parameter(bank, False) for bank in banks])
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        parts = []
-        for features, bank, memory in zip(
-            self.features(images), self.banks, self.memories, strict=True
-        ):
-            _, channels, height, width = features.shape
-            patches = memory.compared(features.permute(0, 2, 3, 1).reshape(-1, channels))
-            nearest = bank[(patches @ bank.T - bank.square().sum(1) / 2).argmax(1)]
-            # not from the products: their difference loses digits where neighbours are near
-            distances = (patches - nearest).square().sum(1).sqrt().reshape(-1, height, width)
-            parts.append(distances / (memory.scale * len(self.memories)))
-        grid = max((part.shape[1:] for part in parts), key=math.prod)
-        parts = [
-            part
-            if part.shape[1:] == grid
-            else functional.interpolate(part[:, None], grid, mode="bilinear")[:, 0]
-            for part in parts
-        ]
-        return sum(parts[1:], parts[0])
-
-
-class _FeatCAE(nn.Module):
-    """Images float32 (N, 3, H, W) to cells float32 (N, h, w)."""
-
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    def __init__(self, trained: Trained) -> None:
-        super().__init__()
-        detector: Any = trained.detector
-        self.features = _Features(trained)
-        self.network = detector.network
-        self.register_buffer("mean", detector.mean)
-        self.register_buffer("std", detector.std)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        sets = self.features(images)
-        grid = max((one.shape[2:] for one in sets), key=math.prod)
-        sets = [
-            one
-            if one.shape[2:] == grid
-            else functional.interpolate(one, grid, mode="bilinear").half().float()
-            for one in sets
-        ]
-        joined = torch.cat(sets, 1).permute(0, 2, 3, 1)
-        target = (joined.reshape(-1, joined.shape[3]) - self.mean) / self.std
-        errors = (self.network(target) - target).square().mean(1)
-        return errors.reshape(-1, grid[0], grid[1])
-
-
-class _Reconstruction(nn.Module):
-    """Images float32 (N, 3, H, W) to cells float32 (N, S, S)."""
-
-    down: torch.Tensor
-    across: torch.Tensor
-
-    def __init__(self, trained: Trained) -> None:
-        super().__init__()
-        detector: Any = trained.detector
-        side = detector.options.network_size
-        self.network, self.errors = detector.network, detector.errors
-        self.same = trained.image_shape == (side, side)
-        down, across = _shrinking(trained.image_shape, (side, side))
-        self.register_buffer("down", down)
-        self.register_buffer("across", across)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        if not self.same:
-            images = _shrink(images, self.down, self.across).round().clamp(0, 255)
-        target = images / 127.5 - 1
-        return self.errors(target, self.network(target))
 
 
 def main(arguments: list[str] | None = None) -> None:

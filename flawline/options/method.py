@@ -74,6 +74,11 @@ class MethodOptions(Options):
             return "a label is of a whole photograph, so no tile can be learned from"
         return None
 
+    @property
+    def not_exported(self) -> str | None:
+        """Return the option that an exported model cannot have, if it is set."""
+        return "object_mask" if self.uses_object_masks else None
+
     def inputs(self, *, training: bool) -> frozenset[str]:
         """Return what it must see: `needs`, and what its options ask for.
 
