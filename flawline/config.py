@@ -6,7 +6,7 @@ from the rules, so a change here reruns nothing by itself.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -32,11 +32,11 @@ from flawline.options.method import MethodOptions
 from flawline.options.object_masks import ObjectMaskOptions
 from flawline.options.poses import Poses
 from flawline.options.prepare import Prepare
+from flawline.options.references import detector_problems, fusion_problems, weights_problems
 from flawline.options.regions import Regions
 from flawline.options.report import Mlflow, Report
 from flawline.options.synthetic import RECIPES, SyntheticSet
 from flawline.options.threshold import RULES, MeanStd, Threshold
-from flawline.options.weights import weights_file
 
 TAGS = {
     "method": tuple(METHODS),
@@ -115,10 +115,15 @@ class Config(Options):
                 f"dataset.name: {self.dataset.name!r} cannot name a dataset, because results/ has "
                 "a folder of that name; choose another name"
             )
+        defined: dict[str, Collection[str]] = {
+            "features": self.features,
+            "synthetic": self.synthetic,
+            "poses": self.poses,
+        }
         for name, detector in self.detectors.items():
-            wrong += self._detector_problems(name, detector)
+            wrong += detector_problems(name, detector, defined, self.calibration, self.prepare)
         for name, fusion in self.fusion.items():
-            wrong += self._fusion_problems(name, fusion)
+            wrong += fusion_problems(name, fusion, self.detectors)
         mask = self.regions.mask_file
         if mask is not None and not is_file(mask):
             wrong.append(
@@ -126,62 +131,13 @@ class Config(Options):
                 "where photographs are ignored"
             )
         for name, features in self.features.items():
-            wrong += _weights_problems(f"features.{name}", features.weights)
+            wrong += weights_problems(f"features.{name}", features.weights)
         for name, detector in self.detectors.items():
             if detector.network:
-                wrong += _weights_problems(f"detectors.{name}", detector.network[1])
+                wrong += weights_problems(f"detectors.{name}", detector.network[1])
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
-
-    def _detector_problems(self, name: str, detector: MethodOptions) -> Iterator[str]:
-        for section, entry in [
-            *(("features", entry) for entry in detector.feature_sets),
-            ("synthetic", detector.synthetic_set),
-            ("poses", detector.pose_set),
-        ]:
-            defined = getattr(self, section)
-            if entry is not None and entry not in defined:
-                yield (
-                    f"detectors.{name}.{section}: {entry!r} is not defined"
-                    f"{did_you_mean(entry, defined)}; defined under {section}: "
-                    f"{', '.join(defined) or 'none'}"
-                )
-        drawn = detector.inputs(training=True) & {"synthetic", "poses"}
-        if self.calibration.seeds and drawn:
-            yield (
-                f"calibration.seeds: {name} learns from pictures made of the images of one "
-                "split, so it cannot be trained on other draws; leave `seeds` out, or "
-                f"{', '.join(sorted(drawn))} of detectors.{name}"
-            )
-        if self.calibration.mode == "leave_one_out" and detector.apart != "wholly":
-            remembering = [word for word, method in METHODS.items() if method.apart == "wholly"]
-            yield (
-                f"calibration.mode: leave_one_out is for methods that only remember "
-                f"({', '.join(remembering)}): what {detector.method} (detectors.{name}) "
-                "learned from an image cannot be left out again; use cross, or leave this "
-                "detector out"
-            )
-        if detector.needs_tiles and not self.prepare.tiles:
-            yield (
-                f"detectors.{name}.tile_memory: there are no tiles; set prepare.tiles, or "
-                "leave tile_memory out"
-            )
-        if self.prepare.tiles and detector.why_untiled:
-            yield f"detectors.{name}: {detector.why_untiled}; leave out prepare.tiles for it"
-
-    def _fusion_problems(self, name: str, fusion: Fusion) -> Iterator[str]:
-        if name in self.detectors:
-            yield f"fusion.{name}: a detector has this name; choose another one"
-        for member in fusion.detectors:
-            place = f"fusion.{name}.detectors: {member!r}"
-            if member not in self.detectors:
-                yield (
-                    f"{place} is not defined{did_you_mean(member, self.detectors)}; defined "
-                    f"under detectors: {', '.join(self.detectors)}"
-                )
-            elif self.detectors[member].protocol != "unsupervised":
-                yield f"{place} is supervised, and has a split of its own; leave it out"
 
     @property
     def folder(self) -> Path:
@@ -325,20 +281,6 @@ def load_config(given: dict[str, Any], origin: str) -> Config:
             config.of(category)
         _ = config.inspected
     return config
-
-
-def _weights_problems(place: str, weights: str) -> Iterator[str]:
-    path = weights_file(weights)
-    if path is not None and ("{" in weights or "}" in weights):
-        yield (
-            f"{place}.weights: {weights!r} cannot be read, because Snakemake takes braces in a "
-            "path for a placeholder; rename the file or its folder"
-        )
-    elif path is not None and not is_file(path):
-        yield (
-            f"{place}.weights: there is no file {weights!r}; give an existing state dict, "
-            "`default`, or a torchvision weights name"
-        )
 
 
 def _expanded(key: str, path: str) -> Path:
