@@ -64,7 +64,7 @@ def plan(arguments: list[str]) -> str:
     try:
         with redirect_stdout(said), redirect_stderr(said):
             parser, parsed = parse_args([*arguments, "--dry-run"])
-            # `args_to_api` turns arguments and profiles into settings, but keeps the workflow to itself
+            # `args_to_api` alone turns arguments and profiles into settings; it keeps the workflow
             with patch.object(DAGApi, "execute_workflow", look):
                 args_to_api(parsed, parser)
     except SystemExit:  # wrong arguments
