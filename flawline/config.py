@@ -272,6 +272,14 @@ def load_config(given: dict[str, Any], origin: str) -> Config:
     ------
     FlawlineError
         One message with every mistake: its key, what was found, what is allowed.
+
+    Examples
+    --------
+    >>> from flawline import load_config
+    >>> detectors = {"small": {"method": "autoencoder", "epochs": 5}}
+    >>> config = load_config({"detectors": detectors}, "an example")
+    >>> config.of("bolt").detectors["small"].epochs
+    5
     """
     with prefixed(f"{origin}: "):
         if wrong := list(unwritable(given, [])):

@@ -3,4 +3,14 @@
 
 class FlawlineError(Exception):
     """Something the user can mend: names the file, row or key, what was found, what was expected
-    and what to do. Shown without a traceback."""
+    and what to do. Shown without a traceback.
+
+    Examples
+    --------
+    >>> from flawline import FlawlineError, load_config
+    >>> try:
+    ...     load_config({"detektors": {}}, "my.yaml")
+    ... except FlawlineError as error:
+    ...     print(str(error).splitlines()[0][:60])
+    my.yaml: detectors: is required
+    """

@@ -18,7 +18,7 @@ from flawline.detectors.scoring import score_to_files
 from flawline.features.extraction import extract
 from flawline.files import read_array, read_json, read_table, write_json, write_table
 from flawline.inspection.run_settings import settings_of
-from flawline.inspection.trained_detector import Trained, load_trained
+from flawline.inspection.trained_detector import TrainedDetector, load_trained
 from flawline.options.object_masks import ObjectMaskOptions
 from flawline.provenance import record
 from flawline.synthesis.object_masks import fit, mask_all
@@ -150,5 +150,5 @@ class Line:
         found["features"] = [place / f"features/{name}.npy" for name in sets]
         return found
 
-    def trained(self, detector: str = "patchcore", **changes: Any) -> Trained:
+    def trained(self, detector: str = "patchcore", **changes: Any) -> TrainedDetector:
         return load_trained(self.run(detector), self.settings(detector, **changes), CPU)

@@ -122,7 +122,14 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Geometry:
-    """The shape of a category's prepared images and, where it is tiled, the tiles behind them."""
+    """The shape of a category's prepared images and, where it is tiled, the tiles behind them.
+
+    Examples
+    --------
+    >>> from flawline import Geometry
+    >>> Geometry((256, 320)).seen
+    (256, 320)
+    """
 
     shape: Shape
     tiling: Tiling | None = None

@@ -65,6 +65,14 @@ def choose_threshold(
     Returns
     -------
     rule, n, mode, folds, the settings and the fields of `Choice`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flawline import choose_threshold
+    >>> chosen = choose_threshold(np.arange(1, 21), "conformal", alpha=0.05)
+    >>> chosen["value"], chosen["certified"]
+    (20.0, True)
     """
     if rule not in RULES:
         raise ValueError(f"threshold rule {rule!r}; expected one of {', '.join(RULES)}")

@@ -36,7 +36,21 @@ def build_network(size: int, width: int, latent: int) -> torch.nn.Sequential:
 
 
 class Autoencoder(Reconstruction):
-    """Anomaly score of a pixel = squared error of its colour, mean over the channels."""
+    """Anomaly score of a pixel = squared error of its colour, mean over the channels.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from flawline import Data, Geometry, Autoencoder
+    >>> images = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), np.uint8)
+    >>> good = Data(Geometry((32, 32)), images=images)
+    >>> options = Autoencoder.Options(network_size=32, width=4, latent=8, epochs=1, batch_size=4)
+    >>> detector = Autoencoder(options, seed=0, device=torch.device("cpu"))
+    >>> training = detector.fit(good)
+    >>> found = detector.score(good)
+    >>> found.scores.shape, found.anomaly_maps.shape
+    ((8,), (8, 32, 32))
+    """
 
     Options = AutoencoderOptions
     options: AutoencoderOptions

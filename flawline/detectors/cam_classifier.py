@@ -46,7 +46,22 @@ def build_network(options: CamClassifierOptions) -> nn.ModuleDict:
 
 
 class CamClassifier(Detector):
-    """Anomaly score = log-odds of being defective; anomaly map = what each place adds to them."""
+    """Anomaly score = log-odds of being defective; anomaly map = what each place adds to them.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from flawline import Data, Geometry, CamClassifier
+    >>> images = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), np.uint8)
+    >>> good = Data(Geometry((32, 32)), images=images, labels=np.arange(8) % 2)
+    >>> network = {"backbone": "mobilenet_v2", "weights": "none", "image_size": 32}
+    >>> options = CamClassifier.Options(**network, epochs=1, batch_size=4)
+    >>> detector = CamClassifier(options, seed=0, device=torch.device("cpu"))
+    >>> training = detector.fit(good)
+    >>> found = detector.score(good)
+    >>> found.scores.shape, found.anomaly_maps.shape
+    ((8,), (8, 32, 32))
+    """
 
     Options = CamClassifierOptions
     options: CamClassifierOptions

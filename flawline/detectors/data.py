@@ -85,6 +85,14 @@ class Data:
         photographs of one part: none of them speaks for another. None if each is alone.
     scheduled : how many images the schedule of a training counts, where these are only a part of
         them: models of cross-calibration take as many steps as the one they stand for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flawline import Data, Geometry
+    >>> data = Data(Geometry((32, 32)), images=np.zeros((4, 32, 32, 3), np.uint8))
+    >>> len(data.take(np.array([0, 2])))
+    2
     """
 
     geometry: Geometry

@@ -103,7 +103,22 @@ def shrink(images: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 class FAnoGAN(MapDetector):
-    """Anomaly score = squared residual of the rebuilt image + kappa x that of its features."""
+    """Anomaly score = squared residual of the rebuilt image + kappa x that of its features.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from flawline import Data, Geometry, FAnoGAN
+    >>> images = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), np.uint8)
+    >>> good = Data(Geometry((32, 32)), images=images)
+    >>> steps = {"gan_steps": 5, "encoder_steps": 1}
+    >>> options = FAnoGAN.Options(width=4, batch_size=4, **steps)
+    >>> detector = FAnoGAN(options, seed=0, device=torch.device("cpu"))
+    >>> training = detector.fit(good)
+    >>> found = detector.score(good)
+    >>> found.scores.shape, found.anomaly_maps.shape
+    ((8,), (8, 32, 32))
+    """
 
     Options = FAnoGANOptions
     options: FAnoGANOptions

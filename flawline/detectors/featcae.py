@@ -64,7 +64,21 @@ class FeatCAEGraph(nn.Module):
 
 
 class FeatCAE(MapDetector):
-    """Anomaly score of a position = mean squared error of its rebuilt features."""
+    """Anomaly score of a position = mean squared error of its rebuilt features.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from flawline import Data, Geometry, FeatCAE
+    >>> images = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), np.uint8)
+    >>> good = Data(Geometry((32, 32)), features=(images[:, ::8, ::8].astype(np.float16),))
+    >>> options = FeatCAE.Options(features="any", latent=2, epochs=1)
+    >>> detector = FeatCAE(options, seed=0, device=torch.device("cpu"))
+    >>> training = detector.fit(good)
+    >>> found = detector.score(good)
+    >>> found.scores.shape, found.anomaly_maps.shape
+    ((8,), (8, 32, 32))
+    """
 
     Options = FeatCAEOptions
     options: FeatCAEOptions

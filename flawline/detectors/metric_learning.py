@@ -83,7 +83,21 @@ def _build_head(options: MetricLearningOptions, dimensions: int) -> nn.Module:
 
 
 class MetricLearning(Detector):
-    """Anomaly score = distance to the embeddings of training normals; anomaly map = Grad-CAM."""
+    """Anomaly score = distance to the embeddings of training normals; anomaly map = Grad-CAM.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from flawline import Data, Geometry, MetricLearning
+    >>> images = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), np.uint8)
+    >>> good = Data(Geometry((32, 32)), images=images, object_masks=np.ones((8, 32, 32), np.uint8))
+    >>> options = MetricLearning.Options(weights="none", network_size=32, epochs=1, batch_size=4)
+    >>> detector = MetricLearning(options, seed=0, device=torch.device("cpu"))
+    >>> training = detector.fit(good)
+    >>> found = detector.score(good)
+    >>> found.scores.shape, found.anomaly_maps.shape
+    ((8,), (8, 32, 32))
+    """
 
     Options = MetricLearningOptions
     options: MetricLearningOptions

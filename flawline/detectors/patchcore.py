@@ -110,6 +110,19 @@ class PatchCore(MapDetector):
 
     With several feature sets there is a memory for each (the paper's ensemble, section 4.4). Their
     distances are averaged after division by the typical distance of a training patch.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from flawline import Data, Geometry, PatchCore
+    >>> images = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), np.uint8)
+    >>> good = Data(Geometry((32, 32)), features=(images[:, ::8, ::8].astype(np.float16),))
+    >>> options = PatchCore.Options(features="any", coreset_fraction=0.5)
+    >>> detector = PatchCore(options, seed=0, device=torch.device("cpu"))
+    >>> training = detector.fit(good)
+    >>> found = detector.score(good)
+    >>> found.scores.shape, found.anomaly_maps.shape
+    ((8,), (8, 32, 32))
     """
 
     Options = PatchCoreOptions

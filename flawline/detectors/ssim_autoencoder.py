@@ -68,7 +68,21 @@ def build_network(width: int, latent: int, reduction: int = 8) -> torch.nn.Seque
 
 
 class SsimAutoencoder(Reconstruction):
-    """Anomaly score = 1 - structural similarity of the image and what the network makes of it."""
+    """Anomaly score = 1 - structural similarity of the image and what the network makes of it.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from flawline import Data, Geometry, SsimAutoencoder
+    >>> images = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), np.uint8)
+    >>> good = Data(Geometry((32, 32)), images=images)
+    >>> options = SsimAutoencoder.Options(network_size=32, width=4, epochs=1, batch_size=4)
+    >>> detector = SsimAutoencoder(options, seed=0, device=torch.device("cpu"))
+    >>> training = detector.fit(good)
+    >>> found = detector.score(good)
+    >>> found.scores.shape, found.anomaly_maps.shape
+    ((8,), (8, 32, 32))
+    """
 
     Options = SsimAutoencoderOptions
     options: SsimAutoencoderOptions

@@ -94,6 +94,20 @@ def evaluate(
     Returns
     -------
     Nested dictionary; a metric that the data do not allow is None, and `note` says why.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from flawline import evaluate
+    >>> kinds = ["good", "good", "good", "scratch"]
+    >>> labels = pd.DataFrame({"label": [0, 0, 0, 1], "defect_type": kinds, "has_mask": 0})
+    >>> maps, masks = np.zeros((4, 8, 8), np.float16), np.zeros((4, 8, 8), np.uint8)
+    >>> costs = {"miss": 10.0, "false_alarm": 1.0, "defect_rate": 0.05}
+    >>> scores = np.array([0.1, 0.3, 0.2, 0.9])
+    >>> metrics = evaluate(labels, scores, 0.5, maps, masks, costs=costs)
+    >>> metrics["image"]["auroc"], metrics["at_threshold"]["recall"]
+    (1.0, 1.0)
     """
     truth = labels["label"].to_numpy(int)
     types = np.where(truth == 1, labels["defect_type"].astype(str), "good")

@@ -241,7 +241,17 @@ class Draw(Record):
 
 
 class RunMetrics(Record):
-    """All of `metrics.json`."""
+    """All of `metrics.json`.
+
+    Examples
+    --------
+    >>> from flawline import RunMetrics
+    >>> metrics = RunMetrics.load("results/demo/bolt/.../metrics.json")  # doctest: +SKIP
+    >>> metrics.image.auroc, metrics.interval(AUROC)  # doctest: +SKIP
+    (0.892, (0.79, 0.95))
+    >>> sorted(RunMetrics.model_fields)[:3]
+    ['at_boundary', 'at_threshold', 'bootstrap']
+    """
 
     category: str
     protocol: str

@@ -62,6 +62,14 @@ def build_backbone(
     FlawlineError
         If a name is unknown, a needed tensor is missing or of another shape, or a layer gives no
         map.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flawline import build_backbone
+    >>> network = build_backbone("gabor", "none", ["fine", "coarse"], (32, 32))
+    >>> sorted(network(torch.zeros(1, 3, 32, 32)))
+    ['coarse', 'fine']
     """
     network = _extractor(backbone, layers)
     if backbone != "gabor":

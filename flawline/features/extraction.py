@@ -68,6 +68,16 @@ def patch_features(
     Returns
     -------
     float16 (N, H, W, C), on the network's device.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flawline import build_backbone, patch_features
+    >>> network = build_backbone("gabor", "none", ["fine"], (32, 32))
+    >>> images = np.zeros((2, 32, 32, 3), np.uint8)
+    >>> maps = patch_features(network, images, pool=3, normalize=False, precision="float32")
+    >>> maps.dtype, len(maps)
+    (torch.float16, 2)
     """
     device = next(chain(network.parameters(), network.buffers())).device
     pixels = to_tensor(images, device).permute(0, 3, 1, 2)

@@ -14,7 +14,7 @@ from flawline.files import read_table, write_table
 from flawline.inspection.folder import DEFECTIVE, GOOD, UNREADABLE, Verdict
 
 if TYPE_CHECKING:
-    from flawline.inspection.trained_detector import Trained
+    from flawline.inspection.trained_detector import TrainedDetector
 
 OF_DETECTOR = ("category", "detector", "seed", "trained")
 KEY = ("inspection", *OF_DETECTOR, "content")
@@ -38,7 +38,7 @@ class Comparison:
     verdict: str
 
 
-def compared(verdicts: Sequence[Verdict], trained: "Trained") -> Comparison:
+def compared(verdicts: Sequence[Verdict], trained: "TrainedDetector") -> Comparison:
     """Test whether a batch's images that are called good score like calibration goods.
 
     Defects would make any batch with some differ, so both are taken up to the threshold alone: what

@@ -27,7 +27,7 @@ from flawline.files import replacing
 from flawline.inspection.run_settings import run_folder, settings_of
 from flawline.inspection.trained_detector import (
     Photograph,
-    Trained,
+    TrainedDetector,
     checked_photographs,
     load_trained,
 )
@@ -85,7 +85,7 @@ class Graph(nn.Module):
     share_down: torch.Tensor
     share_across: torch.Tensor
 
-    def __init__(self, trained: Trained) -> None:
+    def __init__(self, trained: TrainedDetector) -> None:
         super().__init__()
         detector, self.scoring = _scoring_of(trained)
         self.features: nn.Module = nn.Identity()
@@ -139,7 +139,7 @@ class Graph(nn.Module):
 
 
 def export(
-    trained: Trained, photographs: Sequence[Photograph], path: Path | str, **about: str
+    trained: TrainedDetector, photographs: Sequence[Photograph], path: Path | str, **about: str
 ) -> Comparison:
     """Write the ONNX file, if it scores and decides as PyTorch does.
 
@@ -188,7 +188,7 @@ def export(
         return _compare(trained, session, photographs)
 
 
-def metadata(trained: Trained, **about: str) -> dict[str, str]:
+def metadata(trained: TrainedDetector, **about: str) -> dict[str, str]:
     """What the file says of itself."""
     prepare = trained.settings["prepare"]
     height, width = trained.image_shape
@@ -209,7 +209,7 @@ def _inputs(photographs: Sequence[Photograph]) -> dict[str, np.ndarray]:
     return inputs
 
 
-def _compare(trained: Trained, session: Any, goods: Sequence[Photograph]) -> Comparison:
+def _compare(trained: TrainedDetector, session: Any, goods: Sequence[Photograph]) -> Comparison:
     """Raise, if the session scores or decides otherwise than `trained`."""
     altered = [_altered(one, part) for part, one in enumerate(goods[:ALTERED], start=1)]
     found = [_differences(trained, session, group) for group in (goods, altered)]
@@ -243,7 +243,7 @@ def _altered(photograph: Photograph, part: int) -> Photograph:
 
 
 def _differences(
-    trained: Trained, session: Any, photographs: Sequence[Photograph]
+    trained: TrainedDetector, session: Any, photographs: Sequence[Photograph]
 ) -> tuple[int, int, int, float, float]:
     """Scores above the threshold, other decisions close to it, farther ones, score, map."""
     scores: list[np.ndarray] = []
@@ -271,7 +271,7 @@ def _differences(
     )
 
 
-def _scoring_of(trained: Trained) -> tuple[MapDetector, nn.Module]:
+def _scoring_of(trained: TrainedDetector) -> tuple[MapDetector, nn.Module]:
     """The detector and its scoring of cells as a module; raises if it cannot be exported."""
     detector = trained.detector
     method = trained.settings["detector"]["method"]

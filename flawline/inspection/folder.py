@@ -25,7 +25,7 @@ from flawline.pictures import any_uncounted
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flawline.inspection.trained_detector import Photograph, Trained
+    from flawline.inspection.trained_detector import Photograph, TrainedDetector
 
 DEFECTIVE, GOOD, UNREADABLE = "defective", "good", "unreadable"
 ARRIVED = "arrived during the inspection; the next one takes it"
@@ -57,7 +57,7 @@ class Verdict:
 
 
 def inspect_folder(
-    folder: Path | str, trained: "Trained", overlays: Path | str, *, workers: int = 1
+    folder: Path | str, trained: "TrainedDetector", overlays: Path | str, *, workers: int = 1
 ) -> list[Verdict]:
     """Judge every file in `folder` and below it, in the order of their names.
 
@@ -157,7 +157,7 @@ def summary(verdicts: list[Verdict]) -> str:
     return f"{words}, {unreadable} {'file' if unreadable == 1 else 'files'} unreadable"
 
 
-def _read(path: Path, trained: "Trained") -> "Photograph | str":
+def _read(path: Path, trained: "TrainedDetector") -> "Photograph | str":
     """The prepared photograph, or why there is none."""
     most = trained.settings["max_megapixels"]
     try:
@@ -176,7 +176,7 @@ def _read(path: Path, trained: "Trained") -> "Photograph | str":
 
 
 def _judge(
-    photographs: "list[Photograph]", trained: "Trained"
+    photographs: "list[Photograph]", trained: "TrainedDetector"
 ) -> Iterator[tuple[float, str, float, np.ndarray, np.ndarray]]:
     """Score, decision, p-value, boxes in prepared pixels and map of each."""
     if not photographs:
@@ -194,7 +194,7 @@ def _draw(
     photograph: "Photograph",
     anomaly_map: np.ndarray,
     boxes: np.ndarray,
-    trained: "Trained",
+    trained: "TrainedDetector",
 ) -> None:
     """The image with its boxes beside its map, whose colours mean the same in all inspections."""
     from flawline.pictures import boxed, coloured, hatched, side_by_side

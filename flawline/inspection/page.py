@@ -12,7 +12,7 @@ from flawline.inspection.folder import DEFECTIVE, GOOD, UNREADABLE, Verdict
 from flawline.report.html import environment, write_page
 
 if TYPE_CHECKING:
-    from flawline.inspection.trained_detector import Trained
+    from flawline.inspection.trained_detector import TrainedDetector
 
 OWN_TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = 60  # defective images shown, the highest scores first
@@ -73,7 +73,7 @@ class Inspection:
 
 def describe(
     verdicts: list[Verdict],
-    trained: "Trained",
+    trained: "TrainedDetector",
     overlays: Path | str,
     history: Sequence[Mapping[str, str]] = (),
     **about: str,

@@ -55,7 +55,7 @@ class Photograph:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedDetector:
     """A detector and what it needs to judge a photograph.
 
     Attributes
@@ -178,7 +178,7 @@ class Trained:
 
 def load_trained(
     run: Path | str, settings: Mapping[str, Any], device: torch.device, *, boxes: bool = True
-) -> Trained:
+) -> TrainedDetector:
     """Load one trained detector from the results of the pipeline.
 
     Parameters
@@ -220,7 +220,7 @@ def load_trained(
             "again."
         ) from error
     detector = method_class(settings["detector"]["method"]).load(run / "model", device)
-    return Trained(
+    return TrainedDetector(
         detector,
         settings,
         threshold,

@@ -11,19 +11,19 @@ from flawline.errors import FlawlineError
 from flawline.inspection import page
 from flawline.inspection.batches import KEY, compared, recorded
 from flawline.inspection.folder import Verdict
-from flawline.inspection.trained_detector import Trained
+from flawline.inspection.trained_detector import TrainedDetector
 
 NAMES = dict(zip(KEY, ("monday", "bolt", "pc", "0", "ab12", "cd34"), strict=True))
 
 
-def trained(calibration: np.ndarray, mode: str = "split") -> Trained:
+def trained(calibration: np.ndarray, mode: str = "split") -> TrainedDetector:
     calibration = np.sort(calibration)
     threshold = {"value": float(calibration[-2]), "promise": "None.", "mode": mode}
     detector: Any = None
-    return Trained(detector, {}, threshold, calibration, (0.0, 1.0), 1.0, Geometry((8, 8)))
+    return TrainedDetector(detector, {}, threshold, calibration, (0.0, 1.0), 1.0, Geometry((8, 8)))
 
 
-def verdicts(scores: np.ndarray, model: Trained) -> list[Verdict]:
+def verdicts(scores: np.ndarray, model: TrainedDetector) -> list[Verdict]:
     decisions = np.where(model.defective(scores), "defective", "good")
     p_values = model.p_values(scores)
     rows = zip(decisions.tolist(), scores.tolist(), p_values.tolist(), strict=True)

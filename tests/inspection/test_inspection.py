@@ -32,7 +32,7 @@ from flawline.inspection import page
 from flawline.inspection.folder import Verdict, inspect_folder, summary, write_verdicts
 from flawline.inspection.run_settings import FILES
 from flawline.inspection.trained_detector import (
-    Trained,
+    TrainedDetector,
     checked_photographs,
     load_trained,
 )
@@ -90,7 +90,9 @@ class TestAnInspection:
 
     def test_gives_conformal_p_values(self, line: Line) -> None:
         trained = line.trained()
-        trained = Trained(**(vars(trained) | {"calibration": np.array([1.0, 2.0, 2.0, 3.0])}))
+        trained = TrainedDetector(
+            **(vars(trained) | {"calibration": np.array([1.0, 2.0, 2.0, 3.0])})
+        )
         found = trained.p_values(np.array([0.5, 2.0, 2.5, 3.0, 9.0]))
         assert found.tolist() == [1.0, 0.8, 0.4, 0.4, 0.2]
 
@@ -114,10 +116,12 @@ class TestAnInspection:
     ) -> None:
         asked = []
         trained = line.trained()
-        real = Trained.score
+        real = TrainedDetector.score
         monkeypatch.setattr(inspecting, "CHUNK_IMAGES", 4)
         monkeypatch.setattr(
-            Trained, "score", lambda self, images: asked.append(len(images)) or real(self, images)
+            TrainedDetector,
+            "score",
+            lambda self, images: asked.append(len(images)) or real(self, images),
         )
         inspect_folder(line.new, trained, tmp_path / "overlays")
         assert asked == [4, 4, 1]
@@ -215,13 +219,13 @@ class TestBadFiles:
     ) -> None:
         folder = tmp_path / "incoming"
         shutil.copytree(line.new, folder)
-        real = Trained.score
+        real = TrainedDetector.score
 
-        def slow(trained: Trained, images: np.ndarray) -> Any:
+        def slow(trained: TrainedDetector, images: np.ndarray) -> Any:
             shutil.copy(line.new / "good/000.png", folder / "late.png")
             return real(trained, images)
 
-        monkeypatch.setattr(Trained, "score", slow)
+        monkeypatch.setattr(TrainedDetector, "score", slow)
         verdicts = inspect_folder(folder, line.trained(), tmp_path / "overlays")
         late = [verdict for verdict in verdicts if verdict.decision == "unreadable"]
         assert [(v.file, v.reason) for v in late] == [("late.png", inspecting.ARRIVED)]
@@ -310,7 +314,9 @@ class TestThePage:
         self, line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         trained = line.trained()
-        trained = Trained(**(vars(trained) | {"threshold": {"value": 0.0, "promise": "None."}}))
+        trained = TrainedDetector(
+            **(vars(trained) | {"threshold": {"value": 0.0, "promise": "None."}})
+        )
         monkeypatch.setattr(page, "PICTURES", 3)
         verdicts = inspect_folder(line.new, trained, tmp_path / "overlays")
         verdicts.append(Verdict("bad.png", "unreadable", reason="not an image"))

@@ -14,7 +14,7 @@ from flawline.detectors.base import Scores
 from flawline.detectors.data import Data
 from flawline.inspection import page
 from flawline.inspection.folder import Verdict, inspect_folder
-from flawline.inspection.trained_detector import Trained
+from flawline.inspection.trained_detector import TrainedDetector
 
 
 class Brightest:
@@ -29,7 +29,7 @@ class Brightest:
         return Scores(red.max((1, 2)), np.maximum(red, 0))
 
 
-def trained(shape: tuple[int, int], regions: dict[str, Any]) -> Trained:
+def trained(shape: tuple[int, int], regions: dict[str, Any]) -> TrainedDetector:
     settings = {
         "max_megapixels": 1,
         "prepare": {"resize": "letterbox"},
@@ -39,10 +39,12 @@ def trained(shape: tuple[int, int], regions: dict[str, Any]) -> Trained:
     }
     threshold = {"value": 50.0, "promise": "None."}
     detector: Any = Brightest()
-    return Trained(detector, settings, threshold, np.zeros(4), (0.0, 200.0), 50.0, Geometry(shape))
+    return TrainedDetector(
+        detector, settings, threshold, np.zeros(4), (0.0, 200.0), 50.0, Geometry(shape)
+    )
 
 
-def inspected(folder: Path, model: Trained) -> tuple[list[Verdict], str, tuple[int, int]]:
+def inspected(folder: Path, model: TrainedDetector) -> tuple[list[Verdict], str, tuple[int, int]]:
     """Verdicts, the page's text, and width and height of the first overlay."""
     verdicts = inspect_folder(folder / "new", model, folder / "overlays")
     made = page.describe(verdicts, model, folder / "overlays", folder="new")
