@@ -1,27 +1,68 @@
 """Score a subset into files, a few images at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from flawline.data.split import rows_of
 from flawline.detectors.data import Data
 from flawline.detectors.maps import HALF_MAX
 from flawline.files import new_array, read_array, read_table, write_table
 
 if TYPE_CHECKING:
+    import torch
+
     from flawline.detectors.base import Detector
+
+
+def score_subset(
+    implementation: str,
+    files: Mapping[str, Any],
+    scores: Path | str,
+    maps: Path | str | None = None,
+    *,
+    device: "torch.device",
+    own: bool = False,
+    fold: int | None = None,
+    good_only: bool = False,
+) -> None:
+    """Score the images of a subset with a trained detector.
+
+    Parameters
+    ----------
+    implementation : where the method's class is, as `module:name`.
+    files : what the method sees, by the names of `Data.open`; `model`; `folds`, if training images
+        are left out together or one fold is scored; `test_labels`, for `good_only`.
+    scores, maps : as for `score_to_files`.
+    own : whether these are the training images: what a memory has from an image itself, or from its
+        fold, must not speak for it.
+    fold : score the images of this fold alone.
+    good_only : score good images alone.
+    """
+    detector = resolve_name(implementation).load(Path(files["model"]).parent, device)
+    data, rows = Data.open(files), None
+    if own:
+        kin = read_table(files["folds"])["fold"].to_numpy() if "folds" in files else None
+        data = replace(data, own=np.arange(len(data)), kin=kin)
+    if fold is not None:
+        rows = rows_of(read_table(files["folds"]), fold)
+    if good_only:
+        rows = np.flatnonzero(read_table(files["test_labels"])["label"].to_numpy() == 0)
+    score_to_files(detector, data, scores, maps, rows)
 
 
 def score_to_files(
     detector: "Detector",
     data: Data,
-    scores: Path,
-    maps: Path | None = None,
+    scores: Path | str,
+    maps: Path | str | None = None,
     rows: np.ndarray | None = None,
 ) -> None:
     """Write ``row, score`` per image to `scores` (.csv), and float16 (N, H, W) to `maps` (.npy).

@@ -1,22 +1,67 @@
 """How far a threshold, and what comes of it, depends on which good images were held back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from pkgutil import resolve_name
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
 
 from flawline.data.split import held_back
 from flawline.decisions.thresholds import choose_threshold
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from flawline.detectors.base import Detector
-    from flawline.detectors.data import Data
+from flawline.detectors.base import Detector
+from flawline.detectors.data import Data
+from flawline.files import read_table
+from flawline.seeding import derive
 
 
-def joined(first: "Data", second: "Data") -> "Data":
+def draws_of_run(
+    implementation: str,
+    options: Mapping[str, Any],
+    files: Mapping[str, Any],
+    *,
+    seed: int,
+    category: str,
+    device: torch.device,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Train and calibrate a detector again on other draws of the files of a run.
+
+    Parameters
+    ----------
+    implementation : where the method's class is, as `module:name`.
+    options : of the method.
+    files : what the method sees, by the names of `Data.open`, each after the name of its subset
+        (`train_images`); `split`, the table of the split.
+    seed, category : what all random choices of a training are derived from.
+    settings : seeds, fraction and threshold, as for `draws`.
+
+    Returns
+    -------
+    As `draws`.
+    """
+    detector_class: type[Detector] = resolve_name(implementation)
+    checked = detector_class.Options.model_validate(options)
+    derived = derive(seed, category, "train")
+
+    def subset(name: str) -> Data:
+        head = f"{name}_"
+        return Data.open({k.removeprefix(head): files[k] for k in files if k.startswith(head)})
+
+    return draws(
+        lambda: detector_class(checked, derived, device),
+        subset("train"),
+        subset("calibration"),
+        subset("test"),
+        read_table(files["split"]),
+        category=category,
+        **settings,
+    )
+
+
+def joined(first: Data, second: Data) -> Data:
     """The images of two subsets, without what was made of them."""
 
     def both(name: str) -> Any:
@@ -30,17 +75,17 @@ def joined(first: "Data", second: "Data") -> "Data":
 
 
 def draws(
-    make: "Callable[[], Detector]",
-    train: "Data",
-    calibration: "Data",
-    test: "Data",
-    split: "pd.DataFrame",
-    seeds: Sequence[int],
+    make: Callable[[], Detector],
+    train: Data,
+    calibration: Data,
+    test: Data,
+    split: pd.DataFrame,
     *,
+    seeds: Sequence[int],
     fraction: float,
     category: str,
     threshold: dict[str, Any],
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Train and calibrate again on other draws of the good training images.
 
     Parameters
@@ -57,8 +102,6 @@ def draws(
     One row per draw: seed, the threshold, and of the test images the false_alarm_rate of good
     images and the recall of defects, NaN without any.
     """
-    import pandas as pd
-
     if train.labels is not None:
         calibration = replace(calibration, labels=np.zeros(len(calibration), np.int64))
     known = joined(train, calibration)

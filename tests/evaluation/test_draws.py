@@ -46,7 +46,7 @@ def test_the_draw_of_the_split_s_own_seed_gives_its_threshold_and_figures() -> N
         subsets["calibration"],
         subsets["test"],
         split,
-        [5, 6, 7],
+        seeds=[5, 6, 7],
         threshold=THRESHOLD,
         **SPLIT,
     )

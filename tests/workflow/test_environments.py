@@ -46,7 +46,7 @@ def rules_with_a_gpu() -> set[str]:
     for line in RULES.splitlines():
         if start := re.match(r" *rule (\w+):", line):
             rule = start[1]
-        if line.strip() == "gpu=a_gpu,":
+        if line.strip() == "gpu=RESOURCES.gpus,":
             found.add(rule)
     return found | {heir for parent, heir in INHERITING.items() if parent in found}
 

@@ -381,14 +381,14 @@ class TestTheLeakRule:
         [
             ("/calibration/scores.csv", "/test/scores.csv", "threshold sees test scores"),
             (
-                'unpack(detector_inputs("train", training=True)),',
-                'unpack(detector_inputs("train", training=True)),\n'
+                'unpack(INPUTS.detector("train", training=True)),',
+                'unpack(INPUTS.detector("train", training=True)),\n'
                 '        x=f"{PROTOCOL}/test/labels.csv",',
                 "train sees test labels or masks",
             ),
             (
-                'unpack(detector_inputs("train", training=True)),',
-                'unpack(detector_inputs("calibration", training=True)),',
+                'unpack(INPUTS.detector("train", training=True)),',
+                'unpack(INPUTS.detector("calibration", training=True)),',
                 "train sees test or calibration images",
             ),
         ],
