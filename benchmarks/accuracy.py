@@ -1,4 +1,4 @@
-"""Accuracy of a detector on a folder of photographs, all goods learned from, several seeds.
+"""Accuracy of a detector on a folder of photographs, all good images learned from, several seeds.
 
     python benchmarks/accuracy.py CATEGORY [--weights FILE] [--backbone NAME --layers NAME ...]
         [--size auto | SIDE | HEIGHT WIDTH] [--seeds 0 1 2 3 4] [--poses YAML]
@@ -68,7 +68,9 @@ def main() -> None:
         start = time.perf_counter()
         train, test, labels, masks = load(chosen, Path(folder), device)
         loaded = time.perf_counter() - start
-        print(f"{train.geometry.shape}: {len(train)} goods, {len(test)} test images", flush=True)
+        print(
+            f"{train.geometry.shape}: {len(train)} good images, {len(test)} test images", flush=True
+        )
         found = []
         for name, options in (one.split("=", 1) for one in chosen.tries):
             options = {"method": "patchcore"} | yaml.safe_load(options)

@@ -50,13 +50,14 @@ def show(who: str, category: str, seconds: float, memory: float, figures: dict) 
 
 
 def same_job(command: list[str]) -> tuple[float, float, dict]:
-    """One process that fits on all goods and scores the test images."""
+    """One process that fits on all good images and scores the test images."""
     seconds, memory, output = watched(command)
     return seconds, memory, json.loads(output.splitlines()[-1])
 
 
 def pipeline(data: str, weights: str, category: str, size: list[int]) -> tuple[float, float, dict]:
-    """`snakemake` from nothing to the table of figures; 20 % of the goods set the threshold."""
+    """`snakemake` from nothing to the table of figures; 20 % of the good images set the
+    threshold."""
     with tempfile.TemporaryDirectory() as folder:
         configuration = {
             "dataset": {"name": "race", "source": data},

@@ -1,13 +1,15 @@
 """What thresholds and checks of calibration promise, and what comes of it.
 
-    python benchmarks/calibration.py [CATEGORY ...] [--weights RESNET18] [--splits N] [--goods ...]
+    python benchmarks/calibration.py [CATEGORY ...] [--weights RESNET18] [--splits N]
+                                     [--good-images ...]
 
-CATEGORY is a folder in MVTec AD's layout. Of its training goods, some are drawn by lot to learn
-from and calibrate with; all others are new goods, of which nothing drifted: false alarms among them
-are compared with what the conformal threshold aims at, and the drift check, with 20 of them, should
-be silent. "before" is cross-calibration whose models count epochs, not steps. Planted are five
-defects among the training images: their ranks by what is known of the other images, and by the
-plain scores ("before"). Without a category only the limit for odd goods is simulated.
+CATEGORY is a folder in MVTec AD's layout. Of its good training images, some are drawn at random to
+learn from and calibrate with; all others are new good images, of which nothing drifted: false
+alarms among them are compared with what the conformal threshold aims at, and the drift check, with
+20 of them, should be silent. "before" is cross-calibration whose models count epochs, not steps.
+Planted are five defects among the training images: their ranks by what is known of the other
+images, and by the plain scores ("before"). Without a category only the limit for odd images is
+simulated.
 """
 
 import argparse
@@ -53,20 +55,20 @@ def main() -> None:
     parser.add_argument("categories", nargs="*", type=Path)
     parser.add_argument("--weights", default="default")
     parser.add_argument("--splits", type=int, default=6)
-    parser.add_argument("--goods", type=int, nargs="+", default=[20, 60])
+    parser.add_argument("--good-images", type=int, nargs="+", default=[20, 60])
     parser.add_argument("--methods", nargs="+", default=list(MAKERS), choices=list(MAKERS))
     chosen = parser.parse_args()
     choose_device(0, 2)
     print(describe(), flush=True)
-    odd_goods()
+    odd_images()
     for category in chosen.categories:
-        goods = opened(sorted((category / "train/good").iterdir()), chosen.weights)
+        good_images = opened(sorted((category / "train/good").iterdir()), chosen.weights)
         defects = sorted((category / "test").glob("[!g]*/*"))
         for method in chosen.methods:
-            for count in chosen.goods:
-                thresholds(category.name, method, goods, count, chosen.splits)
+            for count in chosen.good_images:
+                thresholds(category.name, method, good_images, count, chosen.splits)
         if "patchcore" in chosen.methods:
-            planted(category.name, goods, defects, chosen.weights)
+            planted(category.name, good_images, defects, chosen.weights)
 
 
 def opened(paths: list[Path], weights: str) -> Data:
@@ -89,21 +91,21 @@ def batches(images: np.ndarray) -> list[np.ndarray]:
 
 
 def scores_of(method: str, seed: int, learned: Data, *asked: Data) -> list[np.ndarray]:
-    """What a model that learned some goods says of others."""
+    """What a model that learned some good images says of others."""
     detector = MAKERS[method](seed)
     detector.fit(learned)
     return [detector.score(part).scores.astype(float) for part in asked]
 
 
-def thresholds(name: str, method: str, goods: Data, count: int, splits: int) -> None:
-    """False alarms among new goods, and how often the drift check sees what is not there."""
+def thresholds(name: str, method: str, good_images: Data, count: int, splits: int) -> None:
+    """False alarms among new good images, and how often the drift check sees what is not there."""
     rates: dict[tuple[str, float], list[float]] = {}
     drifts: dict[str, list[bool]] = {}
     for seed in range(splits):
         lot = np.random.default_rng(seed)
-        order = lot.permutation(len(goods))
+        order = lot.permutation(len(good_images))
         known, new = np.sort(order[:count]), np.sort(order[count:])
-        own, test = goods.take(known), goods.take(new)
+        own, test = good_images.take(known), good_images.take(new)
         tested = lot.choice(len(new), min(TESTED, len(new)), replace=False)
         parts = np.array_split(lot.permutation(count), FOLDS)
         found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
@@ -141,7 +143,7 @@ def thresholds(name: str, method: str, goods: Data, count: int, splits: int) -> 
         checked["cross, by folds"] = drift(pooled, of_new[tested], alone, folds)
         for kind, one in checked.items():
             drifts.setdefault(kind, []).append(bool(one["drifted"]))
-    head = f"{name}, {method}, {count} goods, {len(goods) - count} new, {splits} splits"
+    head = f"{name}, {method}, {count} good images, {len(good_images) - count} new, {splits} splits"
     print(head, flush=True)
     for (kind, alpha), found_rates in rates.items():
         spread = f"mean {np.mean(found_rates):.3f}, sd {np.std(found_rates, ddof=1):.3f}"
@@ -150,30 +152,32 @@ def thresholds(name: str, method: str, goods: Data, count: int, splits: int) -> 
         print(f"  drift, {kind}: {sum(flags)} of {len(flags)}", flush=True)
 
 
-def planted(name: str, goods: Data, defects: list[Path], weights: str) -> None:
+def planted(name: str, good_images: Data, defects: list[Path], weights: str) -> None:
     """Ranks of defects among training images."""
     for seed in range(3):
         lot = np.random.default_rng(seed)
         chosen = [defects[i] for i in np.sort(lot.choice(len(defects), PLANTED, replace=False))]
         bad = opened(chosen, weights)
-        some = goods.take(np.sort(lot.choice(len(goods), min(len(goods), 105), replace=False)))
+        some = good_images.take(
+            np.sort(lot.choice(len(good_images), min(len(good_images), 105), replace=False))
+        )
         assert some.images is not None
         assert bad.images is not None
         images = np.concatenate([bad.images, some.images])
         features = np.concatenate([bad.features[0], some.features[0]])
-        data = Data(goods.geometry, images=images, features=(features,))
+        data = Data(good_images.geometry, images=images, features=(features,))
         itself = replace(data, own=np.arange(len(data)))
         apart, plain = scores_of("patchcore", seed, data, itself, data)
         ranks = [sorted((one > one[:PLANTED, None]).sum(1) + 1) for one in (apart, plain)]
         print(
-            f"{name}, {PLANTED} defects planted among {len(some)} goods: ranks "
+            f"{name}, {PLANTED} defects planted among {len(some)} good images: ranks "
             f"{list(map(int, ranks[0]))}, before {list(map(int, ranks[1]))}",
             flush=True,
         )
 
 
-def odd_goods(samples: int = 400) -> None:
-    """How many clean samples have a score beyond the limit for odd goods."""
+def odd_images(samples: int = 400) -> None:
+    """How many clean samples have a score beyond the limit for odd images."""
     lot = np.random.default_rng(0)
     for kind in ("gumbel", "lognormal", "normal"):
         for n in (12, 42, 209):
@@ -186,7 +190,7 @@ def odd_goods(samples: int = 400) -> None:
             tops = drawn.max(axis=1)
             before = (tops > high + 3 * (high - low)).mean()
             after = np.mean([top > far_out(one) for top, one in zip(tops, drawn, strict=True)])
-            print(f"odd goods, {kind}, n = {n}: {after:.3f}, before {before:.3f}", flush=True)
+            print(f"odd images, {kind}, n = {n}: {after:.3f}, before {before:.3f}", flush=True)
 
 
 if __name__ == "__main__":

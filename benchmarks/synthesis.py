@@ -16,7 +16,7 @@ from flawline.options.synthetic import RECIPES, SyntheticSet
 from flawline.synthesis.synthesize import synthesize
 
 SIZE = 256
-GOODS = 20
+IMAGES = 20
 RUNS = 3
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, help="category folder in MVTec AD's layout")
     folder = parser.parse_args().folder
-    images, object_masks = demo_bolt() if folder is None else goods(folder)
+    images, object_masks = demo_bolt() if folder is None else good_photographs(folder)
     for recipe in RECIPES:
         options = SyntheticSet.model_validate({"recipes": [{"recipe": recipe}], "images": 60})
         seconds = [measure(images, object_masks, options, workers=1) for _ in range(RUNS)]
@@ -37,16 +37,16 @@ def main() -> None:
 
 
 def demo_bolt() -> tuple[np.ndarray, np.ndarray]:
-    samples = [draw("bolt", "train", "good", i, size=SIZE) for i in range(GOODS)]
+    samples = [draw("bolt", "train", "good", i, size=SIZE) for i in range(IMAGES)]
     masks = [sample.object_mask.astype(np.uint8) for sample in samples]
     return np.stack([sample.image for sample in samples]), np.stack(masks)
 
 
-def goods(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The first training goods; all of the image counts as object."""
+def good_photographs(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The first good training images; all of the image counts as object."""
     paths = sorted(path for path in (folder / "train/good").iterdir() if path.suffix in SUFFIXES)
     images = np.stack(
-        [resize_image(decode_image(path), (SIZE, SIZE), "stretch") for path in paths[:GOODS]]
+        [resize_image(decode_image(path), (SIZE, SIZE), "stretch") for path in paths[:IMAGES]]
     )
     return images, np.ones(images.shape[:3], np.uint8)
 

@@ -2,7 +2,7 @@
 
 
 class FlawlineError(Exception):
-    """Something the user can mend: names the file, row or key, what was found, what was expected
+    """Something the user can fix: names the file, row or key, what was found, what was expected
     and what to do. Shown without a traceback.
 
     Examples

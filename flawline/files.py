@@ -227,6 +227,6 @@ def read_table(path: Path | str, **options: Any) -> "pd.DataFrame":
 
 def _damaged(path: Path | str, fault: str) -> str:
     return (
-        f"{path}: the file {fault}. Delete it and run the same command again to make it anew: "
+        f"{path}: the file {fault}. Delete it and run the same command again to make it again: "
         f"rm '{path}'"
     )

@@ -6,7 +6,7 @@ from flawline.options.base import Options
 
 # options that a detector's need of memory grows with
 GROW = ("batch_size", "width", "coreset_from", "coreset_fraction", "image_size", "network_size")
-FIT_OR_SCORE = ("train", "train_fold", "score", "score_fold", "score_test_goods", "draws")
+FIT_OR_SCORE = ("train", "train_fold", "score", "score_fold", "score_good_test_images", "draws")
 # errors that are no MemoryError, of torch on a GPU, torch on a CPU, CUDA itself, and OpenCV
 WORDS = (
     "out of memory",

@@ -202,11 +202,11 @@ _STAGES = (
         done=(f"{FILES.fold}/scores.csv",),
     ),
     Stage(
-        "score_test_goods",
+        "score_good_test_images",
         after=("train_fold", "ground_truth"),
         per=(*OF_RUN, "fold"),
         gpu=True,
-        done=(f"{FILES.fold}/test_goods.csv",),
+        done=(f"{FILES.fold}/good_test_scores.csv",),
     ),
     Stage(
         "gather_folds",
@@ -242,12 +242,12 @@ _STAGES = (
         done=(f"{FILES.detector}/{{subset}}/scores.csv",),
     ),
     Stage(
-        "fuse_test_goods",
-        after=("fuse", "score_test_goods"),
+        "fuse_good_test_images",
+        after=("fuse", "score_good_test_images"),
         per=(*OF_RUN, "fold"),
         section="fusion.{detector}",
         group="evaluation",
-        done=(f"{FILES.fold}/test_goods.csv",),
+        done=(f"{FILES.fold}/good_test_scores.csv",),
     ),
     Stage(
         "threshold",
@@ -278,8 +278,8 @@ _STAGES = (
         after=(
             "threshold",
             "fuse_scores",
-            "fuse_test_goods",
-            "score_test_goods",
+            "fuse_good_test_images",
+            "score_good_test_images",
             "draws",
             "ground_truth",
             "near_duplicates",

@@ -120,7 +120,7 @@ rule boxes:
         "../scripts/boxes.py"
 
 
-# Cross-calibration: the scores of all training goods, each from a model that never saw it.
+# Cross-calibration: the scores of all good training images, each from a model that never saw it.
 use rule train as train_fold with:
     input:
         unpack(INPUTS.detector("train", training=True)),

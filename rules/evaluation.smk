@@ -25,19 +25,20 @@ rule near_duplicates:
         "../scripts/near_duplicates.py"
 
 
-# Cross-calibration: the drift check compares what one model says of either goods.
-rule score_test_goods:
+# Cross-calibration: the drift check compares calibration images with good test images that the
+# same model scored.
+rule score_good_test_images:
     input:
         unpack(INPUTS.detector("test")),
         test_labels=f"{PROTOCOL}/test/labels.csv",
         model=f"{FOLD}/model/model.safetensors",
         about=f"{FOLD}/model/model.json",
     output:
-        f"{FOLD}/test_goods.csv",
+        f"{FOLD}/good_test_scores.csv",
     log:
-        log_of("score_test_goods"),
+        log_of("score_good_test_images"),
     benchmark:
-        benchmark_of("score_test_goods")
+        benchmark_of("score_good_test_images")
     wildcard_constraints:
         detector=one_of(CONFIG.detectors),
     conda:
@@ -49,14 +50,14 @@ rule score_test_goods:
         runtime=minutes(60),
     params:
         detector=PARAMS.implementation,
-        code=CODE.with_method("score_test_goods.py"),
+        code=CODE.with_method("score_good_test_images.py"),
     message:
         "Scoring good test images of {wildcards.category} without fold {wildcards.fold}"
     script:
-        "../scripts/score_test_goods.py"
+        "../scripts/score_good_test_images.py"
 
 
-# Only where other draws of the calibration goods are asked for: what would come of them.
+# Only where other draws of the calibration images are asked for: what would come of them.
 rule draws:
     input:
         unpack(INPUTS.drawn),
@@ -82,7 +83,7 @@ rule draws:
         fraction=PARAMS.value("calibration.held_back"),
         code=CODE.with_method("draws.py"),
     message:
-        "Training {wildcards.detector} on other draws of the goods of {wildcards.category}"
+        "Training {wildcards.detector} on other draws of the good images of {wildcards.category}"
     script:
         "../scripts/draws.py"
 

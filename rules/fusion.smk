@@ -61,15 +61,15 @@ rule fuse_scores:
         "../scripts/fuse_scores.py"
 
 
-use rule fuse_scores as fuse_test_goods with:
+use rule fuse_scores as fuse_good_test_images with:
     input:
-        scores=INPUTS.members("folds/{fold}/test_goods.csv"),
+        scores=INPUTS.members("folds/{fold}/good_test_scores.csv"),
         about=f"{DETECTOR}/model/model.json",
     output:
-        scores=f"{FOLD}/test_goods.csv",
+        scores=f"{FOLD}/good_test_scores.csv",
     log:
-        log_of("fuse_test_goods"),
+        log_of("fuse_good_test_images"),
     benchmark:
-        benchmark_of("fuse_test_goods")
+        benchmark_of("fuse_good_test_images")
     message:
         "Scoring good test images of {wildcards.category} without fold {wildcards.fold}"

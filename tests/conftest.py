@@ -82,7 +82,8 @@ def line_that_ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def category(tmp_path: Path) -> Path:
-    """bottle: four training goods, two test goods, two cracks and one stain, all with masks."""
+    """bottle: four good training images, two good test images, two cracks and one stain, all with
+    masks."""
     folder = tmp_path / "photographs" / "bottle"
     mask = np.zeros((24, 32), np.uint8)
     mask[6:12, 8:20] = 255

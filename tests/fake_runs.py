@@ -109,7 +109,7 @@ def fake_run(
     *,
     protocol: str = "unsupervised",
     apart: float = 3.0,
-    goods: int = 20,
+    good: int = 20,
     defects: int = 40,
     cases: Sequence[bytes] = (),
     losses: bool = False,
@@ -125,7 +125,7 @@ def fake_run(
     rng = np.random.default_rng([seed, len(category), len(detector), int(apart * 100)])
     scores = {
         "calibration": rng.normal(0, 1, 50),
-        "good": rng.normal(0, 1, goods),
+        "good": rng.normal(0, 1, good),
         "defective": rng.normal(apart, 1.2, defects),
     }
     threshold = float(scores["calibration"].mean() + 2 * scores["calibration"].std())
@@ -176,10 +176,10 @@ def fake_run(
         "method": detector,
         "seed": seed,
         "protocol": protocol,
-        "note": missing_in_words(goods, defects),
+        "note": missing_in_words(good, defects),
         "counts": {
             "calibration": 50,
-            "test_good": goods,
+            "test_good": good,
             "test_defective": defects,
             "train": 200,
             "masked": defects,
@@ -207,7 +207,7 @@ def fake_run(
             "threshold": [0.0, 1.0],
             "risk": [0.9, 0.1],
         }
-        if defects and goods
+        if defects and good
         else None,
         "threshold": {
             "rule": "mean_std",
@@ -360,7 +360,7 @@ def fake_grid(seeds: int = 1, cases: int = 8) -> Grid:
             seed,
             protocol="supervised" if detector == "cam_classifier" else "unsupervised",
             apart=4.2 - 0.3 * number + 0.05 * (place % 5) + 0.03 * seed,
-            goods=30,
+            good=30,
             defects=80,
             cases=[pool[(place + seed + i) % len(pool)] for i in range(cases)],
             losses=number > 0,

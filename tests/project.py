@@ -112,7 +112,7 @@ class Project:
         return list(csv.DictReader(lines[start:], delimiter="\t"))
 
     def pending(self, *targets: str) -> dict[str, str]:
-        """Output files that would be made anew, each with its rule."""
+        """Output files that would be made again, each with its rule."""
         rows = self.table(*targets)
         return {row["output_file"]: row["rule"] for row in rows if row["plan"] == "update pending"}
 

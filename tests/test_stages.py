@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import pytest
 import yaml
-from forked_python import python_m
 
 from flawline.layout import RESERVED, Layout, RunFolder
 from flawline.stages import STAGES, before
@@ -63,7 +63,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
 def jobs_of(folder: Path, config: dict[str, Any]) -> list[dict[str, Any]]:
     (folder / "test.yaml").write_text(yaml.safe_dump(config))
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = python_m("print_jobs", str(ROOT), folder=folder, environment=environment)
+    done = forked_python.run(
+        [str(ROOT / "tests/print_jobs.py"), str(ROOT)], folder=folder, environment=environment
+    )
     assert done.returncode == 0, done.stderr
     jobs: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     return jobs

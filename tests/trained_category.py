@@ -25,7 +25,7 @@ from flawline.synthesis.object_masks import fit, mask_all
 
 CPU = torch.device("cpu")
 SHAPE = (64, 96)
-GOODS, NEW = 16, 9
+GOOD, NEW = 16, 9
 FEATURES = {"backbone": "gabor", "layers": ["fine", "medium"], "pool": 1, "normalize": False}
 METRIC: dict[str, Any] = {
     "method": "metric_learning",
@@ -59,7 +59,7 @@ class Line:
     def __init__(self, root: Path) -> None:
         self.root = root
         photographs = root / "photographs"
-        counts = {"train_good": GOODS, "test_good": 3, "test_defective": NEW - 3}
+        counts = {"train_good": GOOD, "test_good": 3, "test_defective": NEW - 3}
         write_category(photographs / "bolt", "bolt", size=80, **counts)
         self.given: dict[str, Any] = {
             "dataset": {"name": "mine", "source": str(photographs)},
@@ -71,10 +71,10 @@ class Line:
         }
         self.new = photographs / "bolt" / "test"
         self.protocol = root / "results/mine/bolt/unsupervised"
-        goods = sorted((photographs / "bolt/train/good").iterdir())
+        good_images = sorted((photographs / "bolt/train/good").iterdir())
         subsets = {
-            "train": goods[4:],
-            "calibration": goods[:4],
+            "train": good_images[4:],
+            "calibration": good_images[:4],
             "test": sorted(self.new.rglob("*.png")),
         }
         settings = self.settings("masked")

@@ -92,13 +92,13 @@ def scan(
     if all(problem.can_go_on != "no" for problem in found):  # else they may all look black
         problems += _group_alike(usable)
     problems += _deal(usable, dataset, category)
-    goods = sum(entry.split == "train" and not entry.label for entry in usable)
-    if goods < min_train_good:
+    good = sum(entry.split == "train" and not entry.label for entry in usable)
+    if good < min_train_good:
         problems.append(
             Problem(
                 "train/good" if not isinstance(dataset, Dealt) else "good photographs",
                 "too few training images",
-                f"{goods} usable",
+                f"{good} usable",
                 f"at least {min_train_good} (data.min_train_good)",
                 "no",
                 "nothing can be trained",
@@ -106,7 +106,7 @@ def scan(
         )
     rows = [{name: getattr(entry, name) for name in COLUMNS} for entry in usable]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    if prepare is not None and goods:
+    if prepare is not None and good:
         problems += _shape_notices(dataset.folder, usable, table, prepare, max_megapixels)
     return table, sorted(problems)
 

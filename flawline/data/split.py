@@ -46,16 +46,16 @@ def deal(
     -------
     bool (N,).
     """
-    goods = np.bincount(units, labels == 0)
+    good_counts = np.bincount(units, labels == 0)
     tainted = np.bincount(units, labels) > 0
-    wanted = min(max(round(fraction * goods.sum()), 1), int(goods.sum()) - 1)
+    wanted = min(max(round(fraction * good_counts.sum()), 1), int(good_counts.sum()) - 1)
     clean = lot.permutation(np.flatnonzero(~tainted))
     tested = tainted.copy()
     for unit in clean:
-        if goods[tested].sum() + goods[unit] <= wanted:
+        if good_counts[tested].sum() + good_counts[unit] <= wanted:
             tested[unit] = True
     for unit in lot.permutation(np.flatnonzero(tainted))[1:]:
-        if goods[tested].sum() - goods[unit] >= wanted and goods[unit]:
+        if good_counts[tested].sum() - good_counts[unit] >= wanted and good_counts[unit]:
             tested[unit] = False
     return tested[units]
 
@@ -92,8 +92,8 @@ def split_unsupervised(
     """
     table = index[(index["split"] == "test") | (index["label"] == 0)].reset_index(drop=True)
     table["subset"] = table["split"]
-    goods = table.index[table["split"] == "train"].to_numpy()
-    _calibrate(table, goods, mode, fraction, folds, seed, category)
+    good_rows = table.index[table["split"] == "train"].to_numpy()
+    _calibrate(table, good_rows, mode, fraction, folds, seed, category)
     return table
 
 
@@ -140,7 +140,7 @@ def split_supervised(
             part = _part(rows.to_numpy(), test_fraction, lot, units, kept)
             table.loc[part, "subset"] = "test"
     defective = table["label"] == 1
-    goods = table.index[(table["subset"] == "train") & ~defective].to_numpy()
+    good_rows = table.index[(table["subset"] == "train") & ~defective].to_numpy()
     if any(table.loc[some, "subset"].nunique() < 2 for some in (defective, ~defective)):
         raise FlawlineError(
             f"{category}: {(~defective).sum()} good images and {defective.sum()} "
@@ -148,7 +148,7 @@ def split_supervised(
             "good images, and two defects of one type under test/<defect type>/. Add images, "
             "leave the category out, or leave supervised detectors out."
         )
-    _calibrate(table, goods, mode, fraction, folds, seed, category)
+    _calibrate(table, good_rows, mode, fraction, folds, seed, category)
     return table
 
 
@@ -163,10 +163,10 @@ def held_back(table: "pd.DataFrame", *, fraction: float, seed: int, category: st
     -------
     bool (N,).
     """
-    goods = np.flatnonzero(table["label"].to_numpy() == 0)
+    good = np.flatnonzero(table["label"].to_numpy() == 0)
     lot = generator(seed, category, "calibration")
     found = np.zeros(len(table), bool)
-    found[_part(goods, fraction, lot, units_of(_groups(table)))] = True
+    found[_part(good, fraction, lot, units_of(_groups(table)))] = True
     return found
 
 
@@ -188,7 +188,7 @@ def rows_outside(folds: "pd.DataFrame", fold: int) -> np.ndarray:
 
 def _calibrate(
     table: "pd.DataFrame",
-    goods: np.ndarray,
+    good_rows: np.ndarray,
     mode: str,
     fraction: float,
     folds: int,
@@ -197,33 +197,33 @@ def _calibrate(
 ) -> None:
     lot = generator(seed, category, "calibration")
     units = units_of(_groups(table))
-    count = len(np.unique(units[goods]))
+    count = len(np.unique(units[good_rows]))
     table["fold"] = -1
     if mode == "split":
         if count < 2:
             raise FlawlineError(
-                f"{category}: all {len(goods)} good training images are of one group, so none can "
-                "be held back for the threshold; add images of other groups, or tell the groups "
-                "apart (data.groups)"
+                f"{category}: all {len(good_rows)} good training images are of one group, so "
+                "none can be held back for the threshold; add images of other groups, or "
+                "tell the groups apart (data.groups)"
             )
-        table.loc[_part(goods, fraction, lot, units), "subset"] = "calibration"
+        table.loc[_part(good_rows, fraction, lot, units), "subset"] = "calibration"
         return
     if mode == "leave_one_out":
         if count < 2:
             raise FlawlineError(
-                f"{category}: all {len(goods)} good training images are of one group, so none is "
-                "left to score another by; add images of other groups, or tell the groups apart "
-                "(data.groups)"
+                f"{category}: all {len(good_rows)} good training images are of one group, so "
+                "none is left to score another by; add images of other groups, or tell the "
+                "groups apart (data.groups)"
             )
-        table.loc[goods, "fold"] = np.unique(units[goods], return_inverse=True)[1]
+        table.loc[good_rows, "fold"] = np.unique(units[good_rows], return_inverse=True)[1]
         return
     if count < folds:
-        of_groups = "" if count == len(goods) else f", of {count} groups,"
+        of_groups = "" if count == len(good_rows) else f", of {count} groups,"
         raise FlawlineError(
-            f"{category}: {len(goods)} good training images{of_groups} cannot be dealt into "
+            f"{category}: {len(good_rows)} good training images{of_groups} cannot be dealt into "
             f"{folds} folds; lower calibration.folds, or add images"
         )
-    for fold, part in enumerate(_folds(goods, folds, lot, units)):
+    for fold, part in enumerate(_folds(good_rows, folds, lot, units)):
         table.loc[part, "fold"] = fold
 
 

@@ -15,15 +15,15 @@ ORIGINAL = ("original_x0", "original_y0", "original_x1", "original_y1")
 def map_limit(calibration: np.ndarray, *, quantile: float, level: float) -> float:
     """The value above which pixels of a detector's maps are boxed.
 
-    On the scale of the maps 0 is the median pixel of calibration goods and 1 is what the given part
-    of new goods like them stays below altogether, so good parts are calm whatever the unit of the
-    map. Level 1 is the calibration peak of that rank; the largest where they are too few for it
-    (`boxed_share`).
+    On the scale of the maps 0 is the median pixel of calibration images and 1 is what the given
+    part of new good images like them stays below altogether, so good parts are calm whatever the
+    unit of the map. Level 1 is the calibration peak of that rank; the largest where they are too
+    few for it (`boxed_share`).
 
     Parameters
     ----------
-    calibration : float16 (N, h, w), anomaly maps of calibration goods.
-    quantile : part of new goods that has no pixel above level 1.
+    calibration : float16 (N, h, w), anomaly maps of calibration images.
+    quantile : part of new good images that has no pixel above level 1.
     level : where on that scale the limit lies.
     """
     # a median of medians: all pixels of a large subset at once would not fit into memory
@@ -32,17 +32,18 @@ def map_limit(calibration: np.ndarray, *, quantile: float, level: float) -> floa
     return low + level * (float(peaks[_rank(len(peaks), quantile) - 1]) - low)
 
 
-def boxed_share(goods: int, quantile: float) -> float:
-    """The part of new goods that has a pixel above level 1 of a scale from so many goods.
+def boxed_share(image_count: int, quantile: float) -> float:
+    """The part of new good images that has a pixel above level 1 of a scale from so many good
+    images.
 
     It is the largest that can be expected on average over calibration sets; less with equal peaks.
     """
-    return (goods - _rank(goods, quantile) + 1) / (goods + 1)
+    return (image_count - _rank(image_count, quantile) + 1) / (image_count + 1)
 
 
-def _rank(goods: int, quantile: float) -> int:
+def _rank(image_count: int, quantile: float) -> int:
     # rounding errors must not cost a rank
-    return min(max(math.ceil((goods + 1) * quantile - 1e-9), 1), goods)
+    return min(max(math.ceil((image_count + 1) * quantile - 1e-9), 1), image_count)
 
 
 def find_boxes(anomaly_map: np.ndarray, limit: float, min_area: int = 1) -> np.ndarray:

@@ -21,7 +21,7 @@ from flawline.decisions.thresholds import (
 from flawline.detectors.maps import HALF_MAX
 from flawline.files import new_array
 
-CALM = 0.95  # part of the goods whose maps stay below 0
+CALM = 0.95  # part of the good images whose maps stay below 0
 
 
 def fused_threshold(
@@ -36,7 +36,7 @@ def fused_threshold(
 
     Parameters
     ----------
-    scores : by detector, float (n,), anomaly scores of the same calibration goods.
+    scores : by detector, float (n,), anomaly scores of the same calibration images.
     alpha : the false-alarm rate to stay under, of all detectors together.
     mode, folds : as `thresholds.choose_threshold` takes them.
     costs : miss, false_alarm and defect_rate, where they are given.
@@ -58,7 +58,7 @@ def fused_threshold(
     share = f"each of the {count} detectors may call {percent(bound / count)} so"
     if certified:
         promise = (
-            f"On average over calibration sets, at most {percent(alpha)} of goods are called "
+            f"On average over calibration sets, at most {percent(alpha)} of good images are called "
             f"defective, however their scores are distributed and whatever the detectors have in "
             f"common: {share}."
         )
@@ -92,11 +92,11 @@ def fused_scores(
 
 
 def map_scale(calibration: np.ndarray) -> dict[str, float]:
-    """Where fused maps have 0 and -1: what calm goods stay below, and their median pixel.
+    """Where fused maps have 0 and -1: what calm good images stay below, and their median pixel.
 
     Parameters
     ----------
-    calibration : float16 (n, H, W), anomaly maps of calibration goods.
+    calibration : float16 (n, H, W), anomaly maps of calibration images.
     """
     low, high = (map_limit(calibration, quantile=CALM, level=level) for level in (0, 1))
     return {"map_limit": high, "map_span": high - low if high > low else 1.0}

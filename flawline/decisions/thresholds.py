@@ -1,7 +1,7 @@
-"""Decision thresholds, from the anomaly scores of calibration goods alone.
+"""Decision thresholds, from the anomaly scores of calibration images alone.
 
 An image is called defective if its score is above the threshold. Every promise below supposes that
-the goods on the line are like the calibration goods.
+the good images on the line are like the calibration images.
 """
 
 import math
@@ -49,14 +49,14 @@ def choose_threshold(
 
     Parameters
     ----------
-    scores : float (n,), anomaly scores of calibration goods, finite, n > 0.
+    scores : float (n,), anomaly scores of calibration images, finite, n > 0.
     rule : a key of `RULES`.
     mode : split, cross or leave_one_out: where the scores come from. With the last, each image was
         scored by the model that the threshold is for, without what it remembers of that image. It
         lacks less than a model of its own would, so the promise holds about (the jackknife of
         Barber et al., without their plus).
-    folds : with cross, how many models made the scores, each of goods that it did not train on;
-        None if it was the one model that the threshold is for. Where an image is ranked by the
+    folds : with cross, how many models made the scores, each of good images that it did not train
+        on; None if it was the one model that the threshold is for. Where an image is ranked by the
         models that made the scores, about twice the rule's rate bounds the false alarms
         (cross-conformal prediction and CV+: Vovk, 2015; Barber, Candes, Ramdas, Tibshirani, 2021).
         Here one more model, trained as long as they are, scores it, so this too holds only about.
@@ -94,7 +94,7 @@ def hedged(chosen: Choice, mode: str, folds: int | None) -> Choice:
     if folds and chosen.false_alarm_bound is not None:
         promise = (
             f"Approximately, and at most about twice as often, as the scores come from {folds} "
-            "models that each lack a part of the goods: "
+            "models that each lack a part of the good images: "
             f"{chosen.promise[0].lower()}{chosen.promise[1:]}"
         )
         return replace(
@@ -122,7 +122,7 @@ def costs_of(threshold: Mapping[str, Any]) -> tuple[dict[str, float], bool]:
 def _mean_std(scores: np.ndarray, k: float) -> Choice:
     return Choice(
         float(scores.mean() + k * _deviation(scores)),
-        "Promises nothing: how many goods score above it depends on how their scores spread.",
+        "Promises nothing: how many good images score above it depends on how their scores spread.",
     )
 
 
@@ -133,7 +133,7 @@ def _quantile(scores: np.ndarray, q: float) -> Choice:
     return Choice(
         value,
         f"Promises nothing: {above} of the {n} calibration images ({percent(above / n)}) lie "
-        f"above it; of new goods, if they are like these, about {percent(expected)} will.",
+        f"above it; of new good images, if they are like these, about {percent(expected)} will.",
     )
 
 
@@ -141,7 +141,7 @@ def _maximum(scores: np.ndarray) -> Choice:
     bound = 1 - (1 - CONFIDENCE) ** (1 / len(scores))
     return Choice(
         float(scores[-1]),
-        f"With {percent(CONFIDENCE)} confidence at most {percent(bound)} of goods are called "
+        f"With {percent(CONFIDENCE)} confidence at most {percent(bound)} of good images are called "
         f"defective, because none of {len(scores)} was.",
         bound,
         True,
@@ -156,7 +156,7 @@ def _conformal(scores: np.ndarray, alpha: float) -> Choice:
     needed = images_needed(alpha)
     if rank <= n:
         promise = (
-            f"On average over calibration sets, at most {percent(alpha)} of goods are called "
+            f"On average over calibration sets, at most {percent(alpha)} of good images are called "
             "defective, however their scores are distributed."
         )
         return Choice(float(scores[rank - 1]), promise, alpha, True, {"needed_n": needed})
@@ -247,16 +247,16 @@ def _cost(
     Green and Swets, *Signal Detection Theory and Psychophysics*, 1966, chapter 1: decide for
     "defective" where the likelihood ratio exceeds the ratio of costs times the odds. Calibration
     has no defects, so where they score is an assumption: ours is that they are normal like the
-    goods and `separation` standard deviations above them.
+    good images and `separation` standard deviations above them.
     """
     ratio = (1 - defect_rate) * false_alarm / (defect_rate * miss)
     reach = separation / 2 + math.log(ratio) / separation
     alarm_rate, miss_rate = _above(reach), _above(separation - reach)
     expected = defect_rate * miss * miss_rate + (1 - defect_rate) * false_alarm * alarm_rate
     promise = (
-        f"Costs least if defects score {separation:g} standard deviations above goods and both "
-        "are normally distributed; calibration images cannot show whether that is so. Compare it "
-        "with the risk curve of the test images."
+        f"Costs least if defects score {separation:g} standard deviations above good images "
+        "and both are normally distributed; calibration images cannot show whether that is "
+        "so. Compare it with the risk curve of the test images."
     )
     return Choice(
         float(scores.mean() + reach * _deviation(scores)),

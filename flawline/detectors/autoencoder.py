@@ -1,9 +1,9 @@
 """A plain convolutional autoencoder.
 
-An image goes through one narrow vector, learned from goods alone; what does not fit through it is
-rebuilt badly. Size, flips, scaling to [-1, 1], latent vector, optimiser, batch size, epochs and
-error are those of the implementation that docs/methods.md describes; it does not state its layers,
-which are ours, laid out as in DCGAN (Radford, Metz, Chintala, 2016).
+An image goes through one narrow vector, learned from good images alone; what does not fit through
+it is rebuilt badly. Size, flips, scaling to [-1, 1], latent vector, optimiser, batch size, epochs
+and error are those of the implementation that docs/methods.md describes; it does not state its
+layers, which are ours, laid out as in DCGAN (Radford, Metz, Chintala, 2016).
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Metric learning: embeddings that tell goods from goods with something drawn on them.
+"""Metric learning: embeddings that tell good images from good images with something drawn on them.
 
 A pretrained network learns to tell normal images from their own twins with a line (and with a
 distortion); an image is as anomalous as its embedding is far from those of all training normals.
@@ -108,12 +108,12 @@ class MetricLearning(Detector):
     def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
         """Adam on the cross-entropy of the head's logits; every normal comes with its twins."""
         options = self.options
-        goods = self._shrunk(data.require("images"))
+        good_images = self._shrunk(data.require("images"))
         pieces = data.geometry.pieces
         held = data.held_back(options.validation_fraction, self.seed)
         kept = (held[:, None] * pieces + np.arange(pieces)).ravel()
-        trained = np.setdiff1d(np.arange(len(goods)), kept)
-        twin = self._drawing(goods, data) if data.synthetic is None else self._picking(data)
+        trained = np.setdiff1d(np.arange(len(good_images)), kept)
+        twin = self._drawing(good_images, data) if data.synthetic is None else self._picking(data)
         torch.manual_seed(derive(self.seed, "weights"))
         network = build_network(options)
         for half in ("early", "late"):
@@ -138,7 +138,7 @@ class MetricLearning(Detector):
             wanted = [(kind, row) for kind in options.kinds for row in rows.tolist()]
             twins = pool.map(twin_of, *zip(*wanted, strict=True))
             labels = torch.arange(1 + len(options.kinds)).repeat_interleave(len(rows))
-            return self._pixels(np.stack([*goods[rows], *twins])), labels.to(self.device)
+            return self._pixels(np.stack([*good_images[rows], *twins])), labels.to(self.device)
 
         def validate() -> dict[str, torch.Tensor]:
             total = torch.zeros((), device=self.device)
@@ -185,14 +185,14 @@ class MetricLearning(Detector):
             found = self._seen(part)
             embeddings.append(_embeddings(found))
             total = total + found.sum(0)
-        self.typical = total / len(goods)
+        self.typical = total / len(good_images)
         self._remember(torch.cat(embeddings))
         return training
 
-    def _drawing(self, goods: np.ndarray, data: Data) -> Twin:
-        """Twins drawn anew, at the network's size: resizing each would take as long again."""
-        seen = goods.shape[1:3]
-        sources = Sources(goods, data.cut(data.require("object_masks"), seen))
+    def _drawing(self, good_images: np.ndarray, data: Data) -> Twin:
+        """Twins drawn again, at the network's size: resizing each would take as long again."""
+        seen = good_images.shape[1:3]
+        sources = Sources(good_images, data.cut(data.require("object_masks"), seen))
         counted = None if data.counted is None else data.cut(data.counted, seen)
         sets = {
             kind: SyntheticSet(recipes=[getattr(self.options, kind)]) for kind in self.options.kinds
@@ -216,7 +216,7 @@ class MetricLearning(Detector):
                 f"metric_learning: the synthetic set {self.options.synthetic!r} has no image with "
                 f"a {missing[0]} alone, which classes {self.options.classes} needs; it has "
                 f"{', '.join(sorted(set(kinds))) or 'none'}. Add {{recipe: {missing[0]}}} to its "
-                "recipes with `combine: one_of`, or leave `synthetic` out to draw anew."
+                "recipes with `combine: one_of`, or leave `synthetic` out to draw again."
             )
         made = self._shrunk(data.synthetic.images)
 

@@ -134,8 +134,8 @@ class PatchCore(MapDetector):
         self.memories, rows = [], []
         for number in range(len(data.features)):
             names = [] if number == 0 else [str(number)]
-            patches, images, tiles, goods = self._patches(data, number)
-            count = max(round(goods * self.options.coreset_fraction), 1)
+            patches, images, tiles, image_count = self._patches(data, number)
+            count = max(round(image_count * self.options.coreset_fraction), 1)
             memory = Memory(self.options.distance == "cosine")
             if self.options.whitening is not None:
                 memory.whitening = Whitening.of(patches, self.options.whitening)
@@ -178,16 +178,16 @@ class PatchCore(MapDetector):
             kept.append(patches)
             places.append(piece)
         patches, place = (one[0] if len(one) == 1 else torch.cat(one) for one in (kept, places))
-        goods, pieces = len(kept[0]), data.geometry.pieces
-        rows = self._sample(len(patches), goods, number)
+        image_count, pieces = len(kept[0]), data.geometry.pieces
+        rows = self._sample(len(patches), image_count, number)
         if rows is not None:
             patches, place = patches[rows], place[rows]
         tiles = place % pieces if self.options.tile_memory else torch.zeros_like(place)
-        return patches, place // pieces, tiles, goods
+        return patches, place // pieces, tiles, image_count
 
-    def _sample(self, total: int, goods: int, number: int) -> torch.Tensor | None:
+    def _sample(self, total: int, image_count: int, number: int) -> torch.Tensor | None:
         """Rows of a random part of the patches, ascending; None for all."""
-        least = max(round(goods * self.options.coreset_fraction), 1)
+        least = max(round(image_count * self.options.coreset_fraction), 1)
         wanted = min(max(round(total * self.options.coreset_from), least), max(MOST_PATCHES, least))
         if wanted >= total:
             return None

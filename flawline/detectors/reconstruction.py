@@ -1,4 +1,4 @@
-"""What image autoencoders share: they learn to rebuild goods, and what they rebuild badly is
+"""What image autoencoders share: they learn to rebuild good images, and what they rebuild badly is
 anomalous. Each method has its own network and its own error."""
 
 from abc import abstractmethod

@@ -3,7 +3,7 @@
 Dilated convolutions (Yu, Koltun: Multi-Scale Context Aggregation by Dilated Convolutions, 2016) see
 far around a position without losing resolution, here at a `reduction` of it: an eighth by default,
 for speed. The network learns to take pasted objects out of
-images of goods; structural similarity as loss and score is after Bergmann, Loewe, Fauser,
+good images; structural similarity as loss and score is after Bergmann, Loewe, Fauser,
 Sattlegger, Steger: Improving Unsupervised Defect Segmentation by Applying Structural Similarity to
 Autoencoders, 2019. Layers are ours.
 """

@@ -120,7 +120,7 @@ def take(store: Path, key: str, path: Path) -> bool:
     except FileNotFoundError:
         return False
     except (_DamagedError, FlawlineError, KeyError, TypeError):
-        logger.warning("%s: is damaged; the features are extracted anew", array)
+        logger.warning("%s: is damaged; the features are extracted again", array)
         array.unlink(missing_ok=True)
         about.unlink(missing_ok=True)
         return False

@@ -1,4 +1,4 @@
-"""Whether a batch of new images scores like the calibration goods, and the batches before it."""
+"""Whether a batch of new images scores like the calibration images, and the batches before it."""
 
 import fcntl
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ SHOWN = 50
 
 @dataclass(frozen=True)
 class Comparison:
-    """A batch against the calibration goods.
+    """A batch against the calibration images.
 
     Attributes
     ----------
@@ -39,17 +39,18 @@ class Comparison:
 
 
 def compared(verdicts: Sequence[Verdict], trained: "TrainedDetector") -> Comparison:
-    """Test whether a batch's images that are called good score like calibration goods.
+    """Test whether a batch's images that are called good score like calibration images.
 
     Defects would make any batch with some differ, so both are taken up to the threshold alone: what
-    lies below it is distributed alike, if the goods are. How many lie above it says the rest. As in
-    `drift`, lower scores are no drift where calibration goods were scored by the others' memory.
+    lies below it is distributed alike, if the good images are. How many lie above it says the rest.
+    As in `drift`, lower scores are no drift where calibration images were scored by the others'
+    memory.
     """
     if trained.threshold.get("mode") == "cross" or trained.threshold.get("folds"):
         return Comparison(
             "not tested",
             None,
-            "Drift is not tested: the calibration goods were scored by the models of "
+            "Drift is not tested: the calibration images were scored by the models of "
             "cross-calibration, which score otherwise than the one in use.",
         )
     scores = np.array([v.score for v in verdicts if v.decision == GOOD], float)
@@ -66,25 +67,25 @@ def compared(verdicts: Sequence[Verdict], trained: "TrainedDetector") -> Compari
     p_value = float(found["p_value"])
     if not found["drifted"]:
         return Comparison(
-            "none", p_value, "No drift seen: images called good score like the calibration goods."
+            "none", p_value, "No drift seen: images called good score like the calibration images."
         )
     change = "The light, the pose, the material or the camera may have changed: compare pictures"
     if found["auroc"] > 0.6:
         word, verdict = (
             "higher",
-            "Images called good score higher than the calibration goods, so more good parts than "
+            "Images called good score higher than the calibration images, so more good parts than "
             f"promised may be called defective. {change}.",
         )
     elif found["auroc"] < 0.4:
         word, verdict = (
             "lower",
-            "Images called good score lower than the calibration goods, so the threshold may be "
+            "Images called good score lower than the calibration images, so the threshold may be "
             f"too high for some defects. {change}.",
         )
     else:
         word, verdict = (
             "other",
-            "Scores of images called good spread differently from those of the calibration goods. "
+            "Scores of images called good spread differently from those of the calibration images. "
             f"{change}.",
         )
     return Comparison(word, p_value, verdict)

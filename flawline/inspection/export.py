@@ -45,14 +45,14 @@ class Comparison:
 
     Attributes
     ----------
-    goods, altered : how many images were compared, of good parts and with a defect put in.
+    good, altered : how many images were compared, of good parts and with a defect put in.
     above : how many of all scored above the threshold, by PyTorch.
     score, pixel : the largest differences of scores and maps, as parts of the largest score and of
-        the maps' range; goods and altered ones each by their own.
+        the maps' range; good and altered ones each by their own.
     close : decisions that differ, of scores no farther from the threshold than `TOLERANCE`.
     """
 
-    goods: int
+    good: int
     altered: int
     above: int
     score: float
@@ -61,7 +61,7 @@ class Comparison:
 
     def __str__(self) -> str:
         text = (
-            f"compared with PyTorch on {self.goods} good images and {self.altered} with a defect "
+            f"compared with PyTorch on {self.good} good images and {self.altered} with a defect "
             f"put in, {self.above} of all above the threshold: scores differ by at most "
             f"{self.score:.1e} of the largest, maps by {self.pixel:.1e} of their range; "
         )
@@ -145,8 +145,8 @@ def export(
 
     Parameters
     ----------
-    photographs : prepared goods to compare on, two or more; some are compared with a defect put in
-        as well, so that there are scores above the threshold.
+    photographs : prepared good images to compare on, two or more; some are compared with a defect
+        put in as well, so that there are scores above the threshold.
     path : the file; not written where a score or a map differs by more than `TOLERANCE`, or a
         decision differs and the score is not that close to the threshold.
     about : further metadata, such as the category.
@@ -209,10 +209,12 @@ def _inputs(photographs: Sequence[Photograph]) -> dict[str, np.ndarray]:
     return inputs
 
 
-def _compare(trained: TrainedDetector, session: Any, goods: Sequence[Photograph]) -> Comparison:
+def _compare(
+    trained: TrainedDetector, session: Any, good_images: Sequence[Photograph]
+) -> Comparison:
     """Raise, if the session scores or decides otherwise than `trained`."""
-    altered = [_altered(one, part) for part, one in enumerate(goods[:ALTERED], start=1)]
-    found = [_differences(trained, session, group) for group in (goods, altered)]
+    altered = [_altered(one, part) for part, one in enumerate(good_images[:ALTERED], start=1)]
+    found = [_differences(trained, session, group) for group in (good_images, altered)]
     above, close, wrong = (sum(one[i] for one in found) for i in range(3))
     score, pixel = (max(one[i] for one in found) for i in (3, 4))
     method = trained.settings["detector"]["method"]
@@ -226,9 +228,9 @@ def _compare(trained: TrainedDetector, session: Any, goods: Sequence[Photograph]
     if wrong:
         raise FlawlineError(
             f"{method}: the ONNX graph decides otherwise than PyTorch on {wrong} of "
-            f"{len(goods) + len(altered)} images. Nothing was written."
+            f"{len(good_images) + len(altered)} images. Nothing was written."
         )
-    return Comparison(len(goods), len(altered), int(above), score, pixel, int(close))
+    return Comparison(len(good_images), len(altered), int(above), score, pixel, int(close))
 
 
 def _altered(photograph: Photograph, part: int) -> Photograph:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 OWN_TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = 60  # defective images shown, the highest scores first
-CLOSE_CALLS = 12  # goods shown, the highest scores first
+CLOSE_CALLS = 12  # good images shown, the highest scores first
 ROWS = 2000  # of the table of all images: more make a browser slow
 MOSTLY = 0.5  # from this part on, defects are not the likeliest explanation
 
@@ -55,7 +55,7 @@ class Inspection:
             return (
                 f"{defective} of {readable} images are called defective. If the parts are not, the "
                 "camera, the light or the product has changed since the training images were "
-                "taken: compare the pictures below with these, and train anew on images as they "
+                "taken: compare the pictures below with these, and train again on images as they "
                 "are now."
             )
         return ""

@@ -77,7 +77,7 @@ class Trainer:
     ----------
     name : of the method, for messages.
     budget : when to stop.
-    seed : of the order of images and of all that is drawn by lot in a step.
+    seed : of the order of images and of all that is drawn at random in a step.
     modules, optimizers : all that a checkpoint must hold, by name; the modules on their device.
     checkpoint : where to go on from; None for no checkpoints.
     """
@@ -128,8 +128,8 @@ class Trainer:
         share : part of the budget that is spent when the phase ends.
         an_epoch : rows an epoch, if not all; of more than there are, some are drawn again.
         stop : given an epoch's row of the log, says why to stop early, or None.
-        validate : gives losses of rows that are not trained on, after every epoch; by lot are drawn
-            the same ones each time.
+        validate : gives losses of rows that are not trained on, after every epoch; at random are
+            drawn the same ones each time.
 
         Raises
         ------

@@ -2,7 +2,7 @@
 
 Mahalanobis distances are Euclidean ones of whitened features. A part of the mean variance is added
 to all (Ledoit and Wolf, 2004, shrink towards the same target), or directions that hardly vary in
-the goods would drown the rest.
+the good images would drown the rest.
 """
 
 from dataclasses import dataclass

@@ -12,10 +12,10 @@ class Boxes(Options):
         0.95,
         gt=0,
         le=1,
-        description="1 on the scale of the maps: so many new goods stay below altogether.",
+        description="1 on the scale of the maps: so many new good images stay below altogether.",
     )
     level: float = Field(
-        1.0, gt=0, description="Pixels above this are boxed; 0 is the median pixel of goods."
+        1.0, gt=0, description="Pixels above this are boxed; 0 is the median pixel of good images."
     )
     min_area: int = Field(
         16, ge=1, description="Smaller regions get no box, pixels of the prepared image."

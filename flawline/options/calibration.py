@@ -8,13 +8,14 @@ from flawline.options.base import Options
 
 
 class Calibration(Options):
-    """Training goods that thresholds come from: each is scored by what was learned from others."""
+    """Good training images that thresholds come from: each is scored by what was learned from
+    others."""
 
     mode: Literal["split", "cross", "leave_one_out"] = Field(
         "split",
-        description="`split` holds a part of the goods back; `cross` trains on all of them, and "
-        "once more without each fold in turn to score it: slower, nothing is lost. "
-        "`leave_one_out`, for patchcore, trains on all of them once and compares each with what "
+        description="`split` holds some good images back. `cross` trains on all of them, and once "
+        "more without each fold to score it: slower, but no training image is lost. "
+        "`leave_one_out`, for patchcore, trains once on all of them and compares each with what "
         "the memory has of the others.",
     )
     fraction: float | None = Field(
@@ -23,13 +24,13 @@ class Calibration(Options):
     folds: int | None = Field(
         None,
         ge=2,
-        description="How many folds `cross` deals the goods into; 5, if not given.",
+        description="How many folds `cross` deals the good images into; 5, if not given.",
     )
     seed: int = Field(0, ge=0)
     seeds: list[Annotated[int, Field(ge=0)]] = Field(
         [],
         description="Seeds of further draws by `split`: each trains and calibrates every detector "
-        "anew, to show how far thresholds depend on the draw. No other figure uses them.",
+        "again, to show how far thresholds depend on the draw. No other metric uses them.",
     )
 
     @model_validator(mode="after")
@@ -53,7 +54,7 @@ class Calibration(Options):
                 f"folds: `{self.mode}` has none; use `mode: cross`, or leave `folds` out"
             )
         if self.mode == "leave_one_out" and self.seed:
-            raise ValueError("seed: `leave_one_out` draws nothing by lot; leave `seed` out")
+            raise ValueError("seed: `leave_one_out` draws nothing at random; leave `seed` out")
         return self
 
     @property
@@ -74,6 +75,7 @@ class Supervised(Options):
         0.2,
         gt=0,
         lt=1,
-        description="Part of the goods and of each defect type that is tested on (published: 0.2).",
+        description="Fraction of good images and of each defect type used for testing "
+        "(published: 0.2).",
     )
     seed: int = Field(0, ge=0)

@@ -37,7 +37,7 @@ class CamClassifierOptions(NetworkUse, Budget):
         False, description="Train on mirrored images too (ours): four times the frozen pass."
     )
     defect_weight: float = Field(
-        3.0, gt=0, description="Weight of defective images in the loss; that of goods is 1."
+        3.0, gt=0, description="Weight of defective images in the loss; that of good images is 1."
     )
     epochs: int = Field(10, ge=1)
     batch_size: int = Field(10, ge=2)

@@ -19,7 +19,7 @@ class FeatCAEOptions(FeatureUse, MapUse, Budget):
     latent: int = Field(100, ge=1, description="Channels of the narrowest layer.")
     epochs: int = Field(50, ge=1)
     positions_per_epoch: int = Field(
-        65_536, ge=256, description="Positions drawn anew for each epoch; at most all there are."
+        65_536, ge=256, description="Positions drawn again for each epoch; at most all there are."
     )
     batch_size: int = Field(1024, ge=2, description="Positions a step.")
     learning_rate: float = Field(1e-3, gt=0)

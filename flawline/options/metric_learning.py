@@ -22,7 +22,7 @@ class MetricLearningOptions(NetworkUse, Budget):
 
     implementation: ClassVar[str] = "flawline.detectors.metric_learning:MetricLearning"
     needs: ClassVar[frozenset[str]] = frozenset({"images"})
-    unit: ClassVar[str] = "distance to the embeddings of goods"
+    unit: ClassVar[str] = "distance to the embeddings of good images"
     explains: ClassVar[bool] = True
     apart: ClassVar[Literal["no", "memory", "wholly"]] = "memory"
 
@@ -41,11 +41,11 @@ class MetricLearningOptions(NetworkUse, Budget):
     )
     synthetic: str | None = Field(
         None,
-        description="A synthetic set that has these anomalies; if not given, they are drawn anew "
+        description="A synthetic set that has these anomalies; if not given, they are drawn again "
         "in every epoch.",
     )
-    line: Line = Field(Line(), description="How lines are drawn anew.")
-    distortion: Distortion = Field(Distortion(), description="How distortions are drawn anew.")
+    line: Line = Field(Line(), description="How lines are drawn again.")
+    distortion: Distortion = Field(Distortion(), description="How distortions are drawn again.")
     turn: bool = Field(False, description="Train on mirrored and quarter-turned images (ours).")
     head: Literal["softmax", "l2_softmax", "arcface", "cosface", "adacos"] = "arcface"
     scale: float | Literal["dynamic", "fixed"] | None = Field(

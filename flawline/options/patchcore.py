@@ -19,28 +19,27 @@ class PatchCoreOptions(FeatureUse, MapUse):
     largest: float = Field(0.003, ge=0, le=1)
     coreset: Literal["greedy", "random"] = Field(
         "greedy",
-        description="`greedy` keeps the patches that differ most from each other (paper); `random` "
-        "any: at once, but rare ones are lost.",
+        description="`greedy` keeps the patches that differ most from each other (paper). `random` "
+        "is much faster, but loses rare patches.",
     )
     coreset_fraction: float = Field(0.1, gt=0, le=1, description="Part of the patches kept.")
     coreset_from: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="Random part of the patches that the greedy coreset is chosen from; 1: of all.",
+        description="Fraction of patches, drawn at random, that the greedy coreset is chosen from.",
     )
     projection: int = Field(
         128, ge=1, description="Dimensions in which the greedy coreset is chosen."
     )
     poses: str | None = Field(
         None,
-        description="Set of poses that the memory knows the goods in as well; it stays as large as "
-        "it is without.",
+        description="Set of poses that the memory also knows the good images in; it does not grow.",
     )
     tile_memory: bool = Field(
         False,
-        description="Compare each tile with the same tile of the goods alone, as parts that always "
-        "lie alike allow.",
+        description="Compare each tile only with the same tile of the good images, for parts that "
+        "always lie in the same place.",
     )
     distance: Literal["euclidean", "cosine"] = Field(
         "euclidean", description="`cosine` compares features of length 1."
@@ -48,8 +47,8 @@ class PatchCoreOptions(FeatureUse, MapUse):
     whitening: float | None = Field(
         None,
         gt=0,
-        description="Features of the goods get mean 0 and covariance 1; so many times their mean "
-        "variance is added first, so that what hardly varies is not blown up. None: as they are.",
+        description="Whiten features to mean 0 and covariance 1, after adding this multiple of "
+        "their mean variance, so that directions that hardly vary are not blown up. None: do not.",
     )
     neighbours: int | None = Field(
         None, ge=2, description="b of equation 7, for `reweight`; 9, if not given."

@@ -26,7 +26,9 @@ class Poses(Options):
         if not (self.flips or self.quarter_turns or self.rotations):
             raise ValueError("has no pose: set flips, quarter_turns or rotations")
         if self.seed and not self.rotations:
-            raise ValueError("seed: only the angles of `rotations` are drawn by lot; leave it out")
+            raise ValueError(
+                "seed: only the angles of `rotations` are drawn at random; leave it out"
+            )
         return self
 
     @property

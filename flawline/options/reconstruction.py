@@ -15,7 +15,7 @@ class ReconstructionOptions(MapUse, Budget):
         256, description="Side at which the network sees images, pixels; they are resized to it."
     )
     width: int = Field(32, ge=4, description="Channels of the first layer; others grow with it.")
-    flip: bool = Field(True, description="Mirror half of the training images, drawn anew.")
+    flip: bool = Field(True, description="Mirror half of the training images, drawn again.")
     epochs: int = Field(300, ge=1)
     batch_size: int = Field(70, ge=2, description="Images a step.")
     learning_rate: float = Field(1e-3, gt=0)

@@ -47,7 +47,7 @@ class GeneralizedPareto(Options):
 
 
 class Cost(Options):
-    """The least expected cost, with defects assumed a given distance above the goods."""
+    """The least expected cost, with defects assumed a given distance above the good images."""
 
     rule: Literal["cost"] = "cost"
     miss: float = Field(10.0, gt=0, description="Cost of a defective part that passes.")
@@ -56,7 +56,8 @@ class Cost(Options):
     separation: float = Field(
         4.0,
         gt=0,
-        description="Assumed distance of defects from goods, in standard deviations of the goods.",
+        description="Assumed distance of defective from good images, in standard deviations of "
+        "good images.",
     )
 
 

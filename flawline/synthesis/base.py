@@ -21,7 +21,7 @@ class Sources:
     Attributes
     ----------
     images : uint8 (N, H, W, 3), RGB
-        Training goods; may be a memory map.
+        Good training images; may be a memory map.
     object_masks : uint8 (N, H, W), 0 or 1
     """
 
@@ -36,7 +36,7 @@ class Drawn:
     Attributes
     ----------
     image : uint8 (H, W, 3), RGB
-    parameters : what was drawn by lot
+    parameters : what was drawn at random
     """
 
     image: np.ndarray

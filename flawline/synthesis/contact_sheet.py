@@ -49,7 +49,7 @@ def draw_sheet(
     ----------
     path : .png or .jpg file
     images, object_masks : uint8 (N, H, W, 3) and (N, H, W)
-        The training goods.
+        The good training images.
     synthetic, masks : uint8 (M, H, W, 3) and (M, H, W)
         What `synthesize` wrote.
     index_table : what `synthesize` returned

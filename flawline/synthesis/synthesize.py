@@ -50,7 +50,7 @@ def synthesize(
     Parameters
     ----------
     images : uint8 (N, H, W, 3), RGB
-        Training goods; may be a memory map.
+        Good training images; may be a memory map.
     object_masks : uint8 (N, H, W), 0 or 1
         Where the object lies; an empty one counts as the whole image.
     options : which recipes, and how many images M

@@ -147,7 +147,7 @@ class Inputs:
         """Return the good test images' scores by every fold's model, in cross-calibration."""
         if self._mode(wildcards) != "cross":
             return []
-        return self.folds("test_goods.csv")(wildcards)
+        return self.folds("good_test_scores.csv")(wildcards)
 
     def members(self, file: str) -> Input:
         """Return a function for a file of every detector of a fusion."""

@@ -90,7 +90,7 @@ class Targets:
         for subset in SUBSETS:
             yield "fuse_scores", names | {"subset": subset}
         for fold in self._folds(names["category"]):
-            yield "fuse_test_goods", names | {"fold": fold}
+            yield "fuse_good_test_images", names | {"fold": fold}
 
     def _of_detector(self, names: dict[str, str]) -> Iterator[Job]:
         own = self.config.of(names["category"])
@@ -112,7 +112,7 @@ class Targets:
                 more = {"poses": options.pose_set, "features": features}
                 yield "extract_posed_features", names | more
         for fold in self._folds(names["category"]):
-            for stage in ("train_fold", "score_fold", "score_test_goods"):
+            for stage in ("train_fold", "score_fold", "score_good_test_images"):
                 yield stage, names | {"fold": fold}
         if mode != "split":
             yield "gather_folds" if mode == "cross" else "leave_one_out", names

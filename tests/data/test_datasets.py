@@ -101,10 +101,10 @@ def draw_sdd(root: Path) -> None:
 
 
 def draw_sdd2(root: Path) -> None:
-    for split, goods, bads in [("train", 4, 2), ("test", 2, 2)]:
-        for i in range(goods + bads):
+    for split, good, bads in [("train", 4, 2), ("test", 2, 2)]:
+        for i in range(good + bads):
             save(root / f"{split}/{10000 + i}.png", photograph(next(numbers)))
-            save(root / f"{split}/{10000 + i}_GT.png", BLACK if i < goods else MARKED)
+            save(root / f"{split}/{10000 + i}_GT.png", BLACK if i < good else MARKED)
 
 
 def draw_good_bad(root: Path) -> None:
@@ -538,9 +538,9 @@ class TestGroups:
         units = units_of([f"part{i // 6}" for i in range(36)] + [""] * 12)
         tested = deal(labels, units, 0.5, np.random.default_rng(seed))
         assert all(len(set(tested[units == unit])) == 1 for unit in set(units))
-        goods = labels == 0
-        assert tested[~goods].any()
-        assert 0.4 <= tested[goods].mean() <= 0.6
+        good_images = labels == 0
+        assert tested[~good_images].any()
+        assert 0.4 <= tested[good_images].mean() <= 0.6
 
     def test_with_defects_are_tested_on_where_others_suffice(self) -> None:
         labels = np.array([0, 1] * 3 + [0] * 17)

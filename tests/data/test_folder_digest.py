@@ -182,7 +182,7 @@ class TestCategories:
             (folder / name / "train" / "good").mkdir(parents=True)
         return folder
 
-    def test_are_the_folders_with_training_goods_sorted(self, tmp_path: Path) -> None:
+    def test_are_the_folders_with_good_training_images_sorted(self, tmp_path: Path) -> None:
         self.make(tmp_path, "screw", "bottle", "Größe 5")
         (tmp_path / "notes").mkdir()
         (tmp_path / "readme.txt").write_text("hello")

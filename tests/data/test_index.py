@@ -324,7 +324,7 @@ class TestProblems:
         columns = ["file", "problem", "found", "expected", "can_go_on", "if_skipped"]
         assert list(problem_table([]).columns) == columns
 
-    def test_too_few_usable_goods_end_the_line(self, category: Path) -> None:
+    def test_too_few_usable_good_images_end_the_line(self, category: Path) -> None:
         assert look(category, min_train_good=4)[1] == []
         (category / "train/good/000.png").write_bytes(b"")
         problem = next(p for p in look(category, min_train_good=4)[1] if p.can_go_on == "no")

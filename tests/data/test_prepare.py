@@ -32,8 +32,8 @@ def table_of(category: Path) -> pd.DataFrame:
     return split_unsupervised(index, fraction=0.5, seed=0, category="bottle")
 
 
-def index_of(goods: int, tests: int = 3) -> pd.DataFrame:
-    rows = [("train", "good", i) for i in range(goods)]
+def index_of(good: int, tests: int = 3) -> pd.DataFrame:
+    rows = [("train", "good", i) for i in range(good)]
     rows += [("test", "crack", i) for i in range(tests)]
     return pd.DataFrame(
         {
@@ -149,18 +149,18 @@ class TestTestLabels:
 
 
 class TestSplit:
-    @pytest.mark.parametrize("goods", [2, 3, 10, 57])
+    @pytest.mark.parametrize("good", [2, 3, 10, 57])
     @pytest.mark.parametrize("fraction", [0.001, 0.2, 0.5, 0.999])
-    def test_train_and_calibration_share_all_goods_and_neither_is_empty(
-        self, goods: int, fraction: float
+    def test_train_and_calibration_share_all_good_images_and_neither_is_empty(
+        self, good: int, fraction: float
     ) -> None:
-        index = index_of(goods)
+        index = index_of(good)
         table = split_unsupervised(index, fraction=fraction, seed=0, category="bottle")
         assert table.drop(columns=["subset", "fold"]).equals(index)
         subsets = table[table["split"] == "train"]["subset"].value_counts()
         assert set(subsets.index) == {"train", "calibration"}
-        assert subsets.sum() == goods
-        assert subsets["calibration"] == min(max(round(fraction * goods), 1), goods - 1)
+        assert subsets.sum() == good
+        assert subsets["calibration"] == min(max(round(fraction * good), 1), good - 1)
 
     def test_test_images_stay_test_images(self) -> None:
         table = split_unsupervised(index_of(20), fraction=0.5, seed=0, category="bottle")

@@ -63,7 +63,7 @@ class TestTheSupervisedSplit:
         tested = table[(table["subset"] == "test") & (table["label"] == 0)]
         assert set(tested["split"]) == {"train", "test"}
 
-    def test_calibrates_with_goods_alone_that_nothing_trains_on(self) -> None:
+    def test_calibrates_with_good_images_alone_that_nothing_trains_on(self) -> None:
         table = split_supervised(index_of(), **SPLIT)
         assert not table.loc[table["subset"] == "calibration", "label"].any()
         assert set(table["subset"]) == {"train", "calibration", "test"}

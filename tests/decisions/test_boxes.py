@@ -63,21 +63,21 @@ class TestBoxes:
 class TestTheScaleOfTheMaps:
     def test_leaves_good_images_calm_whatever_the_unit(self) -> None:
         rng = np.random.default_rng(0)
-        goods = rng.normal(size=(100, 16, 16))
+        good_images = rng.normal(size=(100, 16, 16))
         for factor, shift in ((1, 0), (0.01, 0), (100, -1000)):
-            maps = (goods * factor + shift).astype(np.float32)
+            maps = (good_images * factor + shift).astype(np.float32)
             limit = map_limit(maps, quantile=0.9, level=1.0)
-            # rank 91 of 100: 10 of 101 new goods lie above
+            # rank 91 of 100: 10 of 101 new good images lie above
             assert sum(len(find_boxes(one, limit)) > 0 for one in maps) == 9
 
-    @pytest.mark.parametrize("goods", [5, 12, 42])
-    def test_boxes_the_part_of_new_goods_that_it_says(self, goods: int) -> None:
-        peaks = np.random.default_rng(0).lognormal(size=(4000, goods + 1, 1, 1))
+    @pytest.mark.parametrize("count", [5, 12, 42])
+    def test_boxes_the_part_of_new_good_images_that_it_says(self, count: int) -> None:
+        peaks = np.random.default_rng(0).lognormal(size=(4000, count + 1, 1, 1))
         limits = [map_limit(one[:-1], quantile=0.9, level=1.0) for one in peaks]
         boxed = float((peaks[:, -1, 0, 0] > limits).mean())
-        share = boxed_share(goods, 0.9)
+        share = boxed_share(count, 0.9)
         assert boxed == pytest.approx(share, abs=3 * (share / 4000) ** 0.5)
-        assert share <= max(0.1, 1 / (goods + 1))
+        assert share <= max(0.1, 1 / (count + 1))
 
     def test_is_linear_between_the_median_pixel_and_the_peaks(self) -> None:
         maps = np.full((5, 8, 8), 2, np.float16)

@@ -16,18 +16,18 @@ from flawline.files import read_array
 
 
 @pytest.mark.parametrize("correlation", [-1.0, 0.0, 0.7, 1.0])
-@pytest.mark.parametrize("goods", [10, 59])
+@pytest.mark.parametrize("count", [10, 59])
 def test_the_promise_holds_whatever_the_detectors_have_in_common(
-    correlation: float, goods: int
+    correlation: float, count: int
 ) -> None:
     rng, alarms, bound, runs = np.random.default_rng(0), 0.0, 1.0, 800
     for _ in range(runs):
-        first, other = rng.normal(size=(2, goods + 200))
+        first, other = rng.normal(size=(2, count + 200))
         second = correlation * first + (1 - correlation**2) ** 0.5 * other
         scores = {"a": np.exp(first), "b": 1000 * second}
-        known = {name: found[:goods] for name, found in scores.items()}
+        known = {name: found[:count] for name, found in scores.items()}
         threshold, scales = fused_threshold(known, 0.1)
-        alarms += (fused_scores(scores, scales)[goods:] > threshold["value"]).mean() / runs
+        alarms += (fused_scores(scores, scales)[count:] > threshold["value"]).mean() / runs
         bound = threshold["false_alarm_bound"]
     # independent or contrary detectors use up the promise, equal ones half of it
     assert alarms <= bound + 0.015
@@ -46,7 +46,7 @@ def test_any_detector_above_its_own_threshold_is_enough() -> None:
     assert fused_scores(median, scales) == pytest.approx(-1)
 
 
-def test_too_few_goods_are_told_how_many_it_takes() -> None:
+def test_too_few_good_images_are_told_how_many_it_takes() -> None:
     known = {name: np.arange(20.0) for name in "ab"}
     found, scales = fused_threshold(known, 0.05)
     assert found["certified"] is False
@@ -61,7 +61,7 @@ def test_too_few_goods_are_told_how_many_it_takes() -> None:
     assert several["certified"] is None
 
 
-def test_goods_that_all_score_alike_leave_finite_scores() -> None:
+def test_good_images_that_all_score_alike_leave_finite_scores() -> None:
     flat = {"a": np.full(30, 2.0), "b": np.full(30, 3.0)}
     _, scales = fused_threshold(flat, 0.2)
     new = {"a": np.array([2.0, 2.5]), "b": np.array([3.0, 3.0])}
@@ -77,9 +77,9 @@ def test_costs_are_those_that_the_category_names() -> None:
 
 def test_maps_show_what_any_detector_sees(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    goods = [(scale * rng.random((40, 8, 8))).astype(np.float16) for scale in (1, 100)]
-    scales = [map_scale(one) for one in goods]
-    new = [one[:2].copy() for one in goods]
+    good_images = [(scale * rng.random((40, 8, 8))).astype(np.float16) for scale in (1, 100)]
+    scales = [map_scale(one) for one in good_images]
+    new = [one[:2].copy() for one in good_images]
     new[0][0, 2, 3], new[1][1, 5, 6] = 3, 300
     write_fused_maps(tmp_path / "maps.npy", new, scales)
     found = read_array(tmp_path / "maps.npy")

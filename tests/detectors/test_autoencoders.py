@@ -35,7 +35,7 @@ def detector(method: str, seed: int = 0, **changes: Any) -> Reconstruction:
     return found(found.Options.model_validate(SMALL | {"epochs": 3} | changes), seed, CPU)
 
 
-def goods(count: int, seed: int) -> np.ndarray:
+def good_images(count: int, seed: int) -> np.ndarray:
     """Stripes, shifted and lit a little differently in every image."""
     rng = np.random.default_rng(seed)
     columns = np.arange(SIZE) / 12 * 2 * np.pi
@@ -46,17 +46,17 @@ def goods(count: int, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def parts() -> tuple[Data, Data, np.ndarray]:
-    test, labels = goods(24, 1), np.repeat([0, 1], 12)
+    test, labels = good_images(24, 1), np.repeat([0, 1], 12)
     test[12:, 12:24, 24:36] = (240, 240, 40)
     return (
-        Data(Geometry((SIZE, SIZE)), images=goods(32, 0)),
+        Data(Geometry((SIZE, SIZE)), images=good_images(32, 0)),
         Data(Geometry((SIZE, SIZE)), images=test),
         labels,
     )
 
 
 def pasted(data: Data, count: int) -> Data:
-    """The same goods with a set of `count` synthetic anomalies."""
+    """The same good images with a set of `count` synthetic anomalies."""
     assert data.images is not None
     images = data.images[np.arange(count) % len(data)].copy()
     masks = np.zeros((count, SIZE, SIZE), np.uint8)

@@ -79,7 +79,7 @@ def same(one: CamClassifier, other: CamClassifier) -> bool:
 
 
 class TestATrainedClassifier:
-    def test_tells_defects_from_goods_at_its_boundary_and_shows_where_they_are(
+    def test_tells_defects_from_good_images_at_its_boundary_and_shows_where_they_are(
         self, finished: CamClassifier, parts: Any
     ) -> None:
         _, test, masks = parts

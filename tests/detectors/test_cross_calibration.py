@@ -30,11 +30,11 @@ from flawline.options.patchcore import PatchCoreOptions
 CROSS = {"mode": "cross", "fraction": 0.2, "folds": 3, "seed": 0, "category": "bolt"}
 
 
-def index(goods: int = 11) -> pd.DataFrame:
-    kinds = ["good"] * (goods + 4) + ["scratch"] * 5
+def index(good: int = 11) -> pd.DataFrame:
+    kinds = ["good"] * (good + 4) + ["scratch"] * 5
     return pd.DataFrame(
         {
-            "split": ["train"] * goods + ["test"] * 9,
+            "split": ["train"] * good + ["test"] * 9,
             "defect_type": kinds,
             "label": [int(kind != "good") for kind in kinds],
         }
@@ -55,7 +55,7 @@ def test_every_good_is_trained_on_and_in_one_fold() -> None:
         assert sorted([*rows, *rows_outside(dealt, fold)]) == list(range(11))
 
 
-def test_supervised_folds_hold_goods_alone_and_every_model_sees_all_defects() -> None:
+def test_supervised_folds_hold_good_images_alone_and_every_model_sees_all_defects() -> None:
     table = split_supervised(index(), test_fraction=0.2, test_seed=0, **CROSS)
     train = table[table["subset"] == "train"].reset_index()
     assert "calibration" not in set(table["subset"])
@@ -67,7 +67,7 @@ def test_supervised_folds_hold_goods_alone_and_every_model_sees_all_defects() ->
         )
 
 
-def test_fewer_goods_than_folds_are_refused() -> None:
+def test_fewer_good_images_than_folds_are_refused() -> None:
     with pytest.raises(FlawlineError, match="bolt: 2 good training images cannot be dealt into 3"):
         split_unsupervised(index(2), **CROSS)
 

@@ -39,20 +39,20 @@ def detector(method: str, seed: int = 0, **changes: Any) -> Detector:
 
 @pytest.fixture(scope="module")
 def parts() -> tuple[Data, Data, np.ndarray]:
-    """Goods lie on a plane in 8-dimensional feature space; defects leave it."""
+    """Good images lie on a plane in 8-dimensional feature space; defects leave it."""
     rng = np.random.default_rng(0)
     sheet = rng.normal(size=(2, 8))
 
-    def goods(count: int) -> np.ndarray:
+    def good_images(count: int) -> np.ndarray:
         return rng.uniform(-1, 1, size=(count, 8, 8, 2)) @ sheet + 0.05 * rng.normal(
             size=(count, 8, 8, 8)
         )
 
-    test = goods(40)
+    test = good_images(40)
     labels = np.repeat([0, 1], 20)
     test[20:, 2:4, 3:5] += 1.5 * rng.normal(size=8)
     return (
-        Data(Geometry((SIZE, SIZE)), features=(goods(20).astype(np.float16),)),
+        Data(Geometry((SIZE, SIZE)), features=(good_images(20).astype(np.float16),)),
         Data(Geometry((SIZE, SIZE)), features=(test.astype(np.float16),)),
         labels,
     )

@@ -31,7 +31,7 @@ def detector(seed: int = 0, **changes: Any) -> FAnoGAN:
     return FAnoGAN(FAnoGANOptions.model_validate(QUICK | changes), seed, CPU)
 
 
-def goods(count: int, seed: int) -> np.ndarray:
+def good_images(count: int, seed: int) -> np.ndarray:
     """A dark square on a light ground, each a little different: uint8 (N, 32, 32, 3)."""
     rng = np.random.default_rng(seed)
     images = np.full((count, SIZE, SIZE, 3), 220.0) + rng.normal(0, 3, (count, 1, 1, 3))
@@ -41,12 +41,12 @@ def goods(count: int, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def train() -> Data:
-    return Data(Geometry((SIZE, SIZE)), images=goods(10, 0))
+    return Data(Geometry((SIZE, SIZE)), images=good_images(10, 0))
 
 
 @pytest.fixture(scope="module")
 def test() -> Data:
-    images = goods(12, 1)
+    images = good_images(12, 1)
     images[6:, 8:18, 14:24] = (250, 20, 20)
     return Data(Geometry((SIZE, SIZE)), images=images)
 

@@ -216,7 +216,7 @@ class TestLeavingAnImageOut:
         distances, _ = search(bank, bank, apart=Apart(same, same))
         assert torch.isfinite(distances).all()
 
-    def test_makes_training_scores_like_those_of_new_goods(self) -> None:
+    def test_makes_training_scores_like_those_of_new_good_images(self) -> None:
         train = cells_like(20, 8, 16, 0)
         train[7, 4, 4] += 15
         found = patchcore()

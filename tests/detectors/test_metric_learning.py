@@ -42,7 +42,7 @@ def detector(seed: int = 0, **changes: Any) -> MetricLearning:
     return MetricLearning(options, seed, CPU)
 
 
-def goods(count: int, seed: int) -> Data:
+def good_images(count: int, seed: int) -> Data:
     """Grey discs on light ground."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:SIZE, :SIZE]
@@ -57,7 +57,7 @@ def goods(count: int, seed: int) -> Data:
 
 def spoiled(count: int, seed: int) -> Data:
     """The same with a bright bar, upper left."""
-    data = goods(count, seed)
+    data = good_images(count, seed)
     assert data.images is not None
     data.images[:, 20:32, 18:42] = (250, 240, 60)
     return data
@@ -67,8 +67,8 @@ def joined(*parts: Data) -> Data:
     return Data(Geometry((SIZE, SIZE)), images=np.concatenate([part.images for part in parts]))
 
 
-TRAIN = goods(16, 0)
-TEST = joined(goods(10, 1), spoiled(10, 2))
+TRAIN = good_images(16, 0)
+TEST = joined(good_images(10, 1), spoiled(10, 2))
 LABELS = np.repeat([0, 1], 10)
 
 

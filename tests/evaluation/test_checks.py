@@ -24,21 +24,21 @@ from flawline.features.extraction import patch_features
 from flawline.options.patchcore import PatchCoreOptions
 
 RNG = np.random.default_rng(0)
-GOODS = RNG.normal(size=60)
+GOOD = RNG.normal(size=60)
 
 
-def test_goods_that_score_alike_have_not_drifted() -> None:
-    found = drift(GOODS[:30], GOODS[30:], GOODS[:30] - 1)
+def test_good_images_that_score_alike_have_not_drifted() -> None:
+    found = drift(GOOD[:30], GOOD[30:], GOOD[:30] - 1)
     assert found["drifted"] is False
     assert found["train"]["n"] == 30
-    assert found["calibration"]["median"] == pytest.approx(np.median(GOODS[:30]))
+    assert found["calibration"]["median"] == pytest.approx(np.median(GOOD[:30]))
 
 
 @pytest.mark.parametrize(
     ("shift", "scale", "word"), [(2, 1, "higher"), (-2, 1, "lower"), (0, 20, "spread")]
 )
 def test_drift_is_named_in_words(shift: float, scale: float, word: str) -> None:
-    found = drift(GOODS, scale * GOODS + shift, GOODS)
+    found = drift(GOOD, scale * GOOD + shift, GOOD)
     assert found["drifted"] is True
     assert word in found["verdict"]
 
@@ -51,9 +51,9 @@ def test_drift_is_seldom_seen_where_there_is_none() -> None:
     assert alarms <= 6
 
 
-@pytest.mark.parametrize("goods", [0, 3])
-def test_a_few_goods_are_not_tested(goods: int) -> None:
-    found = drift(GOODS[:30], GOODS[:goods], GOODS)
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_few_good_images_are_not_tested(count: int) -> None:
+    found = drift(GOOD[:30], GOOD[:count], GOOD)
     assert found["drifted"] is None
     assert "not tested" in found["verdict"]
 
@@ -68,13 +68,13 @@ def of_folds(rng: np.random.Generator, shift: float = 0) -> list[tuple[np.ndarra
 
 def drift_of(folds: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
     # the model in use has learned all good images: it scores them lower
-    return drift(np.concatenate([own for own, _ in folds]), folds[0][1] / 2, GOODS, folds)
+    return drift(np.concatenate([own for own, _ in folds]), folds[0][1] / 2, GOOD, folds)
 
 
-def test_where_images_are_left_out_only_higher_goods_are_drift() -> None:
+def test_where_images_are_left_out_only_higher_good_images_are_drift() -> None:
     shifts = {-1: False, 0: False, 1: True}
     for shift, drifted in shifts.items():
-        found = drift(GOODS[:30], GOODS[30:] + 1.5 * shift, GOODS, higher_only=True)
+        found = drift(GOOD[:30], GOOD[30:] + 1.5 * shift, GOOD, higher_only=True)
         assert found["drifted"] is drifted
         assert ("No drift seen" in found["verdict"]) is not drifted
 
@@ -96,7 +96,7 @@ def test_drift_by_folds_is_seen_where_there_is_some() -> None:
 
 @pytest.mark.parametrize("n", [12, 42, 209])
 @pytest.mark.parametrize("kind", ["gumbel", "lognormal", "normal"])
-def test_clean_goods_are_seldom_far_out(kind: str, n: int) -> None:
+def test_clean_good_images_are_seldom_far_out(kind: str, n: int) -> None:
     rng = np.random.default_rng(n)
     samples = {
         "gumbel": rng.gumbel(size=(100, n)),
@@ -107,7 +107,7 @@ def test_clean_goods_are_seldom_far_out(kind: str, n: int) -> None:
 
 
 def test_calibration_images_far_out_point_to_contamination() -> None:
-    calibration = np.append(GOODS[:39], 30.0)
+    calibration = np.append(GOOD[:39], 30.0)
     found = contamination(calibration, np.array([f"c{i}" for i in range(40)]))
     assert found["calibration_outliers"] == [{"image_id": "c39", "score": 30}]
     assert found["rate"] == 1 / 40
@@ -117,7 +117,7 @@ def test_calibration_images_far_out_point_to_contamination() -> None:
 
 
 def test_without_outliers_the_verdict_bounds_the_rate() -> None:
-    found = contamination(GOODS[:30], np.arange(30))
+    found = contamination(GOOD[:30], np.arange(30))
     assert found["calibration_outliers"] == []
     # 1 - 0.05^(1/30), the rule of three
     assert "under 10 %" in found["verdict"]
@@ -196,11 +196,11 @@ def test_cross_calibration_scores_are_named_by_their_training_images() -> None:
 
 
 def test_cross_calibration_compares_the_scores_of_one_model() -> None:
-    goods, rng = 40, np.random.default_rng(0)
-    split = split_of(["train"] * goods, [0] * goods).assign(fold=np.arange(goods) % 2)
-    parts, test = rng.normal(10, 1, goods), rng.normal(10, 1, 20)
+    count, rng = 40, np.random.default_rng(0)
+    split = split_of(["train"] * count, [0] * count).assign(fold=np.arange(count) % 2)
+    parts, test = rng.normal(10, 1, count), rng.normal(10, 1, 20)
     # the second fold's model has twice the first one's scale, the model in use half of it
-    calibration = table((parts * np.where(np.arange(goods) % 2, 2, 1)).tolist())
+    calibration = table((parts * np.where(np.arange(count) % 2, 2, 1)).tolist())
     scores = {"train": table((parts / 2).tolist()), "calibration": calibration}
     duplicates = near_duplicates({})
     found = check(split, scores, test / 2, duplicates, {}, folds=[test, 2 * test])

@@ -59,9 +59,9 @@ def test_recall_at_a_false_alarm_rate_is_that_of_a_threshold_which_keeps_the_rat
     assert found["tpr_at_5_fpr"] == (scores[labels == 1] > limit).mean()
     assert 0 < found["tpr_at_5_fpr"] < 1
     assert found["tpr_at_1_fpr"] is None
-    for goods in (18, 19):
-        known = ranking_metrics(labels[59 - goods :], scores[59 - goods :])["tpr_at_5_fpr"]
-        assert (known is None) == (goods < images_needed(0.05))
+    for good in (18, 19):
+        known = ranking_metrics(labels[59 - good :], scores[59 - good :])["tpr_at_5_fpr"]
+        assert (known is None) == (good < images_needed(0.05))
 
 
 @given(two_classes)
@@ -478,7 +478,7 @@ def test_the_note_says_that_test_images_were_left_out() -> None:
     assert missing_in_words(1, 1, 3) is None
 
 
-def test_without_goods_there_is_recall_alone() -> None:
+def test_without_good_images_there_is_recall_alone() -> None:
     masks = np.ones((2, 4, 4), np.uint8)
     found = evaluated(["crack", "crack"], [1, 2], 1.5, masks.astype(np.float16), masks)
     assert found["image"]["auroc"] is None

@@ -1,4 +1,4 @@
-"""Inspected batches: drift against the calibration goods, and the history."""
+"""Inspected batches: drift against the calibration images, and the history."""
 
 from pathlib import Path
 from typing import Any

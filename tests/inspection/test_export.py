@@ -59,7 +59,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Line:
     return line
 
 
-def goods_of(line: Line) -> list[Photograph]:
+def good_photographs(line: Line) -> list[Photograph]:
     return checked_photographs(line.run("patchcore"))
 
 
@@ -74,7 +74,7 @@ def test_scores_maps_and_decisions_are_those_of_pytorch(
     line: Line, tmp_path: Path, detector: str
 ) -> None:
     trained, path = line.trained(detector), tmp_path / "x.onnx"
-    export(trained, goods_of(line), path, category="bolt")
+    export(trained, good_photographs(line), path, category="bolt")
     session = onnxruntime.InferenceSession(path)
     new = new_ones(line)
     for count in (1, 5, len(new)):  # any number of images
@@ -94,13 +94,15 @@ def test_scores_maps_and_decisions_are_those_of_pytorch(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_all_goods_are_compared_and_images_above_the_threshold(line: Line, tmp_path: Path) -> None:
-    goods = goods_of(line)
-    assert len(goods) == len(read_array(line.protocol / "calibration/images.npy"))
+def test_all_good_images_are_compared_and_images_above_the_threshold(
+    line: Line, tmp_path: Path
+) -> None:
+    good_images = good_photographs(line)
+    assert len(good_images) == len(read_array(line.protocol / "calibration/images.npy"))
     trained = line.trained("patchcore")
-    trained.threshold["value"] *= 1.2  # between the goods and the altered ones
-    found = export(trained, goods, tmp_path / "x.onnx")
-    assert (found.goods, found.altered) == (len(goods), min(8, len(goods)))
+    trained.threshold["value"] *= 1.2  # between the good images and the altered ones
+    found = export(trained, good_images, tmp_path / "x.onnx")
+    assert (found.good, found.altered) == (len(good_images), min(8, len(good_images)))
     assert found.above >= 1
     assert "all decisions are alike" in str(found)
 
@@ -109,27 +111,27 @@ def test_all_goods_are_compared_and_images_above_the_threshold(line: Line, tmp_p
 def test_other_decisions_are_refused_but_for_scores_at_the_threshold(
     line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threshold: float, refused: bool
 ) -> None:
-    """The detector's threshold is the largest score of goods, the graph's a part of it."""
-    trained, goods = line.trained("patchcore"), goods_of(line)
-    top = float(trained.score(goods).scores.max())
+    """The detector's threshold is the largest score of good images, the graph's a part of it."""
+    trained, good_images = line.trained("patchcore"), good_photographs(line)
+    top = float(trained.score(good_images).scores.max())
     trained.threshold["value"] = threshold * top
     graph = exporting.Graph(trained)
     trained.threshold["value"] = top
     monkeypatch.setattr(exporting, "Graph", lambda trained: graph)
     if refused:
         with pytest.raises(FlawlineError, match="decides otherwise than PyTorch on"):
-            export(trained, goods, tmp_path / "x.onnx")
+            export(trained, good_images, tmp_path / "x.onnx")
         assert list(tmp_path.iterdir()) == []
     else:
         assert "decisions differ: 1, of scores within" in str(
-            export(trained, goods, tmp_path / "x")
+            export(trained, good_images, tmp_path / "x")
         )
 
 
 def test_the_file_says_what_it_is(line: Line, tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     trained = line.trained("patchcore")
-    export(trained, goods_of(line), path, category="bolt")
+    export(trained, good_photographs(line), path, category="bolt")
     found = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
     assert found["category"] == "bolt"
     assert found["method"] == "patchcore"
@@ -151,7 +153,7 @@ def test_what_cannot_be_exported_says_so_and_leaves_no_file(
     line: Line, tmp_path: Path, detector: str, why: str
 ) -> None:
     with pytest.raises(FlawlineError, match=why):
-        export(line.trained(detector), goods_of(line), tmp_path / "x.onnx")
+        export(line.trained(detector), good_photographs(line), tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -161,7 +163,7 @@ def test_a_graph_that_scores_otherwise_is_not_written(
     real = exporting._smoothing_matrix
     monkeypatch.setattr(exporting, "_smoothing_matrix", lambda *given: real(*given) * 1.05)
     with pytest.raises(FlawlineError, match="Nothing was written"):
-        export(line.trained("patchcore"), goods_of(line), tmp_path / "x.onnx")
+        export(line.trained("patchcore"), good_photographs(line), tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
 
 

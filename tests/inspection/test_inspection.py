@@ -96,7 +96,7 @@ class TestAnInspection:
         found = trained.p_values(np.array([0.5, 2.0, 2.5, 3.0, 9.0]))
         assert found.tolist() == [1.0, 0.8, 0.4, 0.4, 0.2]
 
-    def test_of_calibration_goods_at_the_largest_score_calls_them_good(self, line: Line) -> None:
+    def test_of_calibration_images_at_the_largest_score_calls_them_good(self, line: Line) -> None:
         trained = line.trained()
         scores = trained.score(checked_photographs(line.run("patchcore"))).scores
         assert scores.max() == trained.threshold["value"]

@@ -20,7 +20,7 @@ ROWS = 10
 
 
 class Task:
-    """A line fitted to noisy points, with dropout so that steps draw by lot."""
+    """A line fitted to noisy points, with dropout so that steps draw at random."""
 
     def __init__(self, checkpoint: Checkpoint | None = None, **budget: Any) -> None:
         torch.manual_seed(1)

@@ -207,10 +207,10 @@ class TestThePage:
         assert not re.search(r"<dt>(Recall|Precision|F1)</dt><dd data-live", text)
         assert not re.search(r"\b(nan|NaN|None)\b", re.sub(r"<script>.*", "", text, flags=re.S))
 
-    def test_without_test_images_shows_threshold_promise_and_calibration_goods(
+    def test_without_test_images_shows_threshold_promise_and_calibration_images(
         self, write: Any
     ) -> None:
-        run = fake_run(goods=0, defects=0, cases=[picture()])
+        run = fake_run(good=0, defects=0, cases=[picture()])
         shown = dict(run.cases["cases"][0]) | {"name": "train/good/3.png", "kind": CALIBRATION}
         text = write(Run(run.metrics, run.scores, (), dict(run.cases) | {"cases": [shown]}, b"x"))
         assert "There are no test images, so there is nothing to evaluate" in text
@@ -225,7 +225,7 @@ class TestThePage:
         assert not re.search(r"\b(nan|NaN|None)\b", re.sub(r"<script>.*", "", text, flags=re.S))
 
     def test_can_be_written_from_the_least_that_a_run_has(self, write: Any) -> None:
-        run = fake_run(goods=0, defects=0, curves={}, provenance={}, intervals={})
+        run = fake_run(good=0, defects=0, curves={}, provenance={}, intervals={})
         assert "bolt" in write(Run(run.metrics))
 
     def test_says_where_it_was_stopped_and_what_the_method_itself_would_decide(
@@ -240,7 +240,7 @@ class TestThePage:
 
     def test_names_missing_runs_and_failed_jobs_first(self, write: Any) -> None:
         failures = overview.failures(["bolt, featcae, seed 3"], [], ["logs/train/x.log"])
-        text = write(fake_run(goods=0, defects=0), failures=failures)
+        text = write(fake_run(good=0, defects=0), failures=failures)
         where = [text.index(words) for words in ("seed 3", "logs/train/x.log", "Nothing to eval")]
         assert where == sorted(where)
         assert "Runs without pictures" not in text
@@ -250,7 +250,7 @@ class TestThePage:
         assert "<b>Not certified.</b>" in text
         assert "It cannot be certified." in text
 
-    def test_shows_what_other_draws_of_the_calibration_goods_gave(self, write: Any) -> None:
+    def test_shows_what_other_draws_of_the_calibration_images_gave(self, write: Any) -> None:
         rows = [(1, 0.8, 0.1, None), (2, 0.9, 0.3, None)]
         names = ("seed", "threshold", "false_alarm_rate", "recall")
         text = write(fake_run(draws=[dict(zip(names, row, strict=True)) for row in rows]))
@@ -349,14 +349,14 @@ class TestAttention:
     @pytest.mark.parametrize(
         ("run", "title", "words"),
         [
-            (fake_run(goods=0, defects=0), "Nothing to evaluate", ""),
+            (fake_run(good=0, defects=0), "Nothing to evaluate", ""),
             (
-                fake_run(goods=0, defects=0, counts={"test_left_out": 2}),
+                fake_run(good=0, defects=0, counts={"test_left_out": 2}),
                 "Nothing to evaluate",
                 "(2 test images left out: see problems.csv)",
             ),
             (without_defects(), ONE_KIND, "(no defective test images)"),
-            (fake_run(goods=0), ONE_KIND, "(no good test images)"),
+            (fake_run(good=0), ONE_KIND, "(no good test images)"),
             (fake_run(pixel=None), "No ground-truth masks", ""),
             (
                 fake_run(counts={"calibration": 29, "test_good": 20, "test_defective": 40}),
@@ -422,7 +422,7 @@ class TestTheBestOfEachCategory:
             f"At the thresholds in use, patchcore misses 10{space}% of the defective test parts "
             f"and wrongly rejects 0{space}% of the good ones."
         )
-        rest = [fake_run("nut", goods=0, defects=0), fake_run("washer", goods=0)]
+        rest = [fake_run("nut", good=0, defects=0), fake_run("washer", good=0)]
         words = lead(best_of_categories([with_at(recall=0.9, false_alarm_rate=0.0), *rest]))
         assert "patchcore misses 10" in words
         assert words.endswith(
@@ -513,7 +513,7 @@ class TestTheLeaderboard:
         assert [row.mean.coverage for row in rows] == ["", "", "1 of 2"]
 
     def test_says_over_how_many_categories_its_means_are(self, write: Any) -> None:
-        runs = [with_auroc(0.9), fake_run("nut", goods=0, defects=0), without_defects("washer")]
+        runs = [with_auroc(0.9), fake_run("nut", good=0, defects=0), without_defects("washer")]
         text = write(*runs)
         assert rank(runs)[0].boards[0].rows[0].mean.mean == 0.9
         assert "Means are over 1 of 3 categories" in text
@@ -602,7 +602,7 @@ class TestTheCasesShown:
         ]
 
     @pytest.mark.parametrize("subset", ["calibration", "train"])
-    def test_are_the_highest_calibration_goods_where_there_are_no_good_test_images(
+    def test_are_the_highest_calibration_images_where_there_are_no_good_test_images(
         self, subset: str
     ) -> None:
         split = pd.DataFrame(

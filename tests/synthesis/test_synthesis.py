@@ -73,7 +73,7 @@ def make(
     recipes: list[Recipe] = ONE_OF_EACH,
     count: int | None = None,
     *,
-    goods: Sources = BARS,
+    good_images: Sources = BARS,
     combine: str = "one_of",
     seed: int = 0,
     name: str = "mixed",
@@ -81,8 +81,8 @@ def make(
     counted: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
     table = synthesize(
-        goods.images,
-        goods.object_masks,
+        good_images.images,
+        good_images.object_masks,
         SyntheticSet(recipes=recipes, images=count, combine=combine),
         seed=seed,
         category="bar",
@@ -102,7 +102,7 @@ class TestASyntheticSet:
         assert np.array_equal(five, nine[:5])
         assert np.array_equal(five_masks, nine_masks[:5])
         pd.testing.assert_frame_equal(five_rows, nine_rows[:5])
-        assert not np.array_equal(nine[0], nine[3])  # the same training image, drawn on anew
+        assert not np.array_equal(nine[0], nine[3])  # the same training image, drawn on again
 
     def test_is_another_for_another_seed_and_name(self, tmp_path: Path) -> None:
         first, *_ = make(tmp_path)
@@ -171,18 +171,20 @@ class TestASyntheticSet:
     def test_reads_memory_maps(self, tmp_path: Path) -> None:
         np.save(tmp_path / "goods.npy", BARS.images)
         np.save(tmp_path / "objects.npy", BARS.object_masks)
-        mapped = [np.load(tmp_path / f"{file}.npy", mmap_mode="r") for file in ("goods", "objects")]
+        mapped = [
+            np.load(tmp_path / f"{file}.npy", mmap_mode="r") for file in ("good_images", "objects")
+        ]
         plain, *_ = make(tmp_path, count=8)
-        assert np.array_equal(plain, make(tmp_path, count=8, goods=Sources(*mapped))[0])
+        assert np.array_equal(plain, make(tmp_path, count=8, good_images=Sources(*mapped))[0])
 
     def test_of_grey_images_is_grey(self, tmp_path: Path) -> None:
         grey = Sources(np.repeat(BARS.images[..., :1], 3, axis=3), BARS.object_masks)
-        made, *_ = make(tmp_path, count=10, goods=grey)
+        made, *_ = make(tmp_path, count=10, good_images=grey)
         assert (made == made[..., :1]).all()
 
     @pytest.mark.parametrize("shape", [(32, 32), (512, 512), (120, 40), (40, 120)])
     def test_may_have_any_shape(self, tmp_path: Path, shape: tuple[int, int]) -> None:
-        made, masks, table = make(tmp_path, count=12, goods=bars(*shape))
+        made, masks, table = make(tmp_path, count=12, good_images=bars(*shape))
         assert made.shape == (12, *shape, 3)
         assert masks.shape == (12, *shape)
         assert table["changed"].min() >= max(4, round(0.0002 * shape[0] * shape[1]))
@@ -196,8 +198,10 @@ class TestASyntheticSet:
             CutPaste(objects="random_objects", place="anywhere", size=(60, 100)),
             Noise(edge=(20, 32)),
         ]
-        for goods in (BARS, Sources(BARS.images, 0 * BARS.object_masks)):
-            made, masks, table = make(tmp_path, reaching, 24, goods=goods, counted=counted)
+        for good_images in (BARS, Sources(BARS.images, 0 * BARS.object_masks)):
+            made, masks, table = make(
+                tmp_path, reaching, 24, good_images=good_images, counted=counted
+            )
             outside = counted[table["source"]] == 0
             assert not masks[outside].any()
             assert np.array_equal(made[outside], BARS.images[table["source"]][outside])
@@ -598,12 +602,12 @@ class TestAContactSheet:
     def test_has_a_row_for_each_example_and_is_small(self, tmp_path: Path, suffix: str) -> None:
         rng = np.random.default_rng(0)
         images = rng.integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
-        goods = Sources(images, np.ones((2, 256, 256), np.uint8))
-        made, masks, table = make(tmp_path, [Line(), Distortion()], 8, goods=goods)
+        good_images = Sources(images, np.ones((2, 256, 256), np.uint8))
+        made, masks, table = make(tmp_path, [Line(), Distortion()], 8, good_images=good_images)
         heights = []
         for count in (1, 2, 6):
             path = tmp_path / f"sheet.{suffix}"
-            draw_sheet(path, images, goods.object_masks, made, masks, table, count)
+            draw_sheet(path, images, good_images.object_masks, made, masks, table, count)
             assert path.stat().st_size <= 500_000
             with Image.open(path) as sheet:
                 side = (sheet.width - 4) / 5 - 4
@@ -612,9 +616,9 @@ class TestAContactSheet:
 
     @pytest.mark.parametrize("shape", [(90, 30), (30, 90), (48, 64)])
     def test_keeps_the_shape_of_images(self, tmp_path: Path, shape: tuple[int, int]) -> None:
-        goods = bars(*shape)
-        made, masks, table = make(tmp_path, count=8, goods=goods)
-        draw_sheet(tmp_path / "a.png", *vars(goods).values(), made, masks, table, 8)
+        good_images = bars(*shape)
+        made, masks, table = make(tmp_path, count=8, good_images=good_images)
+        draw_sheet(tmp_path / "a.png", *vars(good_images).values(), made, masks, table, 8)
         example = contact_sheet.Example("", made[0], masks[0], made[0], masks[0])
         size = contact_sheet.panel_shape(shape, 192)
         for panel in contact_sheet._panels(example, size):

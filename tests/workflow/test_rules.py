@@ -74,7 +74,7 @@ class TestInputs:
         cross = inputs_of(calibration={"mode": "cross", "folds": 2})
         assert plain.scored_folds(names()) == plain.draws(names()) == []
         assert cross.scored_folds(names()) == [
-            f"{RUN}/folds/{fold}/test_goods.csv" for fold in (0, 1)
+            f"{RUN}/folds/{fold}/good_test_scores.csv" for fold in (0, 1)
         ]
         assert drawn.draws(names()) == f"{RUN}/draws.csv"
         assert drawn.draws(names(detector="both")) == []

@@ -270,7 +270,7 @@ class TestTheFeatureStore:
 
 LABELS = ("/test/labels.csv", "/test/masks.npy")
 DRAWING = {"figures", "pictures", "compare", "report_page", "all"}
-MAY_SEE_LABELS = {"score_test_goods", "fuse_test_goods", "evaluate"} | DRAWING
+MAY_SEE_LABELS = {"score_good_test_images", "fuse_good_test_images", "evaluate"} | DRAWING
 MAY_SEE_SPLIT = {"prepare", "tiles", "counted", "ground_truth", "train_labels"} | MAY_SEE_LABELS
 MAY_SEE_MAPS = {"boxes", "fuse_scores"} | MAY_SEE_LABELS  # makes no choice by them
 
@@ -337,10 +337,10 @@ class TestTheLeakRule:
         jobs = project.dag()
         rules = {job["rule"] for job in jobs}
         assert {"train_fold", "score_fold", "gather_folds", "train_labels", "pictures"} <= rules
-        assert {"fuse", "fuse_scores", "fuse_test_goods"} <= rules
+        assert {"fuse", "fuse_scores", "fuse_good_test_images"} <= rules
         made = {file: job["rule"] for job in jobs for file in job["output"]}
         assert {rule for file, rule in made.items() if "/detectors/both/seed" in file} == {
-            *("fuse", "fuse_scores", "fuse_test_goods", "boxes", "evaluate", "figures")
+            *("fuse", "fuse_scores", "fuse_good_test_images", "boxes", "evaluate", "figures")
         }
         assert not any("/calibration/images.npy" in file for job in jobs for file in job["output"])
         assert leaks(jobs) == set()

@@ -43,9 +43,9 @@ class GoodBad(FromFolder, Dealt):
     def categories(self) -> list[str]:
         """Folders that have a folder of good photographs; or the source alone, if it has one."""
         folders = self.subfolders()
-        if self._goods(self.folder):
+        if self._good_photographs(self.folder):
             return names_that_print([self.folder.resolve().name], self.folder)
-        found = [path.name for path in folders if self._goods(path)]
+        found = [path.name for path in folders if self._good_photographs(path)]
         if not found:
             wanted = " or ".join(f"{name}/" for name in self.good)
             raise FlawlineError(
@@ -80,13 +80,13 @@ class GoodBad(FromFolder, Dealt):
 
     def root(self, category: str) -> Path:
         """The category's folder: the source itself, if that has good photographs."""
-        return self.folder if self._goods(self.folder) else self.folder / category
+        return self.folder if self._good_photographs(self.folder) else self.folder / category
 
     def files(self, category: str) -> list[Path]:
         """All files below the category's folder."""
         return files_below(self.root(category))
 
-    def _goods(self, folder: Path) -> list[Path]:
+    def _good_photographs(self, folder: Path) -> list[Path]:
         return [one for name in self.good for one in as_given(folder, name.casefold())]
 
     @classmethod

@@ -16,8 +16,8 @@ from flawline.files import is_file
 
 COLUMNS = ("path", "category", "split", "label", "defect_type", "mask", "group")
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "": ""}
-GOODS = GOOD_NAMES | {"0", "false"}
-BADS = {"bad", "1", "true", "defective", "defect", "anomaly", "anomalous", "ng", "nok", "ko"}
+GOOD_LABELS = GOOD_NAMES | {"0", "false"}
+BAD_LABELS = {"bad", "1", "true", "defective", "defect", "anomaly", "anomalous", "ng", "nok", "ko"}
 
 
 class Manifest(FromFolder, Dealt):
@@ -77,9 +77,9 @@ class Manifest(FromFolder, Dealt):
                 wrong.append(f"{where}: {row['path']!r} is in {old} already")
             if split.casefold() not in SPLITS:
                 wrong.append(f"{where}: split {split!r}; expected train, test, or nothing")
-            if label and label.casefold() not in GOODS | BADS:
+            if label and label.casefold() not in GOOD_LABELS | BAD_LABELS:
                 wrong.append(f"{where}: label {label!r}; expected good or bad (0 or 1)")
-            if _good(row) and row.get("defect_type", GOOD).casefold() not in GOODS | {""}:
+            if _good(row) and row.get("defect_type", GOOD).casefold() not in GOOD_LABELS | {""}:
                 wrong.append(
                     f"{where}: defect_type {row['defect_type']!r} of a good photograph; expected "
                     "nothing, or the label bad"
@@ -144,4 +144,8 @@ class Manifest(FromFolder, Dealt):
 
 def _good(row: dict[str, str]) -> bool:
     label = row.get("label", "").casefold()
-    return label in GOODS if label else row.get("defect_type", "").casefold() in GOODS | {""}
+    return (
+        label in GOOD_LABELS
+        if label
+        else row.get("defect_type", "").casefold() in GOOD_LABELS | {""}
+    )
