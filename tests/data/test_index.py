@@ -115,7 +115,7 @@ def twin(folder: Path) -> None:
 
 
 IMAGE, MASK = "test/crack/000.png", "ground_truth/crack/000_mask.png"
-LEFT_OUT, MASK_IGNORED = "the image is left out", "the image counts, but not for pixel figures"
+LEFT_OUT, MASK_IGNORED = "the image is left out", "the image counts, but not for pixel metrics"
 
 # what is done to the data, the file named, the problem, a word of what was found, if skipped
 DAMAGES: list[tuple[Callable[[Path], None], str, str, str, str]] = [
