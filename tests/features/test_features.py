@@ -18,7 +18,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from flawline.config import load_config
 from flawline.errors import FlawlineError
 from flawline.features.backbones import (
-    _channels_first,
+    ChannelsFirst,
     _channels_last,
     build_backbone,
     check_backbone,
@@ -280,7 +280,7 @@ class TestMapsOfAllKinds:
         network = Maps("first", "last")
         assert _channels_last(network, "x", shape) == ["last"]
         images = torch.rand(2, 3, *shape)
-        turned = _channels_first(network, ["last"])(images)
+        turned = ChannelsFirst(network, ["last"])(images)
         assert torch.equal(turned["last"], turned["first"])
 
     @pytest.mark.parametrize("kind", ["tokens", "pooled", "flat"])
