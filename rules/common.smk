@@ -16,7 +16,13 @@ from flawline.workflow.inputs import Inputs, one_of
 from flawline.workflow.inspection import Inspection, inspection_table
 from flawline.workflow.lock import unlock_after_a_kill
 from flawline.workflow.params import Code, Params
-from flawline.workflow.resources import MachineResources, memory, minutes, train_first
+from flawline.workflow.resources import (
+    MachineResources,
+    memory,
+    minutes,
+    spin_briefly,
+    train_first,
+)
 from flawline.workflow.targets import Targets, closing_line
 
 # Planning makes millions of small objects that stay. By default, Python searches the newest for garbage
@@ -29,6 +35,7 @@ SOURCE = Path(workflow.current_basedir).parent
 
 # Where the environment's post-deploy script finds the package, whatever the working directory is.
 os.environ.update(FLAWLINE_SOURCE=str(SOURCE))
+spin_briefly(os.environ)
 ENVIRONMENT = f"../envs/{os.environ.get('FLAWLINE_ENV', 'flawline')}.yaml"
 
 if workflow.is_main_process:

@@ -14,7 +14,7 @@ from flawline.workflow.inputs import Inputs, one_of
 from flawline.workflow.inspection import Inspection, inspection_table
 from flawline.workflow.lock import unlock_after_a_kill
 from flawline.workflow.params import Code, Params
-from flawline.workflow.resources import MachineResources, memory, minutes
+from flawline.workflow.resources import MachineResources, memory, minutes, spin_briefly
 from flawline.workflow.targets import Targets
 
 RUN = "results/mine/bolt/unsupervised/detectors/patchcore/seed0"
@@ -180,3 +180,13 @@ def test_locks_of_a_killed_run_are_removed(tmp_path: Path, monkeypatch: pytest.M
     locks.mkdir(parents=True)
     unlock_after_a_kill(Path(".snakemake/flawline"))
     assert not locks.exists()
+
+
+def test_threads_spin_briefly_unless_the_user_says_otherwise() -> None:
+    bare: dict[str, str] = {}
+    spin_briefly(bare)
+    assert bare == {"GOMP_SPINCOUNT": "1000"}
+    for own in ({"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}):
+        kept = dict(own)
+        spin_briefly(kept)
+        assert kept == own
