@@ -112,7 +112,7 @@ def pixel_metrics(counts: PixelCounts, good: np.ndarray | None) -> dict[str, flo
 
     References
     ----------
-    AU-PRO: Bergmann et al., *The MVTec Anomaly Detection Dataset*, IJCV 2021. AUPIMO: Bertoldo et
+    AUPRO: Bergmann et al., *The MVTec Anomaly Detection Dataset*, IJCV 2021. AUPIMO: Bertoldo et
     al., *AUPIMO: Redefining Visual Anomaly Detection Benchmarks with High Speed and Low Tolerance*,
     2024.
     """
