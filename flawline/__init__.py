@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from flawline.evaluation.record import RunMetrics as RunMetrics
     from flawline.features.backbones import build_backbone as build_backbone
     from flawline.features.extraction import patch_features as patch_features
+    from flawline.inspection.folder import inspect_folder as inspect_folder
+    from flawline.inspection.open_detector import open_detector as open_detector
 
 __version__ = "0.1.0"
 __all__ = [
@@ -41,7 +43,9 @@ __all__ = [
     "build_backbone",
     "choose_threshold",
     "evaluate",
+    "inspect_folder",
     "load_config",
+    "open_detector",
     "patch_features",
 ]
 
@@ -60,7 +64,9 @@ _HOMES = {
     "build_backbone": "flawline.features.backbones",
     "choose_threshold": "flawline.decisions.thresholds",
     "evaluate": "flawline.evaluation.evaluate",
+    "inspect_folder": "flawline.inspection.folder",
     "load_config": "flawline.config",
+    "open_detector": "flawline.inspection.open_detector",
     "patch_features": "flawline.features.extraction",
 }
 

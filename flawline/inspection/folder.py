@@ -73,6 +73,14 @@ def inspect_folder(
     ------
     FlawlineError
         If there is no such folder.
+
+    Examples
+    --------
+    >>> from flawline import inspect_folder, open_detector
+    >>> trained = open_detector("my.yaml", "bolt", "patchcore")
+    >>> verdicts = inspect_folder("incoming", trained, "overlays")
+    >>> {verdict.decision for verdict in verdicts} <= {"defective", "good"}
+    True
     """
     folder, overlays = given_path(str(folder)), Path(overlays)
     if not is_folder(folder):
