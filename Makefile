@@ -3,22 +3,22 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONFIG ?= config/demo.yaml
-# Small jobs finish sooner side by side than with several threads each.
+# Small jobs finish sooner in parallel than with several threads each.
 SMALL := --set-threads index=1 prepare=1 ground_truth=1 extract_features=1 train=1 score=1
-# Files in the order of tests/conftest.py, not those of most tests first.
+# Files run in the order of tests/conftest.py, instead of those with most tests first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-# What is of no detector, no report and no run of Snakemake.
+# Tests without detectors, reports and runs of Snakemake.
 QUICK := tests/data tests/decisions tests/synthesis tests/test_*.py
 
 .DEFAULT_GOAL := help
 .PHONY: demo plan test lint quick unit cluster slow bench schema lock clean help
 
 help:
-	@echo "make demo   set up, run the demo line, say where its report is"
+	@echo "make demo   set up, run the demo, say where its report is"
 	@echo "make plan   say in one line what a run would do: make plan CONFIG=my.yaml"
 	@echo "make test   set up, check style and types, run the tests"
-	@echo "make quick  the tests of what reads, prepares, configures and decides: a minute or so"
-	@echo "make slow   the tests that take long"
+	@echo "make quick  run the tests of data, synthesis, decisions and configuration: about a minute"
+	@echo "make slow   run the slow tests"
 	@echo "make bench  times on MVTec AD: make bench DATA=/path/to/mvtec_ad WEIGHTS=resnet18.pth"
 	@echo "make clean  delete results, demo data and the virtual environment"
 
@@ -28,7 +28,7 @@ demo: $(VENV)/ready
 plan: $(VENV)/ready
 	@$(BIN)/python -m flawline.workflow.plan --configfile $(CONFIG)
 
-# The cluster's tests among the others: while they wait, the others have both cores.
+# The cluster's tests run among the others, which have both cores while these wait.
 test: lint
 	$(PYTEST) -m "not slow"
 
@@ -46,14 +46,14 @@ quick: $(VENV)/ready-dev
 unit: $(VENV)/ready-dev
 	$(PYTEST) -m "not slow and not cluster"
 
-# Starts a Slurm of one machine, where it may and can; skipped elsewhere.
+# Starts Slurm on this machine if run as root on Debian; skipped elsewhere.
 cluster: $(VENV)/ready-dev
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
 slow: $(VENV)/ready-dev
 	$(BIN)/python -m pytest -m slow
 
-# ANOMALIB=/path/to/python of an environment with anomalib runs the same job there, too.
+# ANOMALIB=/path/to/python of an environment with anomalib runs the same job there as well.
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/stages.py $(DATA) $(WEIGHTS)
 	$(BIN)/python benchmarks/against_anomalib.py $(DATA) $(WEIGHTS) \

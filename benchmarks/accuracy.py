@@ -48,7 +48,7 @@ from flawline.synthesis.object_masks import fit, mask_all
 from flawline.synthesis.poses import pose_images
 
 LIMITS = {"max_megapixels": 100, "workers": os.cpu_count() or 1}
-FIGURES = ["image_auroc", "pixel_auroc", "aupro_30", "fit_seconds", "score_seconds", "peak_MiB"]
+METRICS = ["image_auroc", "pixel_auroc", "aupro_30", "fit_seconds", "score_seconds", "peak_MiB"]
 
 
 def main() -> None:
@@ -81,10 +81,10 @@ def main() -> None:
             posed = train if options.get("poses") else replace(train, posed=None)
             for seed in chosen.seeds:
                 peak_memory()
-                figures = measure(options, seed, device, posed, test, labels, masks)
-                figures = {"detector": name, "seed": seed, "load_seconds": loaded, **figures}
-                print(json.dumps(figures), flush=True)
-                found.append(figures)
+                metrics = measure(options, seed, device, posed, test, labels, masks)
+                metrics = {"detector": name, "seed": seed, "load_seconds": loaded, **metrics}
+                print(json.dumps(metrics), flush=True)
+                found.append(metrics)
     show(pd.DataFrame(found))
     print(json.dumps(found[-1]))
 
@@ -98,7 +98,7 @@ def measure(
     labels: np.ndarray,
     masks: np.ndarray | None,
 ) -> dict[str, float | None]:
-    """Figures of one detector with one seed."""
+    """Return the metrics of one detector with one seed."""
     start = time.perf_counter()
     chosen = TypeAdapter(DetectorOptions).validate_python(options)
     detector = method_class(chosen.method)(chosen, seed, device)
@@ -106,7 +106,7 @@ def measure(
     fitted = time.perf_counter()
     parts = [detector.score(chunk) for chunk in test.chunks()]
     scored = time.perf_counter()
-    figures: dict[str, float | None] = {
+    metrics: dict[str, float | None] = {
         "image_auroc": roc_auc_score(labels, np.concatenate([part.scores for part in parts])),
         "fit_seconds": fitted - start,
         "score_seconds": scored - fitted,
@@ -117,18 +117,18 @@ def measure(
         counts = total(count_pixels(*pair) for pair in zip(maps, masks, strict=True))
         assert counts is not None
         pixels = pixel_metrics(counts, None)
-        figures |= {"pixel_auroc": pixels["auroc"], "aupro_30": pixels["aupro_30"]}
-    return figures
+        metrics |= {"pixel_auroc": pixels["auroc"], "aupro_30": pixels["aupro_30"]}
+    return metrics
 
 
 def show(found: pd.DataFrame) -> None:
     """Print medians over the seeds, with the smallest and the largest."""
     for name, rows in found.groupby("detector", sort=False):
         shown = [
-            f"{figure} {rows[figure].median():.3f} [{rows[figure].min():.3f}, "
-            f"{rows[figure].max():.3f}]"
-            for figure in FIGURES
-            if figure in rows
+            f"{metric} {rows[metric].median():.3f} [{rows[metric].min():.3f}, "
+            f"{rows[metric].max():.3f}]"
+            for metric in METRICS
+            if metric in rows
         ]
         print(f"{name}: " + ", ".join(shown), flush=True)
 

@@ -42,9 +42,9 @@ def main() -> None:
             show("anomalib", category, *same_job(command))
 
 
-def show(who: str, category: str, seconds: float, memory: float, figures: dict) -> None:
+def show(who: str, category: str, seconds: float, memory: float, aurocs: dict) -> None:
     """One line of the table."""
-    measured = {name: value for name, value in figures.items() if isinstance(value, float)}
+    measured = {name: value for name, value in aurocs.items() if isinstance(value, float)}
     shown = ", ".join(f"{name} {value:.4g}" for name, value in measured.items())
     print(f"{category:8} {who:24} {seconds:8.1f} s {memory:7.0f} MiB  {shown}", flush=True)
 
@@ -56,7 +56,7 @@ def same_job(command: list[str]) -> tuple[float, float, dict]:
 
 
 def pipeline(data: str, weights: str, category: str, size: list[int]) -> tuple[float, float, dict]:
-    """`snakemake` from nothing to the table of figures; 20 % of the good images set the
+    """`snakemake` from nothing to the table of metrics; 20 % of the good images set the
     threshold."""
     with tempfile.TemporaryDirectory() as folder:
         configuration = {
@@ -86,9 +86,9 @@ def pipeline(data: str, weights: str, category: str, size: list[int]) -> tuple[f
         metrics = json.loads((path / "seed0" / "metrics.json").read_text(encoding="utf-8"))
         levels = [
             level for level in ("image", "pixel") if metrics[level]
-        ]  # no masks, no pixel figures
-    figures = {f"{level}_auroc": metrics[level]["auroc"] for level in levels}
-    return seconds, memory, figures
+        ]  # no masks, no pixel metrics
+    aurocs = {f"{level}_auroc": metrics[level]["auroc"] for level in levels}
+    return seconds, memory, aurocs
 
 
 if __name__ == "__main__":

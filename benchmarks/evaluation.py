@@ -1,4 +1,4 @@
-"""How fast the pixel figures of one category are: 160 maps of 256 px, 120 of them defective."""
+"""How fast the pixel metrics of one category are: 160 maps of 256 px, 120 of them defective."""
 
 import resource
 import time
@@ -21,10 +21,10 @@ def main() -> None:
     good = total(count_pixels(*pair) for pair in zip(maps[:GOOD], masks[:GOOD], strict=True))
     assert counts is not None
     assert good is not None
-    figures = pixel_metrics(counts, good.normal)
-    print(f"all pixel figures: {time.perf_counter() - start:.2f} s")
-    for name, figure in figures.items():
-        print(f"  {name} {figure:.6f}")
+    metrics = pixel_metrics(counts, good.normal)
+    print(f"all pixel metrics: {time.perf_counter() - start:.2f} s")
+    for name, value in metrics.items():
+        print(f"  {name} {value:.6f}")
     kinds = ["good"] * GOOD + ["crack", "dent", "stain"] * (DEFECTIVE // 3)
     defective = np.repeat([0, 1], [GOOD, DEFECTIVE])
     labels = pd.DataFrame({"label": defective, "defect_type": kinds, "has_mask": defective})
@@ -49,7 +49,7 @@ def draw() -> tuple[np.ndarray, np.ndarray]:
 
 
 def compare_with_anomalib(maps: np.ndarray, masks: np.ndarray) -> None:
-    """Print anomalib's figures of the same maps, where it is installed."""
+    """Print anomalib's metrics of the same maps, if it is installed."""
     try:
         import torch
         from anomalib.metrics.aupro import _AUPRO

@@ -57,14 +57,14 @@ def main() -> None:
         tables = [pd.read_csv(path, sep="\t") for path in results.rglob("benchmarks/**/*.tsv")]
         largest = max(table["max_rss"].max() for table in tables)
         disk = sum(path.stat().st_size for path in unique_files(folder / "results"))
-        figures = [
+        aurocs = [
             json.loads(path.read_text(encoding="utf-8"))["image"]["auroc"]
             for path in results.rglob("metrics.json")
         ]
-    print(f"{len(figures)} categories, {len(tables)} jobs, coreset {fraction:.0%}: {seconds:.0f} s")
+    print(f"{len(aurocs)} categories, {len(tables)} jobs, coreset {fraction:.0%}: {seconds:.0f} s")
     print(f"peak memory: largest job {largest:.0f} MiB, all processes together {memory:.0f} MiB")
     print(
-        f"disk: {disk / (1 << 20):.0f} MiB; image AUROC, median of categories {median(figures):.3f}"
+        f"disk: {disk / (1 << 20):.0f} MiB; image AUROC, median of categories {median(aurocs):.3f}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the line itself costs: planning, a run with nothing to do, the start of each job.
+"""What the pipeline itself costs: planning, a run with nothing to do, the start of each job.
 
 A folder of 15 categories, 10 detectors, 3 seeds. Nothing is computed: empty files and Snakemake's
 own records of finished jobs stand in for results. Times are seconds of CPU in user mode, the best

@@ -53,14 +53,14 @@ def main() -> None:
         engine = Engine(default_root_dir=folder, logger=False, devices=1)
         engine.fit(model, datamodule=data)
         fitted = time.perf_counter()
-        (figures,) = engine.test(model, datamodule=data, verbose=False)
+        (metrics,) = engine.test(model, datamodule=data, verbose=False)
     done = time.perf_counter()
     costs = {
         "fit_seconds": fitted - start,
         "score_seconds": done - fitted,
         "peak_MiB": getrusage(RUSAGE_SELF).ru_maxrss / 1024,
     }
-    print(json.dumps({key: float(value) for key, value in figures.items()} | costs))
+    print(json.dumps({key: float(value) for key, value in metrics.items()} | costs))
 
 
 if __name__ == "__main__":

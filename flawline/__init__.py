@@ -1,7 +1,7 @@
 """From folders of product photographs to honestly measured defect detectors.
 
 What a notebook needs is here; the rest of the package belongs to the pipeline. Names are imported
-when they are first used: the Snakefile imports this package, and must not wait for torch.
+on first use, because the Snakefile imports this package and must not wait for torch.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The configuration: every option with its default, its limits and what it means.
+"""The configuration: every option with its default, its limits and its meaning.
 
 The models of the sections are in `flawline.options`. Jobs read none of this: they take plain values
 from the rules, so a change here reruns nothing by itself.
@@ -82,7 +82,7 @@ class Config(Options):
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
     mlflow: Mlflow = Mlflow()
-    inspect: Inspect | None = Field(None, description="What `snakemake inspect` looks at.")
+    inspect: Inspect | None = Field(None, description="What `snakemake inspect` judges.")
     overrides: dict[str, dict[str, Any]] = Field(
         {}, description=f"Per category, any of: {', '.join(OVERRIDABLE)}."
     )
@@ -127,8 +127,8 @@ class Config(Options):
         mask = self.regions.mask_file
         if mask is not None and not is_file(mask):
             wrong.append(
-                f"regions.mask: there is no file {str(mask)!r}; give a picture that is not black "
-                "where photographs are ignored"
+                f"regions.mask: there is no file {str(mask)!r}; give a picture that is black "
+                "where photographs count"
             )
         for name, features in self.features.items():
             wrong += weights_problems(f"features.{name}", features.weights)
@@ -141,23 +141,23 @@ class Config(Options):
 
     @property
     def folder(self) -> Path:
-        """What the paths of photographs are relative to."""
+        """Return the folder that paths of photographs are relative to."""
         return self.dataset.folder
 
     @property
     def provided(self) -> bool:
-        """Whether the user's own folder is read; otherwise a rule makes the folder."""
+        """Return True if the user's own folder is read, False if a rule makes the folder."""
         return self.dataset.provided
 
     @property
     def protocols(self) -> dict[str, str]:
-        """What each detector and each fusion of detectors is evaluated among."""
+        """Return the protocol of each detector and each fusion."""
         entries: dict[str, MethodOptions | Fusion] = {**self.detectors, **self.fusion}
         return {name: entry.protocol for name, entry in entries.items()}
 
     @property
     def restricted(self) -> bool:
-        """Whether some pixels of the prepared images may not count."""
+        """Check whether some pixels of the prepared images may not count."""
         return self.prepare.resize == "letterbox" or bool(self.regions)
 
     @cached_property
@@ -192,7 +192,7 @@ class Config(Options):
 
     @cached_property
     def left_out(self) -> list[str]:
-        """Folders that `categories: all` does not take, though they hold images, and why."""
+        """Folders with images that `categories: all` leaves out, and why."""
         return self.dataset.passed_over() if self.categories == "all" else []
 
     @cached_property
@@ -230,7 +230,7 @@ class Config(Options):
         return merged
 
     def of(self, category: str) -> "Config":
-        """The configuration of one category, its overrides applied."""
+        """Return the configuration of one category, its overrides applied."""
         return self._by_category[category]
 
     def _merged(self, category: str) -> "Config":
@@ -299,7 +299,7 @@ def _expanded(key: str, path: str) -> Path:
 
 
 def _one_of(key: str, given: Any, known: list[Any]) -> Any:
-    """What is given, or the only one there is."""
+    """Return the given name or, if none is given, the only one that is defined."""
     if given is None and len(known) == 1:
         return known[0]
     if given in known:
@@ -315,7 +315,7 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     for key, value in changes.items():
         old = merged.get(key)
         if isinstance(value, dict) and isinstance(old, dict):
-            # another rule or method has other keys: nothing of the old one can stay
+            # a different rule or method has different keys, so replace the entry
             same_kind = key == "object_masks" or all(
                 value.get(tag, old.get(tag)) == old.get(tag) for tag in TAGS
             )

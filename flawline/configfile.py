@@ -1,4 +1,4 @@
-"""Configuration files as text: mistakes of YAML are told with their line, which Snakemake omits.
+"""Configuration files as text: YAML errors are reported with their line, which Snakemake omits.
 
 profiles/default/profile.yaml calls `refuse_invalid_yaml` before Snakemake reads them itself.
 """
@@ -29,8 +29,8 @@ def read_configfile(path: Path) -> dict[str, Any]:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise FlawlineError(
-            f"{path}: there is no such file. Give the path of your configuration (what follows "
-            "`--configfile` is taken for one: targets come first)."
+            f"{path}: there is no such file. Give the path of your configuration. Everything after "
+            "`--configfile` is taken for a file, so put targets before it."
         ) from None
     except OSError as error:
         raise FlawlineError(f"{path}: cannot be read: {error.strerror}") from None
@@ -56,7 +56,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} is there twice; keep one of them")
+        raise ValueError(f"the key {twice!r} appears twice; keep one of them")
     return content
 
 
@@ -74,7 +74,7 @@ def _read_yaml(path: Path, text: str) -> tuple[Any, yaml.Node | None]:
 
 
 def check_configfiles(arguments: list[str]) -> None:
-    """Read the configuration files among Snakemake's arguments, or the one that it reads without.
+    """Read the configuration files that Snakemake's arguments name, or its default one.
 
     Raises
     ------
@@ -109,12 +109,12 @@ def _explain(error: yaml.MarkedYAMLError, lines: list[str]) -> str:
     if "\t" in line[: len(line) - len(line.lstrip())]:
         told += "\nIndent with spaces; this line begins with a tab."
     elif "%" in line or "@" in line or "`" in line or ": " in line.partition(": ")[2]:
-        told += "\nA value with a colon or that begins with %, @ or ` goes in quotes."
+        told += "\nPut a value in quotes if it has a colon or begins with %, @ or `."
     return told
 
 
 def _twice(node: yaml.Node | None, seen: set[int]) -> Iterator[str]:
-    """Keys that a mapping has twice: YAML's readers take the last in silence."""
+    """Yield keys that a mapping has twice: YAML's readers silently take the last."""
     if node is None or id(node) in seen or isinstance(node, yaml.ScalarNode):
         return
     seen.add(id(node))
@@ -128,7 +128,7 @@ def _twice(node: yaml.Node | None, seen: set[int]) -> Iterator[str]:
         if isinstance(key, yaml.ScalarNode):
             if key.value in first:
                 yield (
-                    f"line {line}: the key {key.value!r} is there already, in line "
+                    f"line {line}: the key {key.value!r} appears already in line "
                     f"{first[key.value]}; keep one of them"
                 )
             first.setdefault(key.value, line)

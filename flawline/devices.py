@@ -25,7 +25,7 @@ KEPT = 256 << 20  # bytes
 
 
 def choose_device(gpus_granted: int, threads: int) -> "torch.device":
-    """CUDA when the job was granted a GPU and there is one, else the CPU with `threads` threads.
+    """Return CUDA if the job was granted a GPU and there is one, else the CPU with `threads`.
 
     Without a scheduler that has set ``CUDA_VISIBLE_DEVICES``, the process takes a GPU that no other
     job of this user holds, and keeps it until it ends.
@@ -37,7 +37,7 @@ def choose_device(gpus_granted: int, threads: int) -> "torch.device":
     import torch
 
     keep_freed_memory()
-    torch.set_flush_denormal(True)  # decaying weights reach numbers that CPUs are slow with
+    torch.set_flush_denormal(True)  # decaying weights become denormal, which slows CPUs down
     torch.set_num_threads(max(threads, 1))
     on_gpu = gpus_granted and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
@@ -47,7 +47,7 @@ def choose_device(gpus_granted: int, threads: int) -> "torch.device":
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep up to 256 MiB that were freed, where this is glibc.
+    """Let glibc keep up to 256 MiB of freed memory; do nothing with another C library.
 
     By default it returns large arrays to the operating system at once. Extraction on a CPU then
     spends a quarter of its time on getting every layer's output as fresh, zeroed pages.
@@ -60,7 +60,7 @@ def keep_freed_memory() -> None:
 
 
 def has_cuda() -> bool:
-    """Whether the NVIDIA driver shows a GPU to this process."""
+    """Check whether the NVIDIA driver shows a GPU to this process."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -70,7 +70,7 @@ def has_cuda() -> bool:
 
 
 def list_gpus() -> list[str]:
-    """UUIDs of this machine's NVIDIA GPUs, or of their MIG instances where they are divided."""
+    """Return the UUIDs of this machine's NVIDIA GPUs, or of their MIG instances."""
     if shutil.which("nvidia-smi") is None:
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
@@ -80,7 +80,7 @@ def list_gpus() -> list[str]:
 
 
 def gpu_locks() -> Path:
-    """This user's folder of GPU locks on this machine."""
+    """Return this user's folder of GPU locks on this machine."""
     return Path(tempfile.gettempdir(), f"flawline-gpu-locks-{os.getuid()}")
 
 
@@ -113,14 +113,14 @@ def take_gpu(gpus: Sequence[str], folder: Path) -> str:
             time.sleep(0.5)
     except PermissionError as error:
         raise FlawlineError(
-            f"{error.filename}: belongs to another user, so no GPU can be locked; remove it, or "
+            f"{error.filename}: belongs to another user, so GPUs cannot be locked; remove it, or "
             "choose a GPU with CUDA_VISIBLE_DEVICES"
         ) from None
 
 
 def has_half_precision_units(kind: str) -> bool:
-    """Whether matrix products in bfloat16 run on units of their own on ``cpu`` or ``cuda``."""
-    if kind == "cpu":  # without torch: whoever only takes features from the store needs none
+    """Check whether ``cpu`` or ``cuda`` has units for matrix products in bfloat16."""
+    if kind == "cpu":  # without torch, which a job that takes features from the store never loads
         return bool({"avx512_bf16", "amx_bf16"} & _cpu_flags())
     import torch
 
@@ -137,17 +137,17 @@ def _cpu_flags() -> set[str]:
 
 
 def inference_precision(kind: str, wanted: str) -> str:
-    """``bfloat16`` or ``float32``; ``auto`` takes bfloat16 where ``cpu`` or ``cuda`` suits it."""
+    """Return ``bfloat16`` or ``float32``; ``auto`` takes bfloat16 where it is fast."""
     if wanted == "auto":
         return "bfloat16" if has_half_precision_units(kind) else "float32"
     return wanted
 
 
 def images_at_once(kind: str, wanted: int) -> int:
-    """Images a batch for a frozen network; 0 takes what suits ``cpu`` or ``cuda``.
+    """Return the batch size of a frozen network; 0 takes what suits ``cpu`` or ``cuda``.
 
-    A job that keeps freed memory (`keep_freed_memory`) is as fast with 2 to 32 images of 256 px on
-    a CPU (ResNet-18, float32, one thread): the fewer, the less memory.
+    On a CPU, a job that keeps freed memory (`keep_freed_memory`) is equally fast with 2 to 32
+    images of 256 px (ResNet-18, float32, one thread), and small batches need less memory.
     """
     return wanted or (8 if kind == "cpu" else 32)
 
@@ -167,7 +167,7 @@ def to_tensor(array: np.ndarray, device: "torch.device") -> "torch.Tensor":
 
 
 def readable_tensor(array: np.ndarray, device: "torch.device") -> "torch.Tensor":
-    """The array on a device; on the CPU itself, not a copy, so it must not be written to."""
+    """Return the array on a device. On the CPU it is not a copy, so do not write to it."""
     import warnings
 
     import torch

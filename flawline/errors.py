@@ -2,8 +2,9 @@
 
 
 class FlawlineError(Exception):
-    """Something the user can fix: names the file, row or key, what was found, what was expected
-    and what to do. Shown without a traceback.
+    """An error that the user can fix, shown without a traceback.
+
+    Its message names the file, row or key, what was found, what was expected and what to do.
 
     Examples
     --------

@@ -1,5 +1,8 @@
-"""Array, table and JSON files. Every write goes to a temporary neighbour first and is renamed when
-it is complete, so a file under its own name is never half-written. Arrays carry a checksum."""
+"""Array, table and JSON files.
+
+Every file is written under a temporary name and renamed when it is complete, so a file under its
+final name is never half-written. Arrays carry a checksum.
+"""
 
 import errno
 import glob
@@ -31,7 +34,7 @@ BLOCK = 1 << 20
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, delete it on error.
 
-    What processes of this machine left of the same file when they were killed is deleted.
+    Leftovers of the same file from killed processes of this machine are deleted.
 
     Raises
     ------
@@ -64,7 +67,7 @@ def new_array(path: Path | str, shape: tuple[int, ...], dtype: Any) -> Iterator[
     """Yield a writable C-contiguous memory map of `shape` that becomes the .npy file `path`."""
     with replacing(path) as partial:
         array = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
-        # a map whose pages find no space would end the process without a word
+        # on a full disk, writing to a map would kill the process without a message
         _reserve(partial, array.offset + array.nbytes)
         yield array
         array.flush()
@@ -77,12 +80,12 @@ def given_path(path: str) -> Path:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether there is such a file, False for a name that no file can have."""
+    """Check whether a file exists; False for a name that no file can have."""
     return os.path.isfile(path)  # noqa: PTH113 (pathlib raises for a name too long)
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether there is such a folder, False for a name that no folder can have."""
+    """Check whether a folder exists; False for a name that no folder can have."""
     return os.path.isdir(path)  # noqa: PTH112 (pathlib raises for a name too long)
 
 
@@ -113,7 +116,7 @@ def read_array(path: Path | str) -> np.ndarray:
 
 
 def read_if_given(path: Path | str | Sequence[str]) -> np.ndarray | None:
-    """As `read_array`; None for the empty list that Snakemake gives where there is no input."""
+    """Read as `read_array`; None for the empty list that Snakemake passes for a missing input."""
     return read_array(str(path)) if path else None
 
 
@@ -141,7 +144,7 @@ def _seal(path: Path) -> None:
 
 
 def _checksum(file: BinaryIO, size: int) -> int:
-    """CRC-32 of the first `size` bytes; leaves the file there."""
+    """Return the CRC-32 of the first `size` bytes; the file's position is then at their end."""
     checksum = 0
     file.seek(0)
     while size:
@@ -156,7 +159,7 @@ def _checksum(file: BinaryIO, size: int) -> int:
 def _disk_full(error: Exception) -> bool:
     full = (errno.ENOSPC, errno.EDQUOT)
     number = error.errno if isinstance(error, OSError) else None
-    # safetensors has an error of its own without a number
+    # the error class of safetensors has no errno
     return number in full or any(f"os error {known}" in str(error) for known in full)
 
 
@@ -190,7 +193,7 @@ def write_table(path: Path | str, table: "pd.DataFrame") -> None:
 NAMES = (
     *("image_id", "path", "mask_path", "defect_type", "group", "sha256", "split", "subset"),
     *("category", "protocol", "detector", "detector_a", "detector_b", "kind", "file", "reason"),
-    *("problem", "found", "expected", "can_go_on", "if_skipped", "figure", "rule", "note"),
+    *("problem", "found", "expected", "can_go_on", "if_skipped", "metric", "rule", "note"),
 )
 """Columns of tables that hold words."""
 
@@ -198,12 +201,12 @@ NAMES = (
 def read_table(path: Path | str, **options: Any) -> "pd.DataFrame":
     """Read a CSV file written by `write_table`; empty cells of text columns stay empty strings.
 
-    What names something is text, also where it looks like a number: a defect type of 01 stays one.
+    Names are read as text even if they look like numbers: a defect type 01 stays 01.
 
     Raises
     ------
     FlawlineError
-        If the file is cut off or no table.
+        If the file is cut off or not a table.
     """
     import pandas as pd
 
@@ -226,7 +229,4 @@ def read_table(path: Path | str, **options: Any) -> "pd.DataFrame":
 
 
 def _damaged(path: Path | str, fault: str) -> str:
-    return (
-        f"{path}: the file {fault}. Delete it and run the same command again to make it again: "
-        f"rm '{path}'"
-    )
+    return f"{path}: the file {fault}. Delete it and run the same command again: rm '{path}'"

@@ -141,7 +141,7 @@ class RunFolder:
 
     @property
     def pictures(self) -> Path:
-        """What the method sees, if it can show that."""
+        """The picture of what the method sees, if it can show that."""
         return self.folder / "figures/pictures.jpg"
 
     @property
@@ -177,7 +177,7 @@ class RunFolder:
         return self.protocol_folder / subset / "sizes.csv"
 
     def counted(self, subset: str) -> Path:
-        """Which pixels count, if some of the category may not."""
+        """Return the file of which pixels count, if some of the category may not."""
         return self.protocol_folder / subset / "counted.npy"
 
 

@@ -1,4 +1,4 @@
-"""What a job tells: progress to the terminal, everything else to the terminal and to its log."""
+"""The messages of a job: progress to the terminal, the rest to the terminal and to its log."""
 
 import ctypes
 import logging
@@ -22,7 +22,7 @@ def logged(path: Path | str) -> Iterator[logging.Logger]:
     An error ends the job and goes to the log alone: Snakemake shows the log of a failed job
     (`show-failed-logs` in the profiles), and once is enough. A `FlawlineError` and a lack of memory
     leave their message there, any other error its traceback. The job ends when the process that
-    started it is killed, so that nothing goes on writing for a run that is no more.
+    started it is killed, so that nothing goes on writing for a run that has ended.
     """
     _end_with_parent()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def last_error(path: Path | str) -> str:
 
 
 def each_cause_once(failed: Iterable[tuple[str, str]]) -> list[str]:
-    """Return a line for each cause: the logs of all jobs that failed of it, and the cause.
+    """Return a line for each cause: the logs of all jobs that failed with it, and the cause.
 
     Parameters
     ----------

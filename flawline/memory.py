@@ -4,10 +4,10 @@ from typing import Any
 
 from flawline.options.base import Options
 
-# options that a detector's need of memory grows with
+# options that make a detector need more memory
 GROW = ("batch_size", "width", "coreset_from", "coreset_fraction", "image_size", "network_size")
 FIT_OR_SCORE = ("train", "train_fold", "score", "score_fold", "score_good_test_images", "draws")
-# errors that are no MemoryError, of torch on a GPU, torch on a CPU, CUDA itself, and OpenCV
+# messages of torch on a GPU, torch on a CPU, CUDA and OpenCV, which do not raise MemoryError
 WORDS = (
     "out of memory",
     "can't allocate memory",
@@ -17,14 +17,14 @@ WORDS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error of any library says that memory is short."""
+    """Check whether an error of any library says that memory ran out."""
     return isinstance(error, MemoryError) or (
         isinstance(error, Exception) and any(word in str(error) for word in WORDS)
     )
 
 
 def what_to_lower(rule: str, options: Options, detector: str = "", features: str = "") -> str:
-    """Name the keys of the configuration that the memory of a rule's job grows with.
+    """Name the keys of the configuration that a job's memory grows with.
 
     Parameters
     ----------

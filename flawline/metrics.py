@@ -1,4 +1,4 @@
-"""The metrics: where each stands in `metrics.json`, what it is called, and what it means.
+"""The metrics: their place in `metrics.json`, their names, and what they mean.
 
 The tables, the report and its list of words read them from here, in this order.
 """

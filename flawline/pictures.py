@@ -6,18 +6,18 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-LONGEST = 2  # sides of the square that is as large: no panel is longer
+LONGEST = 2  # times the side of a square of the same area: no panel is longer
 OUTLINE, BOX, RIM = (255, 221, 0), (86, 180, 233), (0, 0, 0)
 DARK, LINES = 0.35, (150, 150, 150)
 
 
 def panel_shape(shape: Sequence[int], side: float) -> tuple[float, float]:
-    """Height and width of a panel as large as a square with `side`, with the ratio of `shape`.
+    """Return the height and width of a panel with the area of a square and the ratio of `shape`.
 
     Parameters
     ----------
     shape : (H, W, ...) of what is shown.
-    side : in any unit; the panel of a very long image is smaller.
+    side : of the square, in any unit; the panel of a very long image is smaller.
     """
     height, width = shape[:2]
     unit = max(math.sqrt(height * width), max(height, width) / LONGEST)
@@ -25,7 +25,7 @@ def panel_shape(shape: Sequence[int], side: float) -> tuple[float, float]:
 
 
 def resized(pixels: np.ndarray, shape: Sequence[float]) -> np.ndarray:
-    """Uint8 pixels (H, W, ...) at another height and width, those of a panel."""
+    """Resize uint8 pixels (H, W, ...) to the height and width of a panel."""
     height, width = (max(round(length), 1) for length in shape)
     shrinks = height * width < pixels.shape[0] * pixels.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
@@ -33,7 +33,7 @@ def resized(pixels: np.ndarray, shape: Sequence[float]) -> np.ndarray:
 
 
 def any_uncounted(counted: np.ndarray | None) -> bool:
-    """Whether there are pixels that do not count, those where uint8 `counted` is 0."""
+    """Check whether some pixels do not count, those where uint8 `counted` is 0."""
     return counted is not None and not counted.all()
 
 
@@ -58,12 +58,12 @@ def hatched(image: np.ndarray, counted: np.ndarray | None) -> np.ndarray:
 
 
 def _as_tall(picture: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """The picture at its own size in the ratio of the image."""
+    """Stretch a picture to the ratio of the image."""
     return resized(picture, panel_shape(image.shape, math.sqrt(math.prod(picture.shape[:2]))))
 
 
 def coloured(values: np.ndarray, scale: tuple[float, float], shape: Sequence[int]) -> np.ndarray:
-    """A map in colours, dark for `scale[0]` and bright for `scale[1]`.
+    """Colour a map, dark for `scale[0]` and bright for `scale[1]`.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def coloured(values: np.ndarray, scale: tuple[float, float], shape: Sequence[int
 
 
 def side_by_side(pictures: Sequence[np.ndarray], largest: int, gap: int = 0) -> np.ndarray:
-    """Pictures of one shape, uint8 (H, W, 3), in a strip with black gaps.
+    """Join pictures of one shape, uint8 (H, W, 3), to a strip with black gaps.
 
     Parameters
     ----------
@@ -109,14 +109,14 @@ def outlined(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     binary = (np.asarray(mask) > 0).astype(np.uint8)
     contours, _ = cv2.findContours(binary, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     thin = _thin(image)
-    # The dark rim keeps the outline visible on surfaces of its own colour.
+    # The dark rim keeps the outline visible on surfaces of the same colour.
     cv2.drawContours(drawn, contours, -1, RIM, 3 * thin)
     cv2.drawContours(drawn, contours, -1, OUTLINE, thin)
     return drawn
 
 
 def _thin(image: np.ndarray) -> int:
-    """Width of a line that can be seen, pixels."""
+    """Return the width of a visible line, pixels."""
     return max(1, round(math.sqrt(image.shape[0] * image.shape[1]) / 128))
 
 

@@ -1,4 +1,4 @@
-"""Where a result comes from: content hashes of files and of the code that made it, versions."""
+"""The provenance of results: content hashes of files and of the code that made them, versions."""
 
 import ast
 import hashlib
@@ -24,13 +24,13 @@ RECORDED_VERSIONS = (
 
 
 def file_hash(path: Path | str) -> str:
-    """SHA-256 of a file's content, as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file's content, as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape results; absent ones are left out."""
+    """Return the versions of Python and of installed packages that affect results."""
     found = {"python": platform.python_version()}
     for name in RECORDED_VERSIONS:
         try:
@@ -41,21 +41,21 @@ def versions() -> dict[str, str]:
 
 
 def record(options: Any, code: str, **inputs: Any) -> dict[str, Any]:
-    """The provenance of one result: versions, configuration, code fingerprint, input hashes."""
+    """Return the provenance of a result: versions, options, code fingerprint, input hashes."""
     return {"versions": versions(), "options": options, "code": code, "inputs": inputs}
 
 
 def digest(*content: Any, files: Iterable[Path | str] = ()) -> str:
-    """Content hash of plain values and of files."""
+    """Return the content hash of plain values and of files."""
     text = json.dumps([*content, [file_hash(path) for path in files]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def code_fingerprint(script: Path | str, *modules: str) -> str:
-    """Hash what a script and every flawline module that it imports, directly or not, mean.
+    """Hash the meaning of a script and of every flawline module that it imports, directly or not.
 
-    Comments, docstrings and the layout of the text have no part in it, so correcting them reruns
-    nothing. Imports are read from the source, also those inside functions. A module that is chosen
+    Comments, docstrings and formatting are not hashed, so correcting them reruns nothing.
+    Imports are read from the source, also those inside functions. A module that is chosen
     at run time (a detector) is named in `modules`.
 
     Parameters
@@ -137,7 +137,7 @@ def _write(node: ast.AST, parts: list[str]) -> None:
 
 
 def _is_remark(node: object) -> bool:
-    """Whether a statement is a text that nothing is done with, as a docstring is."""
+    """Check whether a statement is an unused text, as a docstring is."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)

@@ -1,5 +1,7 @@
-"""Every random choice derives from (seed, category, stage), so that no choice depends on another
-job, on the order of jobs, or on how many of them there are."""
+"""Seeds: every random choice derives from (seed, category, stage).
+
+So no choice depends on other jobs, on their order or on their number.
+"""
 
 import hashlib
 
@@ -7,7 +9,7 @@ import numpy as np
 
 
 def derive(seed: int, *names: str) -> int:
-    """A 63-bit seed for one stage of one category.
+    """Return a 63-bit seed for one stage of one category.
 
     Parameters
     ----------
@@ -19,5 +21,5 @@ def derive(seed: int, *names: str) -> int:
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
-    """NumPy's generator for one stage of one category."""
+    """Return NumPy's generator for one stage of one category."""
     return np.random.default_rng(derive(seed, *names))

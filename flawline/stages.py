@@ -1,4 +1,4 @@
-"""The stages of the pipeline, one for each rule: what follows what, what shows that it is done."""
+"""The stages of the pipeline, one for each rule: their order, and the files that show success."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ OF_RUN = (*OF_SPLIT, "detector", "seed")
 
 @dataclass(frozen=True)
 class Stage:
-    """What has to be known of a rule outside of it.
+    """The facts about a rule that other code needs.
 
     Attributes
     ----------
     name : the rule's.
-    after : stages that it may follow with no other between.
-    per : wildcards, for each of whose values there is a job.
-    section : where the configuration has its options.
+    after : stages that it may follow directly.
+    per : wildcards; there is one job for each of their values.
+    section : the section of the configuration that has its options.
     gpu : whether it asks for a GPU.
     group : on clusters, short stages of one group share a job.
-    done : patterns of the small files that show that a job has run. `all` asks for them, because
-        Snakemake deletes what a failed or killed job wrote: what was made from it before would look
-        finished. Large arrays are not among them, so that they can be deleted to save space.
+    done : patterns of the small files that show that a job has run. `all` asks for them: Snakemake
+        deletes the output of a failed or killed job, and files made from it earlier would look
+        finished. Large arrays are not among them, so they can be deleted to save space.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Runs as the line leaves them on disk, made up: for tests of the report and to look at it."""
+"""Made-up runs as the pipeline leaves them on disk, to test the report and to look at it."""
 
 import io
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Print every job of the line in the current folder as JSON, whether it would run or not."""
+"""Print every job of the pipeline in the current folder as JSON, whether it would run or not."""
 
 import contextlib
 import io

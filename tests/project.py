@@ -1,4 +1,4 @@
-"""A small copy of the project in a folder of its own, and the configuration that it runs."""
+"""A small copy of the project in a separate folder, and the configuration that it runs."""
 
 import csv
 import json
@@ -49,7 +49,7 @@ ONE_THREAD = [
 
 
 class Project:
-    """A copy of the project in a folder of its own."""
+    """A copy of the project in a separate folder."""
 
     def __init__(self, folder: Path, source: Path) -> None:
         self.folder = folder
@@ -120,7 +120,7 @@ class Project:
         return set(self.pending().values())
 
     def dag(self) -> list[dict[str, Any]]:
-        """Every job of the line with its rule, inputs and outputs, whether it would run or not."""
+        """Every job with its rule, inputs and outputs, whether it would run or not."""
         done = self.python(str(ROOT / "tests/print_jobs.py"))
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])

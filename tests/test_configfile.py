@@ -15,10 +15,10 @@ WRONG = {
     "a tab": (b"a:\n  b: 1\n\tc: 2\n", ["line 3", "\n    c: 2\n", "Indent with spaces"]),
     "an open quote": (b'a: "b\nc: [1]\n', ["line 3", "quoted scalar, which begins in line 1"]),
     "an open bracket": (b"a: {b: 1\nc: 2\n", ["line 2", "flow mapping, which begins in line 1"]),
-    "a colon": (b"x: 1\na: b: c\n", ["line 2", "\n    a: b: c\n", "goes in quotes"]),
-    "a sign": (b"a: @x\n", ["line 1", "goes in quotes"]),
+    "a colon": (b"x: 1\na: b: c\n", ["line 2", "\n    a: b: c\n", "in quotes"]),
+    "a sign": (b"a: @x\n", ["line 1", "in quotes"]),
     "uneven indents": (b"a:\n  - b\n - c\n", ["line 3", "\n    - c"]),
-    "a key twice": (b"a: 1\nb: 2\na: 3\n", ["line 3: the key 'a' is there already, in line 1"]),
+    "a key twice": (b"a: 1\nb: 2\na: 3\n", ["line 3: the key 'a' appears already in line 1"]),
     "an inner key twice": (b"a:\n  - {b: 1, b: 2}\n", ["line 2: the key 'b'"]),
     "Latin-1": (b"a: 1\nb: \xe9\n", ["line 2: is not UTF-8"]),
     "UTF-16": ("a: 1\n".encode("utf-16"), ["line 1: is not UTF-8"]),
@@ -26,7 +26,7 @@ WRONG = {
     "a date that is none": (b"a: 2024-13-45\n", ["cannot be read", "month"]),
     "a list": (b"- a\n", ["key: value", "found list"]),
     "nothing": (b"# a: 1\n", ["key: value", "found nothing"]),
-    "a key twice in JSON": (b'{"a": {"b": 1, "b": 2}}', ["the key 'b' is there twice"]),
+    "a key twice in JSON": (b'{"a": {"b": 1, "b": 2}}', ["the key 'b' appears twice"]),
     "two documents": (b"a: 1\n---\nb: 1\n", ["line 2", "is not valid YAML"]),
 }
 

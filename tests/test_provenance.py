@@ -47,7 +47,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget() -> None:
-    """A job is a process of its own; within one, files are read once."""
+    """A job is a separate process; within one, files are read once."""
     for function in (provenance._tree, provenance._meaning, provenance._imported_files):
         function.cache_clear()
 

@@ -54,7 +54,7 @@ OVERRIDES = {
 
 
 class Line:
-    """What the line leaves of one category, made by the functions that its scripts call."""
+    """The results of one category, made by the functions that the scripts call."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

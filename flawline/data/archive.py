@@ -1,4 +1,4 @@
-"""Unpack a dataset archive: either a complete folder under the final name, or none."""
+"""Unpack a dataset archive: either a complete folder under the final name, or nothing."""
 
 import lzma
 import shutil
@@ -103,7 +103,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _problem(member: _Member, kinds: dict[PurePosixPath, str]) -> str:
-    """Why `member` may not be written, else nothing; `kinds` are those of the members before."""
+    """Return why `member` may not be written, or nothing; `kinds` are those of earlier members."""
     path, target = PurePosixPath(member.name), PurePosixPath(member.target)
     if not member.name:
         return "has no name"
@@ -119,7 +119,7 @@ def _problem(member: _Member, kinds: dict[PurePosixPath, str]) -> str:
             return f"is a symbolic link that leads outside the folder, to {member.target!r}"
     elif member.kind == "hard link":
         if kinds.get(target) not in ("file", "hard link"):
-            return f"is a hard link to {member.target!r}, which is no earlier file of the archive"
+            return f"is a hard link to {member.target!r}, which is not an earlier member"
     elif member.kind not in ("file", "folder"):
         return f"is a {member.kind}, expected a file, a folder or a link"
     kinds[path] = member.kind
@@ -127,7 +127,7 @@ def _problem(member: _Member, kinds: dict[PurePosixPath, str]) -> str:
 
 
 class _Header(tarfile.TarInfo):
-    """A tar header; a damaged one is an error, where tarfile takes it for the end."""
+    """A tar header that raises an error if damaged, which tarfile takes for the end."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
@@ -135,7 +135,7 @@ class _Header(tarfile.TarInfo):
             header = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if len(buf) == tarfile.BLOCKSIZE and not any(buf):
-                raise  # the true end
+                raise  # the real end
             raise tarfile.ReadError(f"{error}, expected the next member") from error
         if header.type in _EXTENDED_HEADERS and header.size > MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {_human(header.size)}")  # read into memory

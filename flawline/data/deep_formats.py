@@ -1,4 +1,4 @@
-"""Read PNG and TIFF files of more than 8 bits a sample."""
+"""Read PNG and TIFF files with more than 8 bits per sample."""
 
 import io
 import struct
@@ -21,14 +21,14 @@ CHANNELS = {2: "grey with alpha", 5: "five bands or more"}
 
 @dataclass(frozen=True)
 class Header:
-    """What a PNG or TIFF file says of samples that Pillow would cut to 8 bits or not read.
+    """The samples of a PNG or TIFF file that Pillow would cut to 8 bits or not read.
 
     Attributes
     ----------
     size : width and height as stored, pixels.
     frames : how many images the file holds.
-    white_bits : significant bits, if it says so.
-    extra : what a TIFF says of its fourth band: 0 nothing, 1 and 2 alpha.
+    white_bits : significant bits, if the file states them.
+    extra : meaning of the fourth band of a TIFF: 0 unknown, 1 and 2 alpha.
     directory : where the tags of a TIFF begin; 0 for a PNG.
     scaled : whether samples of fewer significant bits should fill their type all the same.
     """
@@ -47,7 +47,7 @@ class Header:
 
 
 def header_of(content: bytes) -> Header | None:
-    """The header of a PNG of 16 bits, or of a TIFF of more than 8 bits or of floats; else None."""
+    """Read the header of a 16-bit PNG or of a TIFF of floats or over 8 bits; None for others."""
     if content.startswith(PNG) and content[24:25] == b"\x10":
         size = struct.unpack(">II", content[16:24])
         return Header((size[0], size[1]), 16, white_bits=_significant_bits(content))
@@ -57,7 +57,7 @@ def header_of(content: bytes) -> Header | None:
 
 
 def _significant_bits(content: bytes) -> int | None:
-    """What a PNG's sBIT says of its colours."""
+    """Return the significant bits of colours in a PNG's sBIT chunk."""
     start = 8
     while (kind := content[start + 4 : start + 8]) not in (b"IDAT", b""):
         length = int.from_bytes(content[start : start + 4], "big")
@@ -89,7 +89,7 @@ def _tiff_header(content: bytes) -> Header | None:
     brightest = set(_several(tags.get(281)))
     white_bits = None
     if len(brightest) == 1 and (most := int(brightest.pop())) & (most + 1) == 0:
-        white_bits = most.bit_length()  # others count what this one image holds, and say nothing
+        white_bits = most.bit_length()  # other values are the maximum of this one image
     if packed := max(bits) in (10, 12, 14):  # OpenCV scales them up
         white_bits = max(bits)
     return Header(
@@ -116,19 +116,19 @@ def read_deep(path: Path, content: bytes, header: Header, transparent: Any = Non
 
     Parameters
     ----------
-    header : as `header_of` makes it; of a PNG, with the orientation that its metadata say.
+    header : from `header_of`; for a PNG, with the orientation from its metadata.
     transparent : the value of a grey PNG that is transparent.
 
     Raises
     ------
     FlawlineError
-        If it cannot be decoded, or has bands that are not read.
+        If it cannot be decoded, or has unsupported bands.
     """
     if header.planar or header.channels not in (1, 3, 4):
         found = "separate planes" if header.planar else CHANNELS[min(header.channels, 5)]
         found = f"{header.bits}-bit samples of {found}"
         expected = "grey, RGB or RGBA in one plane: save it as such"
-        raise UnfitError(path, "bands that are not read", found, expected)
+        raise UnfitError(path, "unsupported bands", found, expected)
     if header.directory and header.orientation in TURNS:
         content = _unturned(content, header.directory)
     try:
@@ -136,7 +136,7 @@ def read_deep(path: Path, content: bytes, header: Header, transparent: Any = Non
     except cv2.error:
         values = None
     if values is None:
-        raise FlawlineError(f"{path}: cannot be decoded (its samples of {header.bits} bits)")
+        raise FlawlineError(f"{path}: cannot be decoded (samples of {header.bits} bits)")
     if header.orientation in TURNS:
         values = np.ascontiguousarray(TURNS[header.orientation](values))
     alpha = None
@@ -151,7 +151,7 @@ def read_deep(path: Path, content: bytes, header: Header, transparent: Any = Non
 
 
 def _split(path: Path, values: np.ndarray, header: Header) -> tuple[np.ndarray, np.ndarray | None]:
-    """OpenCV's BGR or BGRA as RGB, or grey where all channels are equal, and alpha."""
+    """Return OpenCV's BGR or BGRA as RGB, or grey if all channels are equal, and alpha."""
     colours = np.ascontiguousarray(values[..., 2::-1])
     is_tiff = header.directory != 0
     if values.shape[2] < 4 or (is_tiff and header.extra == 0):
@@ -166,7 +166,7 @@ def _split(path: Path, values: np.ndarray, header: Header) -> tuple[np.ndarray, 
 
 
 def _unturned(content: bytes, directory: int) -> bytes:
-    """A TIFF without its orientation, which OpenCV does not know how to follow."""
+    """Return a TIFF without its orientation, which OpenCV does not apply."""
     order = "<" if content[:2] == b"II" else ">"
     big = content[2] + content[3] == 43
     entry = struct.pack(order + ("HHQ" if big else "HHI"), 274, 3, 1)
@@ -177,7 +177,7 @@ def _unturned(content: bytes, directory: int) -> bytes:
 
 
 def _noted(values: np.ndarray, header: Header) -> float | None:
-    """White by the significant bits that a file notes, if its values are not scaled up already."""
+    """Return white by the file's significant bits, unless its values are scaled up already."""
     bits = header.white_bits
     if bits is None or values.dtype.kind == "f":
         return None
@@ -185,8 +185,8 @@ def _noted(values: np.ndarray, header: Header) -> float | None:
     if bits < 8 or white >= most or values.max() > white:
         return None
     if header.scaled:
-        # samples that fill their type, as PNG asks for, lie on a grid of its significant bits; yet
-        # so dark that they reach a sixteenth of it at most, they were written without scaling
+        # PNG asks for samples scaled to fill their type, which then lie on a grid. If they reach a
+        # sixteenth of it at most, they were written without scaling.
         step = most / white
         off_grid = np.abs(values - np.rint(values / step) * step) > step / 4
         if step < DARK and not off_grid.any():

@@ -1,4 +1,4 @@
-"""Fetch a dataset archive: either the complete file under the final name, or none."""
+"""Fetch a dataset archive: either the complete file under the final name, or nothing."""
 
 import hashlib
 import re
@@ -16,8 +16,8 @@ from flawline.files import read_json, write_json
 
 CHUNK_BYTES = 256 * 1024
 TIMEOUT_SECONDS = (10.0, 60.0)  # to connect; between two reads
-ATTEMPTS = 5  # in a row, none of which brought a new byte
-BACKOFF_SECONDS = 1.0  # doubled after each of them
+ATTEMPTS = 5  # in a row without a new byte
+BACKOFF_SECONDS = 1.0  # doubled after each failed attempt
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _RETRIED = (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError)
@@ -64,16 +64,16 @@ def download(url: str, path: Path, *, sha256: str, progress: bool = True) -> Non
             )
         part.path.replace(path)
         part.note.unlink(missing_ok=True)
-    except OSError as error:  # the disk, or an address that makes no sense
+    except OSError as error:  # the disk, or an invalid address
         raise FlawlineError(f"Cannot download {url} to {path}: {error}. {part.kept()}") from error
 
 
 class _Interrupted(Exception):
-    """An answer that is of no use, where the next one may be."""
+    """A failed request that may succeed if repeated."""
 
 
 class _Part:
-    """What has arrived of `url`: the bytes, their checksum, and which version they belong to."""
+    """The part of `url` that has arrived: its bytes, their checksum, and their version."""
 
     def __init__(self, url: str, path: Path) -> None:
         self.url = url
@@ -85,7 +85,7 @@ class _Part:
         self.digest, self.size, self.validator = hashlib.sha256(), 0, validator
 
     def load(self) -> None:
-        """Take over what an earlier call left, if it came from the same address."""
+        """Continue the part file of an earlier call, if it came from the same address."""
         try:
             note = read_json(self.note)
             if note["url"] == self.url:
@@ -95,7 +95,7 @@ class _Part:
             self.delete()
 
     def restart(self, validator: str) -> None:
-        # Emptied before the note changes, so that a note never vouches for another version.
+        # Empty the file before the note changes, so that a note never names another version.
         self.path.write_bytes(b"")
         write_json(self.note, {"url": self.url, "validator": validator})
         self._forget(validator)
@@ -113,13 +113,13 @@ class _Part:
 
 
 def _fetch(part: _Part, progress: bool) -> None:
-    """Complete the part file, asking again as long as that brings new bytes."""
+    """Complete the part file, repeating the request as long as that brings new bytes."""
     failures, furthest = 0, part.size
     while True:
         try:
             return _request(part, progress)
         except (_Interrupted, *_RETRIED) as error:
-            # Compared with the furthest ever: a server without ranges starts over each time.
+            # Compare with the largest size so far: a server without ranges starts over each time.
             failures = 1 if part.size > furthest else failures + 1
             furthest = max(furthest, part.size)
             if failures >= ATTEMPTS:
@@ -131,7 +131,7 @@ def _fetch(part: _Part, progress: bool) -> None:
 
 
 def _request(part: _Part, progress: bool) -> None:
-    # Identity here, no decoding below: checksum and ranges are those of the file as published.
+    # Identity and no decoding: checksum and ranges are those of the published file.
     headers = {"Accept-Encoding": "identity"}
     if part.size:
         headers["Range"] = f"bytes={part.size}-"
@@ -178,7 +178,7 @@ def _begin(part: _Part, response: requests.Response) -> int | None:
 
 
 def _validator(response: requests.Response) -> str:
-    """What If-Range accepts: a strong ETag, else the date of the last change, else nothing."""
+    """Return a value for If-Range: a strong ETag, else the last modification, else nothing."""
     tag = response.headers.get("ETag", "")
     return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
 
@@ -198,7 +198,7 @@ def _hash(path: Path) -> "hashlib._Hash":
 
 
 def _root(error: BaseException) -> BaseException:
-    """The cause that means something to a person, under the layers of the HTTP library."""
+    """Return the underlying cause below the layers of the HTTP library."""
     while isinstance(error, _RETRIED) and error.__context__:
         error = error.__context__
     return error

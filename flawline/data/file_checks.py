@@ -1,4 +1,4 @@
-"""Check single files of a category: photographs, what their values span, and masks."""
+"""Check single files of a category: photographs, the range of their values, and masks."""
 
 import hashlib
 from pathlib import Path
@@ -27,9 +27,9 @@ UNDECODED = "cannot be decoded"
 def check_file(
     folder: Path, entry: Entry, max_megapixels: float, white: float | None
 ) -> tuple[list[Problem], Extent | None]:
-    """What is wrong with one image, and what the values of more than 8 bits span."""
+    """Return what is wrong with one image, and the range of values of more than 8 bits."""
     path = folder / entry.path
-    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+    if path.exists() and not path.is_file():  # reading a pipe would block forever
         return [file_problem(entry, "not a file", "a pipe, a device or a socket", "an image")], None
     try:
         content = path.read_bytes()
@@ -56,7 +56,7 @@ def check_file(
         if detail.startswith(UNDECODED):
             return [file_problem(entry, "unreadable", detail, "a whole image")], None
         return [file_problem(entry, "not an image", detail, expected)], None
-    except Exception as error:  # decoders raise nearly anything on damaged files
+    except Exception as error:  # decoders raise almost any exception on damaged files
         return [file_problem(entry, "unreadable", reason(error), "a whole image")], None
     image = samples.shown(Levels(white))
     entry.height, entry.width = image.shape[:2]
@@ -66,7 +66,7 @@ def check_file(
 
 
 def _verify(path: Path, max_megapixels: float) -> None:
-    """Compare a PNG file with the checksums in it, which decoders do not look at."""
+    """Compare a PNG file with its checksums, which decoders ignore."""
     with open_image(path, max_megapixels) as image:
         refuse_frames(path, frames_of(image))
         image.verify()
@@ -78,9 +78,9 @@ def check_levels(
     extents: list[Extent | None],
     white: float | None,
 ) -> list[Problem]:
-    """What only the whole category can say of values of more than 8 bits: which of them is white.
+    """Find which value is white in the category's files of more than 8 bits.
 
-    Floats reach 1 or 255, whichever most files do. Integers must fill their type.
+    White is 1 or 255 for floats, whichever most files reach. Integers must fill their type.
     """
     known = [(entry, extent) for entry, extent in zip(entries, extents, strict=True) if extent]
     floats = [extent for _, extent in known if extent.is_float]
@@ -160,5 +160,5 @@ def file_problem(
 
 
 def _below(entry: Entry) -> str:
-    """The mask's path below the category, as its photograph's name is."""
+    """Return the mask's path below the category, as in its photograph's name."""
     return entry.mask_path.removeprefix(entry.path.removesuffix(entry.image_id))

@@ -1,8 +1,8 @@
-"""Which photographs are nearly equal: copies that were recompressed, resized or slightly noisy.
+"""Find nearly equal photographs: copies that were recompressed, resized or slightly noisy.
 
-Photographs of one product are all alike, so the criterion is strict: perceptual hashes that differ
+All photographs of a product are similar, so the criterion is strict: perceptual hashes that differ
 in few bits propose a pair, and the mean difference of 64-px grey thumbnails must stay under one
-grey level. Photographs that were shifted, turned or lit otherwise are not found.
+grey level. Shifted, turned or differently lit copies are not found.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,16 +10,16 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
-HASH_SIZE = 16  # bits a side
+HASH_SIZE = 16  # bits per side
 HASH_DISTANCE = 16  # of 256 bits; recompressed, resized or noisy copies differ by up to 12
-THUMBNAIL = 64  # pixels a side
+THUMBNAIL = 64  # pixels per side
 MAX_DIFFERENCE = 1.0  # grey levels; on MVTec AD's bottle the closest two photographs have 1.38
 
 Fingerprint = tuple[np.ndarray, np.ndarray]
 
 
 def fingerprint(image: np.ndarray) -> Fingerprint:
-    """What tells whether photographs are nearly equal.
+    """Compute the fingerprint by which nearly equal photographs are found.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def fingerprint(image: np.ndarray) -> Fingerprint:
 def alike(
     ones: Sequence[Fingerprint], others: Sequence[Fingerprint]
 ) -> Iterator[tuple[int, int, float]]:
-    """Pairs of nearly equal photographs: a row of either side, and their mean difference."""
+    """Return pairs of nearly equal photographs: a row of each side, and their mean difference."""
     if not ones or not others:
         return
     bits, opposite = (np.array([one[0] for one in side], np.float32) for side in (ones, others))

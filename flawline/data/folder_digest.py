@@ -1,4 +1,4 @@
-"""Has a folder of images changed? By content, yet without reading unchanged files again."""
+"""Content digest of a folder; unchanged files are not read again."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".tif", ".tiff", "
 
 
 def folder_digest(folder: Path, cache: Path) -> str:
-    """Digest of the names and contents of all files below `folder`, as `digest_of` has it.
+    """Return the digest of the names and contents of all files below `folder`.
 
     Parameters
     ----------
@@ -24,11 +24,11 @@ def folder_digest(folder: Path, cache: Path) -> str:
 
 
 def digest_of(paths: Iterable[Path], folder: Path, cache: Path) -> str:
-    """Digest of the names and contents of files.
+    """Return the digest of the names and contents of files.
 
     Hashes are remembered in `cache` by size, times and inode, so that a file that was only touched
-    or copied back is read once more and changes nothing. The time of the last change of status is
-    among them: unlike the modification time, nobody can set it.
+    or copied back is read once more and changes nothing. The time of the last status change is
+    one of these: unlike the modification time, programs cannot set it.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def digest_of(paths: Iterable[Path], folder: Path, cache: Path) -> str:
             about = path.stat()
             stamp = [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
             seen[str(path)] = old if old and old[:-1] == stamp else [*stamp, file_hash(path)]
-        except OSError as error:  # a file may vanish meanwhile, or be forbidden
+        except OSError as error:  # a file may vanish meanwhile, or be unreadable
             seen[str(path)] = [0, 0, 0, 0, type(error).__name__]
     if seen != {name: known.get(name) for name in seen}:
         _write(cache, known | seen)
@@ -54,12 +54,12 @@ def digest_of(paths: Iterable[Path], folder: Path, cache: Path) -> str:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files in `folder` and below it, sorted; no hidden ones and no folders' thumbnails."""
+    """List all files below `folder`, sorted, without hidden ones and thumbnails of folders."""
     return sorted(path for path in _walk(folder, hidden=False) if not is_hidden(path.name))
 
 
 def is_hidden(name: str) -> bool:
-    """Whether people do not see a file or folder of this name as one of theirs."""
+    """Check whether a file or folder of this name is hidden or made by a file manager."""
     return name.startswith(".") or name.lower() in IGNORED
 
 
@@ -67,7 +67,7 @@ def _walk(folder: Path, *, hidden: bool = True) -> Iterator[Path]:
     entered = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if hidden or not is_hidden(name))
-        # a link to a folder above it would go round for ever
+        # a link to a parent folder would loop forever
         if (real := os.path.realpath(parent)) in entered:
             folders.clear()
             continue

@@ -1,6 +1,6 @@
-"""How photographs become arrays of one shape: the frame that all are resized to, and its tiles.
+"""The common shape of a category's images: the frame that all are resized to, and its tiles.
 
-The prepared image, its masks and its anomaly map have one shape, the frame's. Where a category is
+The prepared image, its masks and its anomaly map have one shape, the frame's. If a category is
 tiled, detectors see full resolution instead: overlapping tiles of a canvas as large as the
 photographs, whose cells are stitched together before they become the map of the frame.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 AREA = 256**2  # pixels of an `auto` frame
-TILED_AREA = 1024**2  # pixels of an `auto` frame at most that is only shown, its tiles being seen
+TILED_AREA = 1024**2  # most pixels of an `auto` frame of tiled images, which is only shown
 
 Shape = tuple[int, int]
 
@@ -32,7 +32,7 @@ class Tiling:
     ----------
     canvas : height and width of the photograph at full resolution, multiples of 32.
     tile : height and width of each tile, multiples of 32.
-    overlap : pixels that neighbours share at least.
+    overlap : least number of pixels that neighbours share.
     """
 
     canvas: Shape
@@ -41,7 +41,7 @@ class Tiling:
 
     @classmethod
     def of(cls, canvas: Shape, size: int, overlap: int) -> Self:
-        """Square tiles; a canvas that is narrower than a tile has narrower tiles."""
+        """Lay square tiles over a canvas; one that is narrower than a tile has narrower tiles."""
         return cls(canvas, (min(size, canvas[0]), min(size, canvas[1])), overlap)
 
     @property
@@ -53,14 +53,14 @@ class Tiling:
         return len(self._starts(0)) * len(self._starts(1))
 
     def cut(self, image: np.ndarray) -> np.ndarray:
-        """The tiles of a canvas, or of a grid of its cells: (h, w, ...) to (T, ...)."""
+        """Cut a canvas, or a grid of its cells, into tiles: (h, w, ...) to (T, ...)."""
         step = self.canvas[0] // image.shape[0]
         height, width = (side // step for side in self.tile)
         corners = [(top // step, left // step) for top, left in self.corners]
         return np.stack([image[y : y + height, x : x + width] for y, x in corners])
 
     def step(self, grid: Shape) -> int:
-        """Pixels between the cells of a tile once they are stitched: a power of two, at most 32.
+        """Return the spacing of a tile's stitched cells, pixels: a power of two, at most 32.
 
         Parameters
         ----------
@@ -70,14 +70,14 @@ class Tiling:
         return min(2 ** math.floor(math.log2(between) + 1e-9), MULTIPLE)
 
     def cells(self, grid: Shape) -> Shape:
-        """Cells of the canvas, if each tile has `grid` of them."""
+        """Return the grid of the canvas, if each tile has cells `grid`."""
         step = self.step(grid)
         return self.canvas[0] // step, self.canvas[1] // step
 
     def stitch(self, tiles: np.ndarray) -> np.ndarray:
-        """Cells of tiles to cells of the canvas: float32 (T, h, w) to (H, W).
+        """Join cells of tiles to cells of the canvas: float32 (T, h, w) to (H, W).
 
-        Where tiles overlap, each weighs less the nearer its edge is, so that no seam shows.
+        Where tiles overlap, their weights fall towards their edges, so that no seam shows.
         """
         import cv2
 
@@ -97,14 +97,14 @@ class Tiling:
         return total / weights
 
     def _starts(self, axis: int) -> list[int]:
-        """Evenly over the canvas, the first at its start and the last at its end."""
+        """Return starts spread evenly from one end of the canvas to the other."""
         length, tile = self.canvas[axis], self.tile[axis]
         count = math.ceil((length - self.overlap) / (tile - self.overlap)) if length > tile else 1
         even = np.linspace(0, (length - tile) / MULTIPLE, max(count, 1))
         return [round(start) * MULTIPLE for start in even.tolist()]
 
     def _weights(self, axis: int, step: int) -> list[np.ndarray]:
-        """For each tile along an axis: from 0 to 1 and back over what it shares with others."""
+        """Return each tile's weights along an axis: ramps where it overlaps others, else 1."""
         starts, tile = self._starts(axis), self.tile[axis] // step
         found = []
         for number, start in enumerate(starts):
@@ -141,16 +141,16 @@ class Geometry:
 
     @property
     def pieces(self) -> int:
-        """How many of them there are for a photograph."""
+        """The number of tiles of a photograph, or 1."""
         return len(self.tiling) if self.tiling else 1
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, for a file."""
+        """Return plain values, for a file."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> Self:
-        """What `as_json` made."""
+        """Rebuild what `as_json` returned."""
         tiling = given["tiling"]
         if tiling is not None:
             sides = {key: tuple(tiling[key]) for key in ("canvas", "tile")}
@@ -163,7 +163,7 @@ def geometry_of(
     size: int | Shape | list[int] | Literal["auto"],
     tiles: Mapping[str, int] | None = None,
 ) -> Geometry:
-    """The geometry of a category.
+    """Return the geometry of a category.
 
     Parameters
     ----------
@@ -186,20 +186,20 @@ def geometry_of(
 
 
 def median_shape(photographs: "pd.DataFrame") -> tuple[float, float]:
-    """Median height and width of the training photographs."""
+    """Return the median height and width of the training photographs."""
     training = photographs[photographs["split"] == "train"]
     return float(training["height"].median()), float(training["width"].median())
 
 
 def at_area(shape: tuple[float, float], area: float) -> Shape:
-    """A shape of the same proportions with about `area` pixels, in multiples of 32."""
+    """Return a shape of the same proportions with about `area` pixels, in multiples of 32."""
     factor = math.sqrt(area / (shape[0] * shape[1]))
     height, width = (max(round(side * factor / MULTIPLE), 1) * MULTIPLE for side in shape)
     return height, width
 
 
 def input_size(shape: Sequence[int], scale: float) -> tuple[int, int]:
-    """Height and width of the network's input, multiples of 32 unless they are the images'."""
+    """Return the shape of the network's input: the images', or multiples of 32 if scaled."""
     if scale == 1:
         return shape[0], shape[1]
     height, width = (max(round(side * scale / MULTIPLE), 1) * MULTIPLE for side in shape)

@@ -1,4 +1,4 @@
-"""Image files to uint8 arrays of one shape: decoding, checking, resizing."""
+"""Read image files as uint8 arrays: decoding and checking."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ from flawline.errors import FlawlineError
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 ORIENTATION = 0x0112
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
-ONE_IMAGE = "one image per file: save each, or the one that counts, as a file of its own"
+ONE_IMAGE = "one image per file: save each, or the one that counts, as a separate file"
 
 
 class TooLargeError(FlawlineError):
@@ -37,16 +37,16 @@ def open_image(path: Path, max_megapixels: float) -> Iterator[Image.Image]:
     Raises
     ------
     FlawlineError
-        If it is no file, none of the accepted formats, or larger than `max_megapixels`.
+        If it is not a regular file, not of an accepted format, or larger than `max_megapixels`.
     """
     with _opened(path) as file:
-        Image.MAX_IMAGE_PIXELS = None  # our own limit, below, is stricter and its message clearer
+        Image.MAX_IMAGE_PIXELS = None  # our limit below is stricter and its message clearer
         try:
             image = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError:
             known = ", ".join(FORMATS)
             raise FlawlineError(f"{path}: not an image, its content is none of {known}") from None
-        except Exception as error:  # decoders raise nearly anything on damaged files
+        except Exception as error:  # decoders raise almost any exception on damaged files
             raise FlawlineError(
                 f"{path}: cannot be opened as an image ({reason(error)})"
             ) from error
@@ -57,8 +57,8 @@ def open_image(path: Path, max_megapixels: float) -> Iterator[Image.Image]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """The open file; Pillow, given a path, maps it into memory and turns some TIFFs wrongly."""
-    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+    """Yield the open file, because Pillow maps a path into memory and turns some TIFFs wrongly."""
+    if path.exists() and not path.is_file():  # reading a pipe would block forever
         raise FlawlineError(f"{path}: not a file but a folder, a pipe, a device or a socket")
     try:
         file = path.open("rb")
@@ -78,26 +78,26 @@ def _refuse_large(path: Path, size: tuple[int, int], max_megapixels: float) -> N
 
 
 def refuse_frames(path: Path, frames: int) -> None:
-    """Raise an UnfitError, if a file holds several images."""
+    """Raise an UnfitError if a file holds several images."""
     if frames > 1:
         raise UnfitError(path, "several frames", f"{frames} frames", ONE_IMAGE)
 
 
 def frames_of(image: Image.Image) -> int:
-    """How many images an open file holds; the further pictures of a phone's JPEG count for none."""
+    """Count the images in an open file, without the previews in a phone's JPEG."""
     return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
 
 
 def read_samples(path: Path, max_megapixels: float = 100) -> Samples:
     """Decode one photograph upright, with all bits that its file has.
 
-    EXIF rotation is applied. Of up to 8 bits, grey, palette and CMYK images become RGB, and
-    transparency is laid over white, if not all is transparent.
+    EXIF rotation is applied. With up to 8 bits, grey, palette and CMYK images become RGB, and
+    transparency is laid over white unless everything is transparent.
 
     Raises
     ------
     FlawlineError
-        If the file cannot be decoded, holds several images, or has bands that are not read.
+        If the file cannot be decoded, holds several images, or has unsupported bands.
     """
     with decoding(path):
         return read_deep_samples(path, max_megapixels) or _read_ordinary(path, max_megapixels)
@@ -105,7 +105,7 @@ def read_samples(path: Path, max_megapixels: float = 100) -> Samples:
 
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """Make whatever a decoder raises, which is nearly anything on damaged files, our own error."""
+    """Turn any exception of a decoder into a FlawlineError."""
     try:
         yield
     except FlawlineError:
@@ -122,7 +122,7 @@ def _read_ordinary(path: Path, max_megapixels: float) -> Samples:
 
 
 def read_deep_samples(path: Path, max_megapixels: float) -> Samples | None:
-    """Decode a file of more than 8 bits; None of others. Whatever the decoder raises."""
+    """Decode a file of more than 8 bits; None for others. Lets the decoder's exceptions through."""
     with _opened(path) as file:
         if not (start := file.read(26)).startswith(DEEP_FORMATS):
             return None
@@ -151,11 +151,11 @@ def read_deep_samples(path: Path, max_megapixels: float) -> Samples | None:
 def decode_image(
     path: Path, max_megapixels: float = 100, levels: Levels | None = None
 ) -> np.ndarray:
-    """Decode one photograph to what a viewer shows.
+    """Decode one photograph as a viewer shows it.
 
     Parameters
     ----------
-    levels : what is white in files of more than 8 bits; without them, as each file says.
+    levels : which value is white in files of more than 8 bits; None uses that of each file.
 
     Returns
     -------
@@ -164,7 +164,7 @@ def decode_image(
     Raises
     ------
     FlawlineError
-        If the file cannot be decoded, or if its values fit no range that can be shown.
+        If the file cannot be decoded, or if its values do not fit a range that can be shown.
     """
     levels = levels or Levels()
     samples = read_samples(path, max_megapixels)
@@ -175,7 +175,7 @@ def decode_image(
 def decode_photograph(
     path: Path, max_megapixels: float = 100, levels: Levels | None = None
 ) -> np.ndarray:
-    """As `decode_image`, and refuse what shows as one value or as nearly black."""
+    """Decode as `decode_image`, and refuse images of one value or nearly black ones."""
     levels = levels or Levels()
     samples = read_samples(path, max_megapixels)
     check_values(path, samples, levels)
@@ -184,7 +184,7 @@ def decode_photograph(
 
 
 def reason(error: Exception) -> str:
-    """What an error says, without the path that system errors repeat."""
+    """Return the message of an error, without the path that system errors repeat."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
@@ -192,7 +192,7 @@ def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
     if image.mode in TRANSPARENT or "transparency" in image.info:
         layered = image.convert("RGBA")
         alpha = np.asarray(layered.getchannel("A"))
-        if not alpha.any():  # nobody wrote it
+        if not alpha.any():  # an unused channel
             return layered.convert("RGB")
         check_alpha(path, alpha / np.float32(255))
         white = Image.new("RGBA", layered.size, "white")

@@ -54,16 +54,16 @@ def scan(
     Parameters
     ----------
     max_megapixels : larger images are refused without decoding them.
-    min_train_good : with fewer usable training images the category cannot go on.
-    white : what shows as white in files of more than 8 bits; found, if not given.
-    groups : what `Groups` reads, or None.
-    prepare : `size` and `resize`, to say what they do to photographs of unusual proportions.
+    min_train_good : least number of usable good training images.
+    white : the value of white in files of more than 8 bits; found, if not given.
+    groups : options of `Groups`, or None.
+    prepare : `size` and `resize`, to report their effect on photographs of unusual proportions.
 
     Returns
     -------
-    The usable images (`float_white`: what shows as white in the category's files of floats, 0 if it
-    has none; paths relative to the dataset's folder, so that tables are the same wherever the data
-    lie), and all problems, sorted by file.
+    The usable images (`float_white`: the value of white in the category's files of floats, 0 if it
+    has none; paths relative to the dataset's folder, so that tables do not depend on where the
+    data lie), and all problems, sorted by file.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def scan(
     twins = _twins(usable)
     problems += twins
     usable = [e for e in usable if e.image_id not in {problem.file for problem in twins}]
-    if all(problem.can_go_on != "no" for problem in found):  # else they may all look black
+    if all(problem.can_go_on != "no" for problem in found):  # otherwise all may look black
         problems += _group_alike(usable)
     problems += _deal(usable, dataset, category)
     good = sum(entry.split == "train" and not entry.label for entry in usable)
@@ -112,19 +112,19 @@ def scan(
 
 
 def _name_groups(entries: list[Entry], groups: Groups) -> list[Problem]:
-    """Give every photograph without a group the one that its name tells."""
+    """Give every photograph without a group the group that its name tells."""
     problems = []
     for entry in entries:
         entry.group = entry.group or groups.of(entry.image_id)
         if not entry.group:
-            found = "it is a group of its own"
+            found = "it is alone in its group"
             expected = f"a name with {groups.pattern or f'a folder {groups.level} levels up'}"
             problems.append(notice(entry.image_id, "no group", found, expected))
     return problems
 
 
 def _group_alike(entries: list[Entry]) -> list[Problem]:
-    """Put nearly equal photographs into one group, and with that the groups that they are of."""
+    """Put nearly equal photographs, with all of their groups, into one group."""
     prints = [entry.fingerprint for entry in entries if entry.fingerprint]
     group_of = [entry.group or entry.image_id for entry in entries]
     members: dict[str, list[int]] = {}
@@ -152,7 +152,7 @@ def _group_alike(entries: list[Entry]) -> list[Problem]:
 
 
 def _deal(entries: list[Entry], dataset: Dataset, category: str) -> list[Problem]:
-    """Deal photographs without a split to training or test; say what is lost by it."""
+    """Deal photographs without a split to training or test; report what is lost by it."""
     loose = [entry for entry in entries if not entry.split]
     if loose:
         assert isinstance(dataset, Dealt)
@@ -186,7 +186,7 @@ def _shape_notices(
     prepare: Mapping[str, Any],
     max_megapixels: float,
 ) -> list[Problem]:
-    """Photographs that differ much from the median shape, and what `resize` does to defects."""
+    """Report photographs far from the median shape, and the effect of `resize` on defects."""
     shape = geometry_of(table, prepare["size"]).shape
     mode, (height, width) = prepare["resize"], median_shape(table)
     usual, prepared = height / width, shape[0] / shape[1]
@@ -218,7 +218,7 @@ def _times(one: float, other: float) -> float:
 
 
 def _twins(entries: list[Entry]) -> list[Problem]:
-    """Files of equal bytes: one of them counts, that of the test; none, if they have two labels."""
+    """Report files of equal bytes. One counts, the test's; none, if their labels differ."""
     by_bytes: dict[str, list[Entry]] = {}
     for entry in sorted(entries, key=lambda entry: entry.split != "test"):
         by_bytes.setdefault(entry.sha256, []).append(entry)

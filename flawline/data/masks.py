@@ -1,4 +1,4 @@
-"""Ground-truth masks as people store them: which pixels are marked."""
+"""Read ground-truth masks as people store them: which pixels are marked."""
 
 from pathlib import Path
 
@@ -19,20 +19,20 @@ from flawline.errors import FlawlineError
 
 Read = tuple[np.ndarray, np.ndarray | None, bool]
 """Values (H, W) or (H, W, C), alpha (H, W), and whether the file is lossy."""
-FEW = 8  # values but 0 that are marks, as labels of defects are; more have soft edges or are lossy
-LABELS = 0.9  # of neighbours within marks that are equal where many values are labels
-BETWEEN = (0.2, 0.5)  # share of pixels neither black nor white: of photographs, not of masks
+FEW = 8  # values besides 0 that can be labels of defects; more mean soft edges or a lossy file
+LABELS = 0.9  # share of equal neighbours within marks, if many values are labels
+BETWEEN = (0.2, 0.5)  # shares of pixels neither black nor white that photographs have
 ALIKE = 0.6  # correlation with the photograph
-MOST = 0.9  # share of an image that no defect marks
-INVERTED = 0.5  # the same where its whole border is marked
+MOST = 0.9  # larger shares of an image are not marked by any defect
+INVERTED = 0.5  # the same if the whole border is marked
 
 
 def decode_mask(path: Path, max_megapixels: float = 100) -> np.ndarray:
     """Decode one ground-truth mask: bool (H, W).
 
-    Marked is what is not zero in any channel; where there are many values, as in lossy files and at
-    soft edges, from half of the largest value. Where alpha varies and the colour does not, alpha is
-    the mask; what is transparent is never marked.
+    A pixel is marked if any channel is not zero. With many values, as in lossy files and at soft
+    edges, it is marked from half of the largest value on. If alpha varies and the colour does not,
+    alpha is the mask. Transparent pixels are never marked.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def decode_mask(path: Path, max_megapixels: float = 100) -> np.ndarray:
 
 
 def is_black(path: Path, max_megapixels: float = 100) -> bool:
-    """Whether a label picture marks nothing; False where it cannot be read."""
+    """Check whether a label picture marks nothing; False if it cannot be read."""
     try:
         return not decode_mask(path, max_megapixels).any()
     except FlawlineError:
@@ -51,9 +51,9 @@ def is_black(path: Path, max_megapixels: float = 100) -> bool:
 
 
 def mask_values(path: Path, max_megapixels: float = 100) -> tuple[np.ndarray, bool]:
-    """The largest of each pixel's channels, (H, W), and whether the file is lossy.
+    """Return the largest of each pixel's channels, (H, W), and whether the file is lossy.
 
-    A folder of masks is one mask: what any of them marks.
+    A folder of masks is one mask: the union of all.
     """
     if path.is_dir():
         parts = [decode_mask(part, max_megapixels) for part in files_below(path)]
@@ -95,13 +95,13 @@ def _ordinary(path: Path, max_megapixels: float) -> Read:
             alpha = np.asarray(layered.getchannel("A"))
             upright = layered.convert("RGB")
         elif upright.mode in ("P", "CMYK", "YCbCr"):
-            # a palette may put black anywhere, not only first
+            # a palette may have black at any index
             upright = upright.convert("RGB")
         return np.asarray(upright), alpha, lossy
 
 
 def marked(values: np.ndarray, lossy: bool = False) -> np.ndarray:
-    """Which pixels a mask marks: bool (H, W).
+    """Return which pixels a mask marks: bool (H, W).
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def marked(values: np.ndarray, lossy: bool = False) -> np.ndarray:
 
 
 def is_soft(values: np.ndarray) -> bool:
-    """Whether a mask has many values that are no labels, each of a region of its own."""
+    """Check whether a mask has many values that are not labels of separate regions."""
     if values.dtype == bool or len(np.unique(values)) <= FEW + 1:
         return False
     equal, pairs = 0, 0
@@ -126,7 +126,7 @@ def is_soft(values: np.ndarray) -> bool:
 
 
 def check_mask(path: Path, values: np.ndarray, lossy: bool, photograph: np.ndarray) -> None:
-    """Raise an UnfitError, if a mask marks nothing, nearly all, or is a photograph.
+    """Raise an UnfitError if a mask marks nothing, nearly everything, or is a photograph.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def check_mask(path: Path, values: np.ndarray, lossy: bool, photograph: np.ndarr
 
 
 def _likeness(values: np.ndarray, photograph: np.ndarray) -> tuple[float, float]:
-    """How many of a mask's pixels are neither black nor white, and how they follow the image."""
+    """Return the share of a mask's pixels between black and white, and their correlation."""
     scaled = values / values.max()
     between = (scaled > 0.05) & (scaled < 0.95)
     one, other = scaled[between], photograph.max(axis=2)[between].astype(float)

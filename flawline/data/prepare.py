@@ -46,7 +46,7 @@ def prepare_images(
 
 
 def category_levels(index: "pd.DataFrame", white: float | None) -> Levels:
-    """What is white in a category's files of more than 8 bits.
+    """Return the values of white in a category's files of more than 8 bits.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def category_levels(index: "pd.DataFrame", white: float | None) -> Levels:
 
 
 def prepared(image: np.ndarray, counting: Counting) -> np.ndarray:
-    """A photograph, uint8 (h, w, 3), as uint8 (H, W, 3)."""
+    """Prepare a photograph: uint8 (h, w, 3) to uint8 (H, W, 3)."""
     return resize_image(counting.hide(image), counting.shape, counting.mode)
 
 
@@ -108,7 +108,7 @@ def prepare_masks(
 
 
 def _fill(array: np.ndarray, sources: list, prepare: Callable, workers: int, what: str) -> None:
-    # one thread of the pool is one image: OpenCV's own threads would only compete
+    # the pool runs one image per thread: OpenCV's threads would only compete
     cv2.setNumThreads(1)
     rows = tqdm(range(len(sources)), desc=what, unit="image", disable=None)
     with ThreadPoolExecutor(workers) as pool:
@@ -121,7 +121,7 @@ def _fill(array: np.ndarray, sources: list, prepare: Callable, workers: int, wha
 
 
 def test_labels(split: "pd.DataFrame") -> "pd.DataFrame":
-    """What only the evaluation may see of the test subset, in the order of its arrays.
+    """Return the labels of the test subset, which only the evaluation may see, in array order.
 
     Returns
     -------
@@ -135,14 +135,14 @@ def test_labels(split: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def train_labels(split: "pd.DataFrame") -> "pd.DataFrame":
-    """What supervised detectors learn from, in the order of the training images: row, label."""
+    """Return the training labels of supervised detectors, in array order: row, label."""
     labels = split.loc[split["subset"] == "train", ["label"]].reset_index(drop=True)
     labels.insert(0, "row", range(len(labels)))
     return labels
 
 
 def image_sizes(split: "pd.DataFrame", subset: str) -> "pd.DataFrame":
-    """Of the original images, in the order of the subset's arrays: row, height, width."""
+    """Return the sizes of the original images, in array order: row, height, width."""
     sizes = split.loc[split["subset"] == subset, ["height", "width"]].reset_index(drop=True)
     sizes.insert(0, "row", range(len(sizes)))
     return sizes

@@ -1,4 +1,4 @@
-"""What is wrong with the data of a category, and what going on without it means."""
+"""Problems of a category's data, and what it means to go on without the files."""
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ MASK_IGNORED = "the image counts, but not for pixel metrics"
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One thing wrong with the data, and what skipping it means."""
+    """One problem of the data, and what skipping the file means."""
 
     file: str
     problem: str
@@ -26,12 +26,12 @@ class Problem:
 
 
 def notice(file: str, problem: str, found: str, expected: str) -> Problem:
-    """Something worth saying about what is used as it is."""
+    """Return a notice about a file that is used as it is."""
     return Problem(file, problem, found, expected, AS_IT_IS, "it is used as it is")
 
 
 def summary(problems: list[Problem]) -> list[str]:
-    """A line for each problem; notices of one kind share a line."""
+    """Return a line for each problem; notices of one kind share a line."""
     lines = [f"{p.file}: {p.problem}; {p.if_skipped}" for p in problems if p.can_go_on != AS_IT_IS]
     notices = [p for p in problems if p.can_go_on == AS_IT_IS]
     for kind in dict.fromkeys(notice.problem for notice in notices):
@@ -43,20 +43,20 @@ def summary(problems: list[Problem]) -> list[str]:
 
 
 def problem_table(problems: list[Problem]) -> "pd.DataFrame":
-    """All problems as a table, one row each."""
+    """Return all problems as a table, one row each."""
     import pandas as pd
 
     return pd.DataFrame([asdict(p) for p in problems], columns=list(Problem.__annotations__))
 
 
 def left_out(problems: "pd.DataFrame", split: str) -> int:
-    """How many files of a split are not used, from `problem_table`."""
+    """Count the files of a split that are not used, from `problem_table`."""
     unused = problems["if_skipped"].str.endswith(" left out")
     return int((unused & problems["file"].str.startswith(f"{split}/")).sum())
 
 
 def refuse(category: str, problems: list[Problem], on_problem: str) -> None:
-    """Raise one error with all problems in it, if the line must not go on.
+    """Raise one error with all problems in it, if the pipeline must not go on.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def refuse(category: str, problems: list[Problem], on_problem: str) -> None:
         return
     lines = [
         f"  {p.file}: {p.problem}; found {p.found}, expected {p.expected}; "
-        + (f"if skipped: {p.if_skipped}" if p.can_go_on == "yes" else "the line cannot go on")
+        + (f"if skipped: {p.if_skipped}" if p.can_go_on == "yes" else "the pipeline cannot go on")
         for p in problems
     ]
     advice = (

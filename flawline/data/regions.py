@@ -1,4 +1,4 @@
-"""Which pixels count: not those of ignored regions, and not a letterbox's bars."""
+"""Which pixels count: those outside ignored regions and letterbox bars."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +16,12 @@ from flawline.options.regions import Regions
 if TYPE_CHECKING:
     import pandas as pd
 
-SAMPLED = 7  # every so many pixels are enough for a colour
-TOUCHED = 1e-3  # share of a pixel from which an ignored region takes it
+SAMPLED = 7  # step between pixels that are enough for a median colour
+TOUCHED = 1e-3  # share of a pixel from which on an ignored region covers it
 
 
 def ignored(regions: Regions, shape: tuple[int, int]) -> np.ndarray:
-    """What a photograph's regions cover: bool (h, w).
+    """Return which pixels of a photograph the regions cover: bool (h, w).
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def ignored(regions: Regions, shape: tuple[int, int]) -> np.ndarray:
     Raises
     ------
     FlawlineError
-        If a polygon lies beside the photograph, or if nothing is left of it.
+        If a polygon lies outside the photograph, or if nothing is left of it.
     """
     found: np.ndarray = np.zeros(shape, np.uint8)
     if regions.mask_file is not None:
@@ -41,7 +41,7 @@ def ignored(regions: Regions, shape: tuple[int, int]) -> np.ndarray:
         cv2.fillPoly(one, [np.rint(polygon).astype(np.int32)], 1)
         if not one.any():
             raise FlawlineError(
-                f"regions.polygons: polygon {number + 1} lies beside a photograph of {shape[1]} x "
+                f"regions.polygons: polygon {number + 1} lies outside a photograph of {shape[1]} x "
                 f"{shape[0]} pixels; give its corners as [x, y] in pixels of the photographs"
             )
         found |= one
@@ -64,12 +64,12 @@ class Counting:
     def of_options(
         cls, regions: Mapping[str, Any], shape: tuple[int, int], mode: str
     ) -> "Counting":
-        """From `regions` as the rules pass them: as plain values, with the mask's hash."""
+        """Build from `regions` as the rules pass them: plain values, with the mask's hash."""
         given = {key: value for key, value in regions.items() if key in Regions.model_fields}
         return cls(Regions.model_validate(given), shape, mode)
 
     def of(self, original: tuple[int, int]) -> np.ndarray:
-        """Uint8 (H, W), 1 = counts, of a photograph of the given height and width."""
+        """Return uint8 (H, W), 1 = counts, for a photograph of the given height and width."""
         if original not in self._known:
             counted = np.zeros(self.shape, np.uint8)
             counted[photograph_area(original, self.shape, self.mode)] = 1
@@ -82,7 +82,7 @@ class Counting:
     def hide(self, photograph: np.ndarray) -> np.ndarray:
         """Paint ignored regions in the median colour of the rest, so that no method sees them.
 
-        Before resizing, which would carry what they show beyond their edge.
+        Call it before resizing, which would smear their content beyond their edge.
 
         Parameters
         ----------

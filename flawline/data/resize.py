@@ -43,7 +43,7 @@ def resize_mask(mask: np.ndarray, shape: tuple[int, int], mode: str) -> np.ndarr
     """
     mask = _shortened(mask, shape, mode)
     covered = resize_share(mask, shape, mode)
-    half = covered > 0.499  # an exact half, rounded: a line must not be torn by it
+    half = covered > 0.499  # an exact half may be rounded down, which must not tear a line
     parts, _ = cv2.connectedComponents(half.astype(np.uint8))
     _, defects = cv2.connectedComponents((covered > 0).astype(np.uint8))
     vanished = ~np.isin(defects, defects[half])
@@ -55,7 +55,7 @@ def resize_mask(mask: np.ndarray, shape: tuple[int, int], mode: str) -> np.ndarr
 
 
 def _long_ones(mask: np.ndarray, shape: tuple[int, int], mode: str) -> Iterator[np.ndarray]:
-    """What each region of a mask touches, bool (H, W), if it can be in several parts there."""
+    """Yield the pixels that each region touches, bool (H, W), if it can fall apart there."""
     count, regions, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     scaled = _scaled(mask.shape, shape, mode)
     for number in range(1, count):
@@ -65,10 +65,10 @@ def _long_ones(mask: np.ndarray, shape: tuple[int, int], mode: str) -> Iterator[
 
 
 def _join(kept: np.ndarray, covered: np.ndarray, touched: np.ndarray) -> None:
-    """Add to `kept`, in place, what joins the parts of one region along pixels that it touches.
+    """Add to `kept`, in place, the pixels that join the parts of one region.
 
-    A minimum spanning tree of the pixels it touches, where kept ones cost nothing, without the
-    branches that lead to none.
+    They are a minimum spanning tree of the pixels that it touches, where kept ones cost nothing,
+    without branches that lead to no kept pixel.
     """
     y, x = np.nonzero(touched)
     if not len(y):  # center_crop leaves nothing of it
@@ -102,7 +102,7 @@ def _join(kept: np.ndarray, covered: np.ndarray, touched: np.ndarray) -> None:
 def _edges(
     nodes: np.ndarray, cost: np.ndarray, down: int, right: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of neighbouring nodes, and what the dearer of both costs."""
+    """Return pairs of neighbouring nodes, and the higher cost of each pair."""
     height, width = nodes.shape
     one = np.s_[: height - down, max(-right, 0) : width - max(right, 0)]
     other = np.s_[down:, max(right, 0) : width + min(right, 0)]
@@ -112,7 +112,7 @@ def _edges(
 
 
 def resize_share(mask: np.ndarray, shape: tuple[int, int], mode: str) -> np.ndarray:
-    """How much of each pixel of the resized image a mask covers: bool (h, w) to float32 (H, W)."""
+    """Return a mask's share of each resized pixel: bool (h, w) to float32 (H, W)."""
     mask = _shortened(mask, shape, mode)
     scaled = _scaled(mask.shape, shape, mode)
     resized = _resized(mask.astype(np.float32), scaled, cv2.INTER_AREA)
@@ -122,7 +122,7 @@ def resize_share(mask: np.ndarray, shape: tuple[int, int], mode: str) -> np.ndar
 def photograph_area(
     original: tuple[int, int], shape: tuple[int, int], mode: str
 ) -> tuple[slice, slice]:
-    """Rows and columns of a resized image that show the photograph; the rest is letterbox bars.
+    """Return the rows and columns of a resized image outside its letterbox bars.
 
     Parameters
     ----------
@@ -139,11 +139,11 @@ def photograph_area(
 def to_original(
     boxes: np.ndarray, shape: tuple[int, int], original: tuple[int, int], mode: str
 ) -> np.ndarray:
-    """Boxes of a resized image as boxes of the original, cut off at its borders.
+    """Map boxes of a resized image to the original, clipped at its borders.
 
     Parameters
     ----------
-    boxes : (n, 4), each x0, y0, x1, y1, of which the last two lie just outside.
+    boxes : (n, 4), each x0, y0, x1, y1; x1 and y1 are exclusive.
     shape, mode : as for `resize_image`.
     original : height and width of the photograph.
 
@@ -162,9 +162,9 @@ def to_original(
 
 
 def _shortened(image: np.ndarray, shape: tuple[int, int], mode: str) -> np.ndarray:
-    """A strip without its far ends, where the frame is cut from its middle.
+    """Cut off the far ends of a strip, if the frame is cut from its middle.
 
-    Resized as a whole, a strip of a few pixels' width would take gigabytes. What is cut off at each
+    Resizing a whole strip of a few pixels' width would take gigabytes. The length cut off at each
     end is a multiple of the width, so that the middle keeps its place to the pixel.
     """
     if mode != "center_crop":
@@ -186,14 +186,14 @@ def _offset(scaled: int, size: int) -> int:
 
 def _resized(image: np.ndarray, scaled: tuple[int, int], growing: int) -> np.ndarray:
     height, width = scaled
-    # OpenCV takes no area averages where one side shrinks and the other grows: two steps
+    # OpenCV does not average areas if one side shrinks and the other grows, hence two steps
     smaller = (min(width, image.shape[1]), min(height, image.shape[0]))
     image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
     return cv2.resize(image, (width, height), interpolation=growing)
 
 
 def _scaled(original: tuple[int, ...], shape: tuple[int, int], mode: str) -> tuple[int, int]:
-    """Height and width before bars are added or the middle is cut out."""
+    """Return the height and width before bars are added or the middle is cut out."""
     height, width = original[:2]
     taller = height * shape[1] >= width * shape[0]
     if mode == "stretch":
@@ -204,7 +204,7 @@ def _scaled(original: tuple[int, ...], shape: tuple[int, int], mode: str) -> tup
 
 
 def _framed(image: np.ndarray, shape: tuple[int, int], border: int) -> np.ndarray:
-    """The middle of an image, or the image in the middle of bars."""
+    """Return the middle of an image, or the image between bars."""
     top, left = (max(_offset(*pair), 0) for pair in zip(image.shape[:2], shape, strict=True))
     image = image[top : top + shape[0], left : left + shape[1]]
     height, width = (outer - inner for outer, inner in zip(shape, image.shape[:2], strict=True))

@@ -1,4 +1,4 @@
-"""Samples of more than 8 bits: integers and floats as files store them, to what a viewer shows."""
+"""Map samples of more than 8 bits, integers or floats, to the 8 bits that a viewer shows."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +8,11 @@ import numpy as np
 
 from flawline.errors import FlawlineError
 
-BITS = (8, 10, 12, 14, 16, 20, 24, 28)  # of what is stored in integers of 16 or 32
-BLANK = 3  # of 255: the noise of a sensor spreads a plain surface over more
-DARK = 16  # white is so many times the largest value of a file: it was exposed for no such white
-ROUNDED = 1e-3  # of white, that floats may go beyond their range
-BELOW_BLACK = 0.05  # of white, that values may lie below 0 where the user says what is white
+BITS = (8, 10, 12, 14, 16, 20, 24, 28)  # significant bits stored in integers of 16 or 32 bits
+BLANK = 3  # of 255: sensor noise spreads even a plain surface over more
+DARK = 16  # times that white exceeds the largest value of a file: too much for any exposure
+ROUNDED = 1e-3  # share of white by which floats may exceed their range
+BELOW_BLACK = 0.05  # share of white by which values may lie below 0 if the user gives white
 WHITE = "set data.white to the value that shows as white"
 
 TURNS: dict[int, Any] = {  # EXIF orientations
@@ -27,7 +27,7 @@ TURNS: dict[int, Any] = {  # EXIF orientations
 
 
 class UnfitError(FlawlineError):
-    """A file that can be read, but is no photograph or mask to go on with."""
+    """A readable file that cannot be used as a photograph or mask."""
 
     def __init__(self, path: Path, kind: str, found: str, expected: str) -> None:
         super().__init__(f"{path}: {kind}: {found}; expected {expected}")
@@ -40,8 +40,8 @@ class Levels:
 
     Attributes
     ----------
-    white : what the user says; without it, what a file notes or the largest value of its type.
-    float_white : 1 or 255, what the category's float files reach; without it, as each file says.
+    white : the user's value; without it, a file's own value or the largest of its type.
+    float_white : 1 or 255, whichever the category's float files reach; without it, by file.
     """
 
     white: float | None = None
@@ -50,7 +50,7 @@ class Levels:
 
 @dataclass(frozen=True)
 class Extent:
-    """What the values of one file span.
+    """The range of the values of one file.
 
     Attributes
     ----------
@@ -68,21 +68,21 @@ class Extent:
 
     @property
     def is_float(self) -> bool:
-        """Whether they are floats."""
+        """Check whether the values are floats."""
         return self.kind.startswith("float")
 
     @property
     def bits(self) -> int:
-        """How many bits hold them all, of what cameras deliver."""
+        """The least number of camera bits that holds all values."""
         return next((bits for bits in BITS if self.high < 2**bits), 32)
 
     @property
     def fills(self) -> bool:
-        """Whether integers reach so far that the largest of their type can be white."""
+        """Check whether integers come close enough to the largest of their type as white."""
         return self.is_float or self.bits >= np.iinfo(self.kind).max.bit_length()
 
     def white(self, levels: Levels) -> float:
-        """The value that shows as white."""
+        """Return the value that shows as white."""
         if self.kind == "uint8":
             return 255
         given = levels.white or self.noted
@@ -112,9 +112,9 @@ class Samples:
 
     @property
     def extent(self) -> Extent:
-        """What the values span; NaN counts for none."""
+        """Return the range of the values; NaN is ignored."""
         values = self.pixels
-        rows = values.reshape(len(values), -1)  # reduced first, as rows are what is fast
+        rows = values.reshape(len(values), -1)  # reducing contiguous rows first is faster
         channels = (-1, 3) if values.ndim == 3 else (-1, 1)
         low = np.fmin.reduce(rows, axis=0).reshape(channels).min(axis=0).astype(float)
         high = np.fmax.reduce(rows, axis=0).reshape(channels).max(axis=0).astype(float)
@@ -122,7 +122,7 @@ class Samples:
         return Extent(values.dtype.name, float(low.min()), float(high.max()), spread, self.noted)
 
     def shown(self, levels: Levels) -> np.ndarray:
-        """What a viewer shows: uint8 (H, W, 3), RGB; transparency is laid over white."""
+        """Return what a viewer shows: uint8 (H, W, 3), RGB, with transparency over white."""
         if self.pixels.dtype == np.uint8:
             return self.pixels
         white = self.extent.white(levels)
@@ -139,14 +139,14 @@ class Samples:
 
 
 def _grey(values: np.ndarray, white: float) -> np.ndarray:
-    """Values as uint8: integers in equal parts, as one drops bits; floats rounded."""
+    """Convert values to uint8: integers in equal steps, as by dropping bits; floats rounded."""
     if values.dtype.kind == "f" and white in (1, 255):
         return np.clip(np.rint(values * (255 / white)), 0, 255).astype(np.uint8)
     return np.clip(np.floor(values * (256 / (white + 1))), 0, 255).astype(np.uint8)
 
 
 def check_values(path: Path, samples: Samples, levels: Levels) -> None:
-    """Raise an UnfitError, if values are not finite, negative, or mostly above the given white."""
+    """Raise an UnfitError if values are not finite, negative, or mostly above the given white."""
     values, extent = samples.pixels, samples.extent
     if extent.kind == "uint8":
         return
@@ -165,7 +165,7 @@ def check_values(path: Path, samples: Samples, levels: Levels) -> None:
 
 
 def check_extent(path: Path, extent: Extent, levels: Levels) -> None:
-    """Raise an UnfitError, if values fit no range, or show as one value or as nearly black."""
+    """Raise an UnfitError if values fit no range, or show as one value or as nearly black."""
     white = extent.white(levels)
     low, high = extent.low, extent.high
     by_itself = levels.white is None and extent.kind != "uint8"
@@ -187,11 +187,11 @@ def check_extent(path: Path, extent: Extent, levels: Levels) -> None:
 
 
 def check_alpha(path: Path, alpha: np.ndarray) -> None:
-    """Raise an UnfitError, if alpha is no transparency but a picture of its own.
+    """Raise an UnfitError if alpha is not a transparency but another picture.
 
     Parameters
     ----------
-    alpha : float32 (H, W), 0 to 1. The edges and shadows of cut-outs are in between, never most.
+    alpha : float32 (H, W), 0 to 1. Only edges and shadows of cut-outs are in between.
     """
     between = alpha[(alpha > 0) & (alpha < 1)]
     if 2 * between.size > alpha.size and between.max() - between.min() > 0.1:

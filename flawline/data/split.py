@@ -1,6 +1,6 @@
-"""Which image is trained on, which sets the threshold, which is tested on.
+"""Split images into training, calibration and test subsets.
 
-Photographs of one group (one part, lot or day) stay together in all of it.
+Photographs of one group (one part, lot or day) stay together everywhere.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def units_of(groups: Sequence[str]) -> np.ndarray:
-    """What stays together: the number of each row's group, in order of their first rows, int (N,).
+    """Number the groups of rows that stay together, in order of their first rows: int (N,).
 
     Parameters
     ----------
-    groups : their names; a row without one is a group of its own.
+    groups : their names; a row without one is alone in its group.
     """
     numbers: dict[tuple[str, int], int] = {}
     keys = [(group, -1) if group else ("", row) for row, group in enumerate(groups)]
@@ -30,17 +30,17 @@ def units_of(groups: Sequence[str]) -> np.ndarray:
 def deal(
     labels: np.ndarray, units: np.ndarray, fraction: float, lot: np.random.Generator
 ) -> np.ndarray:
-    """Choose which of the photographs of a folder are tested on.
+    """Choose which photographs of a folder are tested on.
 
-    All defects are, and the fraction of the good images; units stay together. Where the good images
-    of units without a defect are too few to learn from, units with defects are learned from as
-    well: their defects serve neither, which supervised detectors alone need not mind.
+    These are all defects and a fraction of the good images; units stay together. If the units
+    without a defect have too few good images to learn from, units with defects are trained on as
+    well. Their defects are then neither tested nor, except by supervised detectors, trained on.
 
     Parameters
     ----------
     labels : (N,), 1 = defective.
     units : int (N,), from `units_of`.
-    fraction : of the good images that are tested on.
+    fraction : of good images that are tested on.
 
     Returns
     -------
@@ -110,9 +110,10 @@ def split_supervised(
 ) -> "pd.DataFrame":
     """Add the column `subset`: train, calibration or test, defects in train and test.
 
-    The images of both official splits are pooled. Of the good images and of every defect type the
-    same part is tested on; a single image of a type is trained on. A part of the remaining good
-    images is held back for calibration: thresholds come from good images alone here too.
+    The images of both official splits are pooled. The same fraction of good images and of each
+    defect type is used for testing; a type with one image stays in training. A part of the
+    remaining good images is held back for calibration: here too, thresholds come from good images
+    alone.
 
     Parameters
     ----------
@@ -153,7 +154,7 @@ def split_supervised(
 
 
 def held_back(table: "pd.DataFrame", *, fraction: float, seed: int, category: str) -> np.ndarray:
-    """Which rows are held back with this seed, as the split itself does it.
+    """Return which rows are held back with this seed, as in the split itself.
 
     Parameters
     ----------
@@ -171,18 +172,18 @@ def held_back(table: "pd.DataFrame", *, fraction: float, seed: int, category: st
 
 
 def fold_table(table: "pd.DataFrame") -> "pd.DataFrame":
-    """The column `fold` of the training subset, by row: all that a fold's jobs may see."""
+    """Return the column `fold` of the training subset, all that a fold's jobs may see."""
     folds = table.loc[table["subset"] == "train", ["fold"]].reset_index(drop=True)
     return folds.rename_axis("row").reset_index()
 
 
 def rows_of(folds: "pd.DataFrame", fold: int) -> np.ndarray:
-    """Rows of the training subset that a fold calibrates with, int (K,)."""
+    """Return the rows of the training subset that a fold calibrates with, int (K,)."""
     return np.flatnonzero(folds["fold"] == fold)
 
 
 def rows_outside(folds: "pd.DataFrame", fold: int) -> np.ndarray:
-    """Rows of the training subset that a fold's model trains on, int (K,)."""
+    """Return the rows of the training subset that a fold's model trains on, int (K,)."""
     return np.flatnonzero(folds["fold"] != fold)
 
 
@@ -232,7 +233,7 @@ def _groups(table: "pd.DataFrame") -> list[str]:
 
 
 def _kinds(table: "pd.DataFrame", units: np.ndarray) -> np.ndarray:
-    """What each row counts as when a part of each kind is chosen: its unit's rarest defect type."""
+    """Return the kind of each row by which parts are drawn: its unit's rarest defect type."""
     types = table["defect_type"].to_numpy(dtype=object)
     defective = table["label"].to_numpy() == 1
     rarity = table["defect_type"].value_counts()
@@ -251,7 +252,7 @@ def _part(
     units: np.ndarray,
     kept: int = 1,
 ) -> np.ndarray:
-    """A random part of the rows: at least one unit of them, and at least `kept` rows are left."""
+    """Draw a part of the rows: at least one unit, and at least `kept` rows are left."""
     count = min(max(round(fraction * len(rows)), 1), len(rows) - kept)
     _, first, sizes = np.unique(units[rows], return_index=True, return_counts=True)
     size_of = dict(zip(units[rows[first]].tolist(), sizes.tolist(), strict=True))
@@ -267,7 +268,7 @@ def _part(
 def _folds(
     rows: np.ndarray, folds: int, lot: np.random.Generator, units: np.ndarray
 ) -> list[np.ndarray]:
-    """The rows in parts of about one size, units whole."""
+    """Deal the rows into parts of about equal size; units stay together."""
     _, first, sizes = np.unique(units[rows], return_index=True, return_counts=True)
     if len(first) == len(rows):
         return np.array_split(lot.permutation(rows), folds)

@@ -1,4 +1,4 @@
-"""Boxes around what stands out of anomaly maps: one for each connected region."""
+"""Boxes around regions that stand out in anomaly maps: one for each connected region."""
 
 import math
 
@@ -13,18 +13,18 @@ ORIGINAL = ("original_x0", "original_y0", "original_x1", "original_y1")
 
 
 def map_limit(calibration: np.ndarray, *, quantile: float, level: float) -> float:
-    """The value above which pixels of a detector's maps are boxed.
+    """Return the value above which pixels of a detector's maps are boxed.
 
-    On the scale of the maps 0 is the median pixel of calibration images and 1 is what the given
-    part of new good images like them stays below altogether, so good parts are calm whatever the
-    unit of the map. Level 1 is the calibration peak of that rank; the largest where they are too
-    few for it (`boxed_share`).
+    On the scale of the maps, 0 is the median pixel of calibration images. Level 1 is the peak
+    below which the fraction `quantile` of new good images like them stays, so good parts are calm
+    whatever the unit of the map. It is the calibration peak of that rank, or the largest if there
+    are too few calibration images (`boxed_share`).
 
     Parameters
     ----------
     calibration : float16 (N, h, w), anomaly maps of calibration images.
-    quantile : part of new good images that has no pixel above level 1.
-    level : where on that scale the limit lies.
+    quantile : fraction of new good images without a pixel above level 1.
+    level : the limit on that scale.
     """
     # a median of medians: all pixels of a large subset at once would not fit into memory
     low = float(np.median([np.median(one) for one in calibration]))
@@ -33,10 +33,9 @@ def map_limit(calibration: np.ndarray, *, quantile: float, level: float) -> floa
 
 
 def boxed_share(image_count: int, quantile: float) -> float:
-    """The part of new good images that has a pixel above level 1 of a scale from so many good
-    images.
+    """Return the fraction of new good images with a pixel above level 1, by calibration size.
 
-    It is the largest that can be expected on average over calibration sets; less with equal peaks.
+    It is the largest to be expected on average over calibration sets; equal peaks make it less.
     """
     return (image_count - _rank(image_count, quantile) + 1) / (image_count + 1)
 
@@ -47,7 +46,7 @@ def _rank(image_count: int, quantile: float) -> int:
 
 
 def find_boxes(anomaly_map: np.ndarray, limit: float, min_area: int = 1) -> np.ndarray:
-    """Boxes of the 8-connected regions above `limit`, the highest peak first.
+    """Find boxes of the 8-connected regions above `limit`, the highest peak first.
 
     Parameters
     ----------
@@ -56,7 +55,7 @@ def find_boxes(anomaly_map: np.ndarray, limit: float, min_area: int = 1) -> np.n
 
     Returns
     -------
-    float64 (n, 6): x0, y0, x1, y1 (the last two lie just outside), area, peak.
+    float64 (n, 6): x0, y0, x1, y1 (the last two are exclusive), area, peak.
     """
     anomaly_map = np.asarray(anomaly_map, np.float32)  # NumPy would round the limit to half a float
     above = (anomaly_map > limit).astype(np.uint8)
@@ -75,7 +74,7 @@ def find_boxes(anomaly_map: np.ndarray, limit: float, min_area: int = 1) -> np.n
 def box_table(
     maps: np.ndarray, sizes: pd.DataFrame, *, limit: float, min_area: int, resize: str
 ) -> pd.DataFrame:
-    """All boxes of a subset.
+    """Return all boxes of a subset.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Several detectors as one: an image is called defective where any of them is alarmed enough.
+"""Several detectors as one: an image is called defective if any of them is alarmed enough.
 
 Each detector may raise its share of the false alarms (Bonferroni), so the promise holds however
 alike or unlike the detectors are. Seen as p-values: the smallest of them, times their number.
@@ -21,7 +21,7 @@ from flawline.decisions.thresholds import (
 from flawline.detectors.maps import HALF_MAX
 from flawline.files import new_array
 
-CALM = 0.95  # part of the good images whose maps stay below 0
+CALM = 0.95  # fraction of good images whose maps stay below 0
 
 
 def fused_threshold(
@@ -32,19 +32,19 @@ def fused_threshold(
     folds: int | None = None,
     **costs: float,
 ) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
-    """The threshold 0 of fused scores with its promise, and the scale of every detector.
+    """Return the threshold 0 of fused scores with its promise, and the scale of every detector.
 
     Parameters
     ----------
     scores : by detector, float (n,), anomaly scores of the same calibration images.
     alpha : the false-alarm rate to stay under, of all detectors together.
     mode, folds : as `thresholds.choose_threshold` takes them.
-    costs : miss, false_alarm and defect_rate, where they are given.
+    costs : miss, false_alarm and defect_rate, if given.
 
     Returns
     -------
-    What `choose_threshold` returns, and for each detector `limit`, its own conformal threshold for
-    its share of `alpha`, and `span`, how far that lies above its median calibration score.
+    The keys of `choose_threshold`, and for each detector `limit`, its own conformal threshold for
+    its share of `alpha`, and `span`, the distance of that above its median calibration score.
     """
     count, scales, own = len(scores), {}, {}
     for name, found in scores.items():
@@ -76,9 +76,9 @@ def fused_threshold(
 def fused_scores(
     scores: Mapping[str, np.ndarray], scales: Mapping[str, Mapping[str, float]]
 ) -> np.ndarray:
-    """The score of the most alarmed detector: float64 (N,), above 0 = defective.
+    """Return the score of the most alarmed detector: float64 (N,), above 0 = defective.
 
-    It is -1 where an image is the median good one to every detector.
+    It is -1 for an image that has the median calibration score of every detector.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def fused_scores(
 
 
 def map_scale(calibration: np.ndarray) -> dict[str, float]:
-    """Where fused maps have 0 and -1: what calm good images stay below, and their median pixel.
+    """Return the values for 0 and -1 of fused maps: a limit of calm good images, and their median.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Decision thresholds, from the anomaly scores of calibration images alone.
 
 An image is called defective if its score is above the threshold. Every promise below supposes that
-the good images on the line are like the calibration images.
+good images in production are like the calibration images.
 """
 
 import math
@@ -26,8 +26,8 @@ class Choice:
     promise : one sentence.
     false_alarm_bound : the false-alarm rate that the promise bounds, twice the rule's own where
         scores come from several models; None without a promise.
-    certified : whether n images are enough for what was asked; None if the rule promises nothing.
-    details : further numbers on which it rests.
+    certified : whether n images are enough for the requested rate; None if nothing is promised.
+    details : further numbers behind it.
     """
 
     value: float
@@ -45,7 +45,7 @@ def choose_threshold(
     folds: int | None = None,
     **settings: float,
 ) -> dict[str, Any]:
-    """A threshold and what it rests on.
+    """Choose a threshold; return it with its promise and the numbers behind it.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def choose_threshold(
     rule : a key of `RULES`.
     mode : split, cross or leave_one_out: where the scores come from. With the last, each image was
         scored by the model that the threshold is for, without what it remembers of that image. It
-        lacks less than a model of its own would, so the promise holds about (the jackknife of
+        lacks less than a separate model would, so the promise holds about (the jackknife of
         Barber et al., without their plus).
     folds : with cross, how many models made the scores, each of good images that it did not train
         on; None if it was the one model that the threshold is for. Where an image is ranked by the
@@ -85,7 +85,7 @@ def choose_threshold(
 
 
 def hedged(chosen: Choice, mode: str, folds: int | None) -> Choice:
-    """What a choice promises where its scores are not of the one model that it is for.
+    """Weaken the promise of a choice whose scores come from other models than the one in use.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def hedged(chosen: Choice, mode: str, folds: int | None) -> Choice:
 
 
 def costs_of(threshold: Mapping[str, Any]) -> tuple[dict[str, float], bool]:
-    """Costs and defect rate of a threshold's risk curve, and whether they are only assumed."""
+    """Return costs and defect rate of a threshold's risk curve, and whether they are assumed."""
     assumed = "miss" not in threshold
     given = Cost().model_dump() if assumed else threshold
     return {key: given[key] for key in COSTS}, assumed
@@ -129,7 +129,7 @@ def _mean_std(scores: np.ndarray, k: float) -> Choice:
 def _quantile(scores: np.ndarray, q: float) -> Choice:
     value = float(np.quantile(scores, q))
     n, above = len(scores), int((scores > value).sum())
-    expected = (n - q * (n - 1)) / (n + 1)  # of a rank r of n, n - r + 1 of n + 1 lie above
+    expected = (n - q * (n - 1)) / (n + 1)  # above rank r of n lie n - r + 1 of n + 1
     return Choice(
         value,
         f"Promises nothing: {above} of the {n} calibration images ({percent(above / n)}) lie "
@@ -149,7 +149,10 @@ def _maximum(scores: np.ndarray) -> Choice:
 
 
 def _conformal(scores: np.ndarray, alpha: float) -> Choice:
-    """Split conformal prediction (Vovk et al., *Algorithmic Learning in a Random World*, 2005)."""
+    """Apply split conformal prediction.
+
+    Vovk, Gammerman, Shafer: *Algorithmic Learning in a Random World*, 2005.
+    """
     n = len(scores)
     # rounding errors of 1 - alpha must not cost a rank
     rank = math.ceil((n + 1) * (1 - alpha) - 1e-9)
@@ -170,7 +173,7 @@ def _conformal(scores: np.ndarray, alpha: float) -> Choice:
 
 
 def _generalized_pareto(scores: np.ndarray, false_alarm_rate: float, tail: float) -> Choice:
-    """Peaks over threshold (Pickands, 1975); the fit is by probability-weighted moments.
+    """Fit peaks over threshold (Pickands, 1975) by probability-weighted moments.
 
     Hosking and Wallis (*Technometrics* 29, 1987) recommend them over maximum likelihood below 500
     exceedances; they need no iteration, so the fit cannot fail to converge.
@@ -195,7 +198,7 @@ def _generalized_pareto(scores: np.ndarray, false_alarm_rate: float, tail: float
     survival = false_alarm_rate * n / count
     reach = -math.log(survival) if abs(shape) < 1e-9 else (survival**-shape - 1) / shape
     value = float(start + scale * reach)
-    if false_alarm_rate * n < 1:  # rarer than one of these: it cannot lie among them
+    if false_alarm_rate * n < 1:  # rarer than one of n, so it cannot lie among them
         value = max(value, float(scores[-1]))
     promise = (
         f"Aims at a false-alarm rate of {percent(false_alarm_rate)} by extending the {count} "
@@ -216,7 +219,7 @@ def _fixed(scores: np.ndarray, value: float) -> Choice:
 
 
 def images_needed(false_alarm_rate: float, confidence: float | None = None) -> int:
-    """How many good calibration images a promise of a false-alarm rate takes.
+    """Return the number of calibration images that a promise of a false-alarm rate takes.
 
     Parameters
     ----------
@@ -230,7 +233,7 @@ def images_needed(false_alarm_rate: float, confidence: float | None = None) -> i
 
 
 def _fit_tail(excess: np.ndarray) -> tuple[float, float]:
-    """Shape and scale of a generalised Pareto distribution, from ascending exceedances."""
+    """Fit shape and scale of a generalised Pareto distribution to ascending exceedances."""
     n = len(excess)
     mean = float(excess.mean())
     weighted = float(np.mean(excess * (n - np.arange(n) - 0.65) / n))
@@ -242,12 +245,12 @@ def _fit_tail(excess: np.ndarray) -> tuple[float, float]:
 def _cost(
     scores: np.ndarray, miss: float, false_alarm: float, defect_rate: float, separation: float
 ) -> Choice:
-    """The optimal criterion of equal-variance signal detection.
+    """Apply the optimal criterion of equal-variance signal detection.
 
     Green and Swets, *Signal Detection Theory and Psychophysics*, 1966, chapter 1: decide for
-    "defective" where the likelihood ratio exceeds the ratio of costs times the odds. Calibration
-    has no defects, so where they score is an assumption: ours is that they are normal like the
-    good images and `separation` standard deviations above them.
+    "defective" if the likelihood ratio exceeds the ratio of costs times the odds. Calibration has
+    no defects, so their scores must be assumed: normally distributed like those of good images,
+    `separation` standard deviations above them.
     """
     ratio = (1 - defect_rate) * false_alarm / (defect_rate * miss)
     reach = separation / 2 + math.log(ratio) / separation
@@ -270,7 +273,7 @@ def _cost(
 
 
 def _above(z: float) -> float:
-    """The chance that a standard normal variable exceeds z."""
+    """Return the chance that a standard normal variable exceeds z."""
     return math.erfc(z / math.sqrt(2)) / 2
 
 
@@ -279,7 +282,7 @@ def _deviation(scores: np.ndarray) -> float:
 
 
 def percent(share: float) -> str:
-    """A share in words, three digits."""
+    """Format a share as a percentage with three digits."""
     return f"{100 * share:.3g} %"
 
 

@@ -1,9 +1,9 @@
 """A plain convolutional autoencoder.
 
-An image goes through one narrow vector, learned from good images alone; what does not fit through
-it is rebuilt badly. Size, flips, scaling to [-1, 1], latent vector, optimiser, batch size, epochs
-and error are those of the implementation that docs/methods.md describes; it does not state its
-layers, which are ours, laid out as in DCGAN (Radford, Metz, Chintala, 2016).
+An image is squeezed through one narrow vector, learned from good images alone, so defects are
+rebuilt badly. Size, flips, scaling to [-1, 1], latent vector, optimiser, batch size, epochs and
+error are those of the implementation that docs/methods.md describes. It does not state its layers:
+they are ours, laid out as in DCGAN (Radford, Metz, Chintala, 2016).
 """
 
 import math
@@ -19,7 +19,7 @@ GRID = 4  # side of the last feature map
 
 
 def build_network(size: int, width: int, latent: int) -> torch.nn.Sequential:
-    """Halve to a 4x4 grid, widening up to 8 times `width`; a vector; and back."""
+    """Build layers that halve to a 4x4 grid, widening up to 8 times `width`; a vector; and back."""
     halvings = int(math.log2(size // GRID))
     widths = [width * min(2**level, 8) for level in range(halvings)]
     layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
@@ -56,10 +56,10 @@ class Autoencoder(Reconstruction):
     options: AutoencoderOptions
 
     def build(self) -> torch.nn.Module:
-        """The network, on the device."""
+        """Build the network on the device."""
         chosen = self.options
         return build_network(chosen.network_size, chosen.width, chosen.latent).to(self.device)
 
     def errors(self, target: torch.Tensor, rebuilt: torch.Tensor) -> torch.Tensor:
-        """Squared error; colours lie in [-1, 1]."""
+        """Return the squared error; colours lie in [-1, 1]."""
         return (rebuilt - target).square().mean(1)

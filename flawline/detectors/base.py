@@ -1,4 +1,4 @@
-"""What every detector is: fitted on good images, asked for scores, saved without pickle."""
+"""The contract of every detector: fit on good images, score, save without pickle."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ def below(state: dict[str, torch.Tensor], head: str) -> dict[str, torch.Tensor]:
 
 
 class Detector(ABC):
-    """A method with its options, learned state included once it is fitted or loaded."""
+    """A method with its options and, once fitted or loaded, its learned state."""
 
     Options: ClassVar[type[MethodOptions]]
 
@@ -57,7 +57,7 @@ class Detector(ABC):
         """Learn from the training subset; go on from `checkpoint` if it holds a beginning."""
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """What the method can show besides its anomaly map, by caption.
+        """Return pictures that the method can show besides its anomaly map, by caption.
 
         Returns
         -------
@@ -71,7 +71,7 @@ class Detector(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, torch.Tensor]:
-        """Everything learned, as named tensors."""
+        """Return everything learned, as named tensors."""
 
     @abstractmethod
     def restore(self, state: dict[str, torch.Tensor]) -> None:
@@ -93,7 +93,7 @@ class Detector(ABC):
 
     @classmethod
     def load(cls, folder: Path | str, device: torch.device) -> Self:
-        """Read what `save` wrote.
+        """Load a saved detector.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class Detector(ABC):
                 raise ValueError("model.safetensors does not match its checksum in model.json")
             detector = cls(cls.Options.model_validate(about["options"]), about["seed"], device)
             detector.restore(load_file(folder / "model.safetensors", device=str(device)))
-        except Exception as error:  # what is damaged can fail anywhere
+        except Exception as error:  # a damaged file can raise any exception
             raise FlawlineError(
                 f"{folder}: not a readable {cls.__name__} model ({error}). Delete the folder and "
                 "run the same command again to train a new one."
@@ -116,23 +116,22 @@ class Detector(ABC):
 
 
 class MapDetector(Detector):
-    """A detector whose cells, each scored by itself, become the anomaly map and the image score.
+    """A detector that scores cells independently, from which map and image score follow.
 
     Attributes
     ----------
-    rings : float32 (R, R), what cells are multiplied by, by their distance to the two nearest
-        edges; None for 1 everywhere.
+    rings : float32 (R, R), factors of cells by their distance to the two nearest edges; None for
+        1 everywhere.
     """
 
     options: MapUse
     rings: torch.Tensor | None = None
 
     def graph(self, shape: Shape) -> nn.Module | None:
-        """Return `cells` as one module that can be exported, or None where there is none.
+        """Return `cells` as one exportable module, or None if there is none.
 
-        It takes what the method needs of a batch of whole images: a list of features, float32
-        (N, C, h, w) each, or images, float32 (N, 3, H, W), grey levels; and gives cells, float32
-        (N, h, w).
+        For a batch of whole images it takes a list of features, float32 (N, C, h, w) each, or
+        images, float32 (N, 3, H, W), grey levels; it returns cells, float32 (N, h, w).
 
         Parameters
         ----------
@@ -149,7 +148,7 @@ class MapDetector(Detector):
         return self.judge(data.stitched(self.cells(data)), data)
 
     def learn_border(self, data: Data) -> None:
-        """Learn to calm the border, as `border_scales` says."""
+        """Learn to calm the border, as in `border_scales`."""
         scales = border_scales(self.cells, data)
         self.rings = torch.from_numpy(scales).to(self.device)
 
@@ -160,7 +159,7 @@ class MapDetector(Detector):
         return cells * scales[ring_numbers(cells.shape[1:], data.geometry)]
 
     def judge(self, cells: np.ndarray, data: Data) -> Scores:
-        """Scores and maps from the cells of whole images, float32 (N, h, w)."""
+        """Compute scores and maps from the cells of whole images, float32 (N, h, w)."""
         cells = mask_scores(self.options, self._calmed(cells, data), data)
         maps = smooth_maps(cells, data.geometry, self.options.smoothing)
         judged = maps if self.options.score_from == "map" else cells

@@ -1,7 +1,7 @@
 """Class-activation-map classifier: learns from labelled defects, and shows where it saw one.
 
 Zhou, Khosla, Lapedriza, Oliva, Torralba: Learning Deep Features for Discriminative Localization,
-CVPR 2016. Defaults are those of a published VGG16 detector; docs/methods.md has its figures.
+CVPR 2016. Defaults are those of a published VGG16 detector; docs/methods.md has its results.
 """
 
 import numpy as np
@@ -23,13 +23,14 @@ from flawline.options.cam_classifier import CamClassifierOptions
 from flawline.seeding import derive
 
 FLIPS = ((), (3,), (2,), (2, 3))  # dimensions of (N, C, H, W)
-CHUNK = {"cpu": 4, "cuda": 64}  # images at once: few stay in a CPU's caches, many fill a GPU
+CHUNK = {"cpu": 4, "cuda": 64}  # images at once: few fit into a CPU's caches, many fill a GPU
 
 
 def build_network(options: CamClassifierOptions) -> nn.ModuleDict:
-    """Frozen `early` layers, the last convolutions `late`, and the linear `head`: good, defective.
+    """Build frozen layers `early`, the last convolutions `late`, and the linear `head`.
 
-    Weights are random. Batch normalisation keeps its statistics: all is in evaluation mode.
+    The head has two outputs, good and defective. Weights are random. Everything is in evaluation
+    mode, so batch normalisation keeps its statistics.
     """
     early, late = split_network(untrained(options.backbone), options.trained_convolutions)
     early = early.to(memory_format=torch.channels_last)
@@ -68,7 +69,7 @@ class CamClassifier(Detector):
     network: nn.ModuleDict
 
     def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
-        """Adam on the weighted cross-entropy of the two classes."""
+        """Train with Adam on the weighted cross-entropy of the two classes."""
         data, held = data.parted(self.options.validation_fraction, self.seed)
         images, labels = data.require("images"), self._labels(data)
         torch.manual_seed(derive(self.seed, "weights"))
@@ -76,7 +77,7 @@ class CamClassifier(Detector):
         for half in ("early", "late"):
             load_weights(network[half], self.options.backbone, self.options.weights)
         self.network = network.to(self.device)
-        # What is frozen gives the same for an image in every epoch: it runs once.
+        # Frozen layers give the same for an image in every epoch, so they run once.
         flips = FLIPS if self.options.flips else FLIPS[:1]
         known = [self._early(images, flip) for flip in flips]
         views = [torch.cat(parts) for parts in zip(*known, strict=True)]
@@ -114,7 +115,7 @@ class CamClassifier(Detector):
         return trainer.run(
             step,
             count=len(labels),
-            an_epoch=data.an_epoch(len(labels)),
+            rows_per_epoch=data.rows_per_epoch(len(labels)),
             batch_size=self.options.batch_size,
             epochs=self.options.epochs,
             stop=self._accurate_enough,
@@ -139,7 +140,7 @@ class CamClassifier(Detector):
         return f"stopped at a training accuracy of {row['accuracy']:.3f}"
 
     def _early(self, images: np.ndarray, flip: tuple[int, ...] = ()) -> list[torch.Tensor]:
-        """What the frozen layers hand over: float16 tensors, one row for each image."""
+        """Return the outputs of the frozen layers: float16 tensors, one row for each image."""
         side = self.options.image_size
         parts, chunk = [], CHUNK[self.device.type]
         for start in range(0, len(images), chunk):
@@ -160,13 +161,13 @@ class CamClassifier(Detector):
             return self.network["late"](*(part.float() for part in early)).float()
 
     def _logits(self, feature_map: torch.Tensor) -> torch.Tensor:
-        """Of good and defective, (N, 2)."""
+        """Return the logits of good and defective, (N, 2)."""
         if self.options.max_pool:
             feature_map = max_pool2d(feature_map, 2, ceil_mode=True)
         return self.network["head"](feature_map.mean((2, 3)))
 
     def score(self, data: Data) -> Scores:
-        """The head on the averaged feature map for the image, on every place of it for the map."""
+        """Apply the head to the averaged feature map for the score, to each place for the map."""
         scores, cells = [], []
         for images in data.batches(CHUNK[self.device.type]):
             with torch.inference_mode():
@@ -180,7 +181,7 @@ class CamClassifier(Detector):
         return Scores(torch.cat(scores).numpy(), maps.astype(np.float16))
 
     def state(self) -> dict[str, torch.Tensor]:
-        """All weights, the frozen ones too: nothing else is needed to score."""
+        """Return all weights, including frozen ones, so that nothing else is needed to score."""
         return self.network.state_dict()
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:

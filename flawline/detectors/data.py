@@ -1,4 +1,4 @@
-"""What a detector sees of a subset, and the pictures made from it that training adds."""
+"""The data that a detector sees of a subset, and the pictures that training adds to it."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from flawline.files import read_array, read_json, read_table
 from flawline.seeding import generator
 
 CHUNK_IMAGES = 64
-BATCH_IMAGES = 16  # where no gradient is needed; bounds memory
+BATCH_IMAGES = 16  # for passes without gradients; bounds memory
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Synthetic:
     kinds: list[str]
 
     def of(self, rows: np.ndarray, count: int) -> "Synthetic":
-        """What was made from the training images `rows` (ascending) of `count`."""
+        """Return the anomalies made from the training images `rows` (ascending) of `count`."""
         own = _rounds(rows, count, len(self.images))
         return Synthetic(self.images[own], self.masks[own], [self.kinds[row] for row in own])
 
@@ -52,23 +52,23 @@ class Posed:
     counted: np.ndarray
 
     def of(self, rows: np.ndarray, count: int) -> "Posed":
-        """The poses of the training images `rows` (ascending) of `count`."""
+        """Return the poses of the training images `rows` (ascending) of `count`."""
         own = _rounds(rows, count, len(self.counted))
         return Posed(tuple(array[own] for array in self.features), self.counted[own])
 
 
 def _rounds(rows: np.ndarray, count: int, total: int) -> np.ndarray:
-    """Rows of an array of `total` that repeats `count` images again and again."""
+    """Return the rows in an array of `total` that repeats `count` images."""
     own = (np.arange(0, total, count)[:, None] + rows).ravel()
     return own[own < total]
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a detector may see of one subset; it holds what the detector's `inputs` name.
+    """The data of one subset that a detector's `inputs` name.
 
-    Where the category is tiled, images and features have one row for each of the T tiles of an
-    image, those of the first image first; masks are always of whole images.
+    If the category is tiled, images and features have one row for each of the T tiles of an image,
+    those of the first image first; masks are always of whole images.
 
     Attributes
     ----------
@@ -76,15 +76,15 @@ class Data:
     images : uint8 (N T, h, w, 3), RGB, or None.
     features : one float16 (N T, H, W, C) per feature set.
     object_masks : uint8 (N, H, W), 0 or 1, or None.
-    counted : uint8 (N, H, W), 0 in letterbox bars and ignored regions, or None: all counts.
-    synthetic, posed : for training alone.
-    labels : int64 (N,), 1 = defective; for supervised training alone.
-    own : int64 (N,), which training image each is, where training images are scored: what was
-        learned from an image itself must not speak for it.
-    kin : int64 (M,), numbers of what belongs together among all training images, such as
-        photographs of one part: none of them speaks for another. None if each is alone.
-    scheduled : how many images the schedule of a training counts, where these are only a part of
-        them: models of cross-calibration take as many steps as the one they stand for.
+    counted : uint8 (N, H, W), 0 in letterbox bars and ignored regions, or None: all pixels count.
+    synthetic, posed : only for training.
+    labels : int64 (N,), 1 = defective; only for supervised training.
+    own : int64 (N,), the number of each training image, if training images are scored: what was
+        learned from an image itself must not vouch for it.
+    kin : int64 (M,), numbers of groups among all training images, such as photographs of one part:
+        images of a group do not vouch for each other. None if each is alone.
+    scheduled : number of images that a training schedule assumes, if these are only some of them:
+        models of cross-calibration take as many steps as the model they stand for.
 
     Examples
     --------
@@ -109,7 +109,7 @@ class Data:
 
     @classmethod
     def open(cls, files: Mapping[str, Any]) -> Self:
-        """Map those of `files` (name to path or paths) that a detector reads; ignore others."""
+        """Memory-map those of `files` (name to path or paths) that a detector reads."""
         found: dict[str, Any] = {
             name: read_array(files[name])
             for name in ("images", "object_masks", "counted")
@@ -131,7 +131,7 @@ class Data:
         return cls(Geometry.from_json(read_json(files["geometry"])), **found)
 
     def require(self, name: Literal["images", "object_masks", "labels"]) -> np.ndarray:
-        """Return an array that may not be there.
+        """Return an array, or raise an error if it is missing.
 
         Raises
         ------
@@ -156,15 +156,17 @@ class Data:
         counts += [len(array) // self.geometry.pieces for array in pieces if array is not None]
         return counts[0]
 
-    def an_epoch(self, count: int, held_back: float = 0) -> int:
-        """Rows of an epoch, where `count` rows were made of these images: all, and those of images
-        that the schedule counts as well; but for the part that is held back of either."""
+    def rows_per_epoch(self, count: int, held_back: float = 0) -> int:
+        """Return the rows per epoch, if `count` rows were made of these images.
+
+        Images that the schedule assumes add to them; the fraction held back is left out.
+        """
         scheduled = self.scheduled or len(self)
         parts = [images - _held_back(images, held_back) for images in (scheduled, len(self))]
         return round(count * parts[0] / parts[1])
 
     def held_back(self, fraction: float, seed: int) -> np.ndarray:
-        """A random part of the images, one at least, that is not trained on: int (K,), ascending.
+        """Draw images, at least one, that are not trained on: int (K,), ascending.
 
         Raises
         ------
@@ -180,7 +182,7 @@ class Data:
         return np.sort(generator(seed, "validation").permutation(len(self))[:count])
 
     def parted(self, fraction: float, seed: int) -> "tuple[Data, Data | None]":
-        """What is trained on, and what is held back for a validation loss, if anything is."""
+        """Split into data to train on and, if any is held back, data for a validation loss."""
         held = self.held_back(fraction, seed)
         if not len(held):
             return self, None
@@ -192,7 +194,7 @@ class Data:
         return left, self.take(held)
 
     def take(self, rows: np.ndarray) -> "Data":
-        """Some of the images, and what was made from them.
+        """Return some of the images, with the pictures made from them.
 
         Parameters
         ----------
@@ -218,7 +220,7 @@ class Data:
         )
 
     def chunks(self, size: int = CHUNK_IMAGES) -> Iterator["Data"]:
-        """The same data without what is for training, at most `size` images or tiles at a time.
+        """Yield the data for scoring, at most `size` images or tiles at a time.
 
         The tiles of an image stay together.
         """
@@ -238,7 +240,7 @@ class Data:
             )
 
     def stitched(self, cells: np.ndarray) -> np.ndarray:
-        """Cells of whole images, float32 (N, H, W), from those of their tiles (N T, h, w)."""
+        """Join cells of tiles, float32 (N T, h, w), to cells of whole images (N, H, W)."""
         tiling = self.geometry.tiling
         if tiling is None:
             return cells
@@ -247,7 +249,7 @@ class Data:
         return np.stack([tiling.stitch(part) for part in parts])
 
     def cut(self, masks: np.ndarray, grid: Shape) -> np.ndarray:
-        """Masks of images (N, H, W) on the grid of what networks see: (N T, *grid)."""
+        """Resize masks of images (N, H, W) to the grid of what networks see: (N T, *grid)."""
 
         def resized(mask: np.ndarray, shape: Shape) -> np.ndarray:
             mask = np.asarray(mask).astype(np.uint8)
@@ -262,7 +264,7 @@ class Data:
         return np.stack([resized(tile, grid) for whole in wholes for tile in tiling.cut(whole)])
 
     def whole(self, pictures: np.ndarray) -> np.ndarray:
-        """What networks made of images or tiles, with the images' proportions.
+        """Join pictures that networks made of images or tiles, with the images' proportions.
 
         Parameters
         ----------

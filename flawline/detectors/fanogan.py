@@ -1,4 +1,4 @@
-"""f-AnoGAN: a generator of good images, and an encoder that looks for each image's nearest one.
+"""f-AnoGAN: a generator of good images, and an encoder that finds the nearest one to each image.
 
 Schlegl, Seeboeck, Waldstein, Langs, Schmidt-Erfurth: f-AnoGAN: Fast unsupervised anomaly detection
 with generative adversarial networks, Medical Image Analysis 2019. The generator is trained as in
@@ -29,13 +29,13 @@ BETAS = (0.0, 0.9)  # Adam's, as in both papers
 class Residual(nn.Module):
     """Residual block that doubles or halves the resolution (WGAN-GP's), B x wide to B x narrow.
 
-    Resampling and the 3x3 convolution beside it are one 4x4 convolution of stride 2, which can be
-    the same function and takes less than half of the products.
+    Resampling and its 3x3 convolution are one 4x4 convolution of stride 2, which can represent the
+    same function with less than half of the products.
     """
 
     def __init__(self, wide: int, narrow: int, resample: Literal["up", "down"]) -> None:
         super().__init__()
-        if resample == "up":  # the generator's: batch norm
+        if resample == "up":  # generator: batch norm
             self.main = nn.Sequential(
                 nn.BatchNorm2d(wide),
                 nn.ReLU(),
@@ -45,7 +45,7 @@ class Residual(nn.Module):
                 nn.Conv2d(narrow, narrow, 3, padding=1),
             )
             self.shortcut = nn.Sequential(nn.Conv2d(wide, narrow, 1), nn.Upsample(scale_factor=2))
-        else:  # the critic's: layer norm, as the gradient penalty is each image's own
+        else:  # critic: layer norm, because the gradient penalty is per image
             self.main = nn.Sequential(
                 nn.GroupNorm(1, wide),
                 nn.ReLU(),
@@ -57,12 +57,12 @@ class Residual(nn.Module):
             self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(wide, narrow, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Maps float32 (B, wide, h, w) to (B, narrow, 2h, 2w) or (B, narrow, h/2, w/2)."""
+        """Map float32 (B, wide, h, w) to (B, narrow, 2h, 2w) or (B, narrow, h/2, w/2)."""
         return self.shortcut(images) + self.main(images)
 
 
 def build_generator(latent: int, width: int) -> nn.Sequential:
-    """Float32 (B, latent) to images (B, 3, 64, 64) in [-1, 1]."""
+    """Build the generator: float32 (B, latent) to images (B, 3, 64, 64) in [-1, 1]."""
     return nn.Sequential(
         nn.Linear(latent, 8 * width * 4 * 4),
         nn.Unflatten(1, (8 * width, 4, 4)),
@@ -78,7 +78,10 @@ def build_generator(latent: int, width: int) -> nn.Sequential:
 
 
 def build_critic(outputs: int, width: int) -> nn.Sequential:
-    """Images (B, 3, 64, 64) to (B, outputs); all but the last two layers give the features."""
+    """Build the critic: images (B, 3, 64, 64) to (B, outputs).
+
+    All but the last two layers give the features.
+    """
     return nn.Sequential(
         nn.Conv2d(3, width, 3, padding=1),
         Residual(width, 2 * width, "down"),
@@ -91,13 +94,13 @@ def build_critic(outputs: int, width: int) -> nn.Sequential:
 
 
 def build_encoder(latent: int, width: int, output: str) -> nn.Sequential:
-    """Images (B, 3, 64, 64) to codes (B, latent): the critic's layers, and tanh as `output`."""
+    """Build the encoder from the critic's layers: images (B, 3, 64, 64) to codes (B, latent)."""
     layers = build_critic(latent, width)
     return layers.append(nn.Tanh()) if output == "tanh" else layers
 
 
 def shrink(images: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Images uint8 (N, S, S, 3) at the networks' size: uint8 (N, 3, 64, 64), channels last."""
+    """Resize images uint8 (N, S, S, 3) for the networks: uint8 (N, 3, 64, 64), channels last."""
     small = [cv2.resize(i, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for i in images]
     return to_tensor(np.stack(small), device).permute(0, 3, 1, 2)
 
@@ -134,7 +137,7 @@ class FAnoGAN(MapDetector):
         return {name: network.to(self.device) for name, network in networks.items()}
 
     def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
-        """Stage 1: generator against critic. Stage 2: the encoder, with both of them fixed."""
+        """Train generator against critic, then the encoder with both of them fixed."""
         options = self.options
         data, held = data.parted(options.validation_fraction, self.seed)
         images = shrink(data.require("images"), self.device)
@@ -161,7 +164,7 @@ class FAnoGAN(MapDetector):
 
         schedule: dict[str, Any] = {
             "count": len(images),
-            "an_epoch": data.an_epoch(len(images)),
+            "rows_per_epoch": data.rows_per_epoch(len(images)),
             "batch_size": options.batch_size,
         }
         share = options.gan_steps / (options.gan_steps + options.encoder_steps)
@@ -179,13 +182,13 @@ class FAnoGAN(MapDetector):
         return training
 
     def _drawn(self, images: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Images of a step, some of them mirrored: float32 (B, 3, 64, 64)."""
+        """Return the images of a step, some of them mirrored: float32 (B, 3, 64, 64)."""
         mirrored = (torch.rand(len(rows)) < 0.5 * self.options.flip).to(self.device)
         taken = to_signed(images[rows.to(self.device)])
         return torch.where(mirrored.view(-1, 1, 1, 1), taken.flip(3), taken)
 
     def _generated(self, count: int) -> torch.Tensor:
-        """Images of random codes, float32 (count, 3, 64, 64)."""
+        """Generate images of random codes, float32 (count, 3, 64, 64)."""
         noise = torch.randn(count, self.options.latent).to(self.device)
         with autocast(self.device, precision_on(self.device, self.options)):
             return self.networks["generator"](noise).float()
@@ -193,11 +196,11 @@ class FAnoGAN(MapDetector):
     def _critic_step(
         self, real: torch.Tensor, adam: torch.optim.Optimizer
     ) -> dict[str, torch.Tensor]:
-        """Tell real from generated images apart; slopes of 1 keep the critic smooth (WGAN-GP)."""
+        """Train the critic to separate real from generated images, with a penalty (WGAN-GP)."""
         critic = self.networks["critic"]
         with torch.no_grad():
             fake = self._generated(len(real))
-        # the critic is float32 throughout: its slopes are differentiated once more
+        # the critic is float32 throughout, because its gradients are differentiated again
         judged_real, judged_fake = critic(torch.cat([real, fake])).chunk(2)
         between = torch.rand(len(real), 1, 1, 1).to(self.device)
         mixed = torch.lerp(real, fake, between).requires_grad_()
@@ -208,14 +211,14 @@ class FAnoGAN(MapDetector):
         return {"distance": distance.detach(), "penalty": penalty.detach()}
 
     def _generator_step(self, count: int, adam: torch.optim.Optimizer) -> None:
-        """Generate images that the critic takes for real."""
+        """Train the generator to make images that the critic takes for real."""
         critic = self.networks["critic"]
         critic.requires_grad_(False)
         minimize(-critic(self._generated(count)).mean(), adam)
         critic.requires_grad_(True)
 
     def _losses(self, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean squared residuals of the encoder's images and of their features."""
+        """Return the mean squared residuals of the encoder's images and of their features."""
         generator, critic, encoder = self.networks.values()
         with autocast(self.device, precision_on(self.device, self.options)):
             rebuilt = generator(encoder(real)).float()
@@ -225,7 +228,7 @@ class FAnoGAN(MapDetector):
         return image, (critic[:-2](rebuilt) - features).square().mean()
 
     def _validation(self, images: np.ndarray) -> dict[str, torch.Tensor]:
-        """The encoder's losses on images that it does not train on."""
+        """Return the encoder's losses on images that it does not train on."""
         self.networks["encoder"].eval()
         losses = []
         with torch.inference_mode():
@@ -237,13 +240,13 @@ class FAnoGAN(MapDetector):
         return {"image residual": image, "feature residual": feature}
 
     def _rebuild(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images and what the generator makes of their codes, float32 (N, 3, 64, 64)."""
+        """Return images and their reconstructions, float32 (N, 3, 64, 64)."""
         real = to_signed(shrink(images, self.device))
         with torch.inference_mode():
             return real, self.networks["generator"](self.networks["encoder"](real))
 
     def _residuals(self, data: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Absolute and squared residuals of the pixels, squared ones of the features."""
+        """Return absolute and squared residuals of pixels, and squared ones of features."""
         features = self.networks["critic"][:-2]
         found: tuple[list, list, list] = ([], [], [])
         for images in data.batches():
@@ -258,11 +261,11 @@ class FAnoGAN(MapDetector):
         return absolute, squared, feature
 
     def cells(self, data: Data) -> np.ndarray:
-        """Absolute residuals of the pixels."""
+        """Return the absolute residuals of the pixels."""
         return self._residuals(data)[0]
 
     def score(self, data: Data) -> Scores:
-        """Squared residuals of pixels and features for the image; absolute ones for the map."""
+        """Score images by squared residuals of pixels and features, maps by absolute ones."""
         absolute, *squared = map(data.stitched, self._residuals(data))
         pixels, features = (
             image_scores(self.options, cells, object_cells(self.options, data, cells.shape[1:]))
@@ -272,7 +275,7 @@ class FAnoGAN(MapDetector):
         return Scores(pixels + np.float32(self.options.kappa) * features, maps)
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """The rebuilt images, of the photographs' proportions."""
+        """Return the rebuilt images, with the photographs' proportions."""
         parts = []
         for images in data.batches():
             _, rebuilt = self._rebuild(images)
@@ -280,7 +283,7 @@ class FAnoGAN(MapDetector):
         return {"rebuilt": data.whole(np.concatenate(parts))}
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The weights of all three networks."""
+        """Return the weights of all three networks."""
         return {
             f"{name}.{key}": value
             for name, network in self.networks.items()

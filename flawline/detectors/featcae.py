@@ -1,7 +1,7 @@
 """FeatCAE: a convolutional autoencoder on frozen features.
 
-Each position's feature vector is squeezed through 1x1 convolutions; a defect's features are
-rebuilt badly. After deep feature reconstruction (Yang, Shi, Qi: DFR, 2020). As the convolutions
+Each position's feature vector is squeezed through 1x1 convolutions, which rebuild the features of
+defects badly. After deep feature reconstruction (Yang, Shi, Qi: DFR, 2020). As the convolutions
 are 1x1, positions are independent of each other and train as rows of one matrix.
 """
 
@@ -21,11 +21,11 @@ from flawline.learning.training import Checkpoint, Trainer, Training, minimize, 
 from flawline.options.featcae import FeatCAEOptions
 from flawline.seeding import derive
 
-VALIDATED = 4096  # positions; a validation loss of more would cost more than it tells
+VALIDATED = 4096  # positions of the validation loss; more would only take longer
 
 
 def build_network(channels: int, latent: int) -> torch.nn.Sequential:
-    """C -> (C+2L)/2 -> 2L -> L and back; normalised and rectified but for latent and output."""
+    """Build C -> (C+2L)/2 -> 2L -> L and back, rectified except for latent vector and output."""
     middle = (channels + 2 * latent) // 2
     widths = [channels, middle, 2 * latent, latent, 2 * latent, middle, channels]
     layers: list[nn.Module] = []
@@ -87,7 +87,7 @@ class FeatCAE(MapDetector):
     std: torch.Tensor  # float32 (C,)
 
     def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
-        """Adam on the mean squared error."""
+        """Train with Adam on the mean squared error."""
         positions, grid = self._positions(data)
         trained, held = self._parted(data, grid)
         self._standardize_by(positions, trained)
@@ -123,7 +123,9 @@ class FeatCAE(MapDetector):
         training = trainer.run(
             step,
             count=len(trained),
-            an_epoch=min(self.options.positions_per_epoch, data.an_epoch(len(trained), fraction)),
+            rows_per_epoch=min(
+                self.options.positions_per_epoch, data.rows_per_epoch(len(trained), fraction)
+            ),
             batch_size=self.options.batch_size,
             epochs=self.options.epochs,
             validate=validate if len(held) else None,
@@ -134,7 +136,7 @@ class FeatCAE(MapDetector):
         return training
 
     def _positions(self, data: Data) -> tuple[torch.Tensor, tuple[int, int]]:
-        """Features of all sets as rows, float16 (N * H * W, C), and the grid: the finest set's."""
+        """Return features of all sets as rows, float16 (N * H * W, C), and the finest grid."""
         grid = max((one.shape[1:3] for one in data.features), key=math.prod)
         sets = [to_tensor(features, self.device) for features in data.features]
         for number, features in enumerate(sets):
@@ -146,7 +148,7 @@ class FeatCAE(MapDetector):
         return joined.reshape(-1, joined.shape[3]), grid
 
     def _parted(self, data: Data, grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows of the positions that are trained on, and of some for the validation loss."""
+        """Return the rows of positions to train on, and of some for the validation loss."""
         images = torch.zeros(len(data), dtype=torch.bool)
         images[data.held_back(self.options.validation_fraction, self.seed)] = True
         held = images.repeat_interleave(data.geometry.pieces * math.prod(grid))
@@ -175,7 +177,7 @@ class FeatCAE(MapDetector):
         return (positions.float() - self.mean).div_(self.std)
 
     def cells(self, data: Data) -> np.ndarray:
-        """Errors of the rebuilt features."""
+        """Return the errors of the rebuilt features."""
         positions, grid = self._positions(data)
         errors = []
         with torch.inference_mode():
@@ -185,11 +187,11 @@ class FeatCAE(MapDetector):
         return torch.cat(errors).reshape(-1, *grid).numpy()
 
     def graph(self, shape: Shape) -> nn.Module:
-        """Return `cells` as one module that can be exported."""
+        """Return `cells` as one exportable module."""
         return FeatCAEGraph(self.network, self.mean, self.std)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Standardisation and network weights."""
+        """Return standardisation and network weights."""
         weights = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         rings = {} if self.rings is None else {"rings": self.rings}
         return {"mean": self.mean, "std": self.std, **rings, **weights}

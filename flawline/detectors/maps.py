@@ -10,30 +10,30 @@ from flawline.data.geometry import Geometry, Shape
 from flawline.detectors.data import Data
 from flawline.detectors.masks import HALF, cells_of
 
-RINGS = 6  # distances to an edge that are told apart; the last is everything farther away
+RINGS = 6  # number of distances to an edge; the last is everything farther away
 RING_WIDTH = 8  # pixels of what networks see: a cell of most feature maps
 BORDER_QUANTILE = 0.99  # of a ring's cells, compared with that of the inner cells
-BORDER_IMAGES = 64  # training images that this is learned from
+BORDER_IMAGES = 64  # training images that scales are learned from
 HALF_MAX = np.finfo(np.float16).max
 
 
 def border_scales(score: Callable[[Data], np.ndarray], data: Data) -> np.ndarray:
-    """Learn factors for the border, where it and not the part decides the scores of good images.
+    """Learn factors for cells near the border, which may decide the scores of good images.
 
-    A network that pads with zeros sees little like a pattern's cut edge, and few training
-    patches look alike there. Each ring of cells, told apart by their distance to the two
-    nearest edges, is scaled so that training images reach no higher in it than inside. No cell
-    is left out. A memory must not know the image itself here, or its odd border patches, which
-    it remembers first of all, would seem calm.
+    A network that pads with zeros rarely sees anything like the cut edge of a pattern, so few
+    training patches match there. Each ring of cells, defined by the distances to the two nearest
+    edges, is scaled so that training images reach no higher in it than inside. No cell is left
+    out. A memory must not contain the image itself here, or its unusual border patches, which a
+    coreset keeps first, would seem calm.
 
     Parameters
     ----------
-    score : gives the cells of what networks see, float32 (N T, h, w).
+    score : returns the cells of what networks see, float32 (N T, h, w).
     data : the training images.
 
     Returns
     -------
-    float32 (R, R), what cells are multiplied by, by their distance to the two nearest edges.
+    float32 (R, R), factors of cells by their distance to the two nearest edges.
     """
     rows = np.unique(np.linspace(0, len(data) - 1, min(len(data), BORDER_IMAGES)).astype(int))
     sample = replace(data.take(rows), own=rows)
@@ -55,7 +55,7 @@ def border_scales(score: Callable[[Data], np.ndarray], data: Data) -> np.ndarray
 
 
 def ring_numbers(grid: Shape, geometry: Geometry) -> np.ndarray:
-    """How far each cell is from the two nearest edges: int (h, w), R * R - 1 for inner cells."""
+    """Number cells by their distance to the two nearest edges: int (h, w), R * R - 1 inside."""
     seen = geometry.tiling.canvas if geometry.tiling else geometry.shape
     down, across = (
         np.minimum(np.arange(cells), np.arange(cells)[::-1]) * (pixels / cells) // RING_WIDTH
@@ -67,7 +67,7 @@ def ring_numbers(grid: Shape, geometry: Geometry) -> np.ndarray:
 
 
 def resize_cells(cells: np.ndarray, grid: Shape) -> np.ndarray:
-    """Cell scores float32 (N, h, w) on another grid, bilinear."""
+    """Resize cell scores float32 (N, h, w) to another grid, bilinearly."""
     if cells.shape[1:] == grid:
         return cells
     resized = [cv2.resize(cell, grid[::-1], interpolation=cv2.INTER_LINEAR) for cell in cells]
@@ -75,7 +75,7 @@ def resize_cells(cells: np.ndarray, grid: Shape) -> np.ndarray:
 
 
 def smooth_maps(cells: np.ndarray, geometry: Geometry, sigma: float) -> np.ndarray:
-    """Cell scores to anomaly maps: bilinear to the image's shape, and a Gaussian.
+    """Turn cell scores into anomaly maps: bilinear to the image's shape, and a Gaussian.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which cells count: those of the object, and not those of ignored regions or letterbox bars."""
+"""Which cells count: those on the object, outside ignored regions and letterbox bars."""
 
 import math
 
@@ -9,9 +9,9 @@ from flawline.data.geometry import Shape
 from flawline.detectors.data import Data
 from flawline.options.method import MapUse, ObjectMaskUse
 
-HALF = 0.499  # share of a cell from which it counts: half of it, rounded
-# `object_mask: memory` learns more of the surroundings than it scores, because features at the
-# outline see the background too. Pixels at 256 px; measured in docs/results.md.
+HALF = 0.499  # share of a cell from which on it counts: half of it, rounded
+# `object_mask: memory` learns from more of the surroundings than it scores, because features at
+# the outline see the background too. Pixels at 256 px; measured in docs/results.md.
 MEMORY_MARGIN = 16
 DILATION = 3
 
@@ -28,9 +28,9 @@ def cells_of(masks: np.ndarray, shape: Shape, share: float) -> np.ndarray:
 
 
 def object_cells(options: ObjectMaskUse, data: Data, shape: Shape, margin: int = 0) -> np.ndarray:
-    """Find which cells of a grid of `shape` count and touch the dilated object, if it matters.
+    """Find which cells of a grid of `shape` count and, if object masks are used, touch the object.
 
-    An image in which no object was found counts as a whole: a missing part is a defect too.
+    An image without an object counts as a whole: a missing part is a defect too.
     `margin` is added to the dilation, pixels at 256 px.
 
     Returns

@@ -1,8 +1,9 @@
-"""Metric learning: embeddings that tell good images from good images with something drawn on them.
+"""Metric learning: embeddings that separate good images from copies with a drawn defect.
 
-A pretrained network learns to tell normal images from their own twins with a line (and with a
-distortion); an image is as anomalous as its embedding is far from those of all training normals.
-The heads are those of face recognition: heads.py names their sources.
+A pretrained network learns to separate good images from their twins with a line (and with a
+distortion). The anomaly score of an image is the distance of its embedding to those of the good
+training images. The heads are those of face recognition: learning/margin_heads.py names their
+sources.
 """
 
 from collections.abc import Callable
@@ -40,14 +41,14 @@ from flawline.synthesis.synthesize import InvisibleError, draw_one
 
 Twin = Callable[[str, int, np.random.Generator], np.ndarray]
 
-LEAST_SCALE = 2.0  # of adacos; ours: opposite embeddings then have a probability of 0.98
+LEAST_SCALE = 2.0  # of adacos, our choice: opposite embeddings then have a probability of 0.98
 
 
 def build_network(options: MetricLearningOptions) -> nn.ModuleDict:
-    """`early` and `late` convolutions, the `neck` that centres embeddings, and the `head`.
+    """Build `early` and `late` convolutions, the `neck` that centres embeddings, and the `head`.
 
-    Weights are random. The convolutions' batch normalisation keeps its statistics: all is in
-    evaluation mode.
+    Weights are random. Everything is in evaluation mode, so the convolutions' batch normalisation
+    keeps its statistics.
     """
     count, side = options.trained_convolutions, options.network_size
     early, late = split_network(untrained(options.backbone), count or 1)
@@ -57,7 +58,7 @@ def build_network(options: MetricLearningOptions) -> nn.ModuleDict:
     parts = {
         "early": early,
         "late": late,
-        # rectified features all point the same way: without their mean taken off, all cosines
+        # rectified features all point the same way: unless their mean is subtracted, all cosines
         # are near 1
         "neck": nn.BatchNorm1d(channels, affine=False),
         "head": _build_head(options, channels),
@@ -83,7 +84,7 @@ def _build_head(options: MetricLearningOptions, dimensions: int) -> nn.Module:
 
 
 class MetricLearning(Detector):
-    """Anomaly score = distance to the embeddings of training normals; anomaly map = Grad-CAM.
+    """Anomaly score = distance to embeddings of good training images; anomaly map = Grad-CAM.
 
     Examples
     --------
@@ -103,10 +104,10 @@ class MetricLearning(Detector):
     options: MetricLearningOptions
     network: nn.ModuleDict
     memory: torch.Tensor  # float32 (N, D), rows of length 1
-    typical: torch.Tensor  # float32 (D, h, w), mean feature map of training normals
+    typical: torch.Tensor  # float32 (D, h, w), mean feature map of good training images
 
     def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
-        """Adam on the cross-entropy of the head's logits; every normal comes with its twins."""
+        """Train with Adam on the cross-entropy of logits of good images and their twins."""
         options = self.options
         good_images = self._shrunk(data.require("images"))
         pieces = data.geometry.pieces
@@ -126,11 +127,11 @@ class MetricLearning(Detector):
         if options.trained_convolutions is None:
             groups.append({"params": network["early"].parameters()})
         optimizer = torch.optim.Adam(groups, options.learning_rate, fused=True)
-        # one thread of the pool is one image: OpenCV's own threads would only compete
+        # the pool runs one image per thread: OpenCV's threads would only compete
         cv2.setNumThreads(1)
 
         def seen(rows: np.ndarray, when: str) -> tuple[torch.Tensor, torch.Tensor]:
-            """Normals and their twins as the network takes them, and their classes."""
+            """Return good images and their twins as the network's input, and their classes."""
 
             def twin_of(kind: str, row: int) -> np.ndarray:
                 return twin(kind, row, generator(self.seed, "synthesis", when, kind, str(row)))
@@ -175,7 +176,7 @@ class MetricLearning(Detector):
             training = trainer.run(
                 step,
                 count=len(trained),
-                an_epoch=data.an_epoch(len(trained), options.validation_fraction),
+                rows_per_epoch=data.rows_per_epoch(len(trained), options.validation_fraction),
                 batch_size=options.batch_size,
                 epochs=options.epochs,
                 validate=validate if len(kept) else None,
@@ -190,7 +191,7 @@ class MetricLearning(Detector):
         return training
 
     def _drawing(self, good_images: np.ndarray, data: Data) -> Twin:
-        """Twins drawn again, at the network's size: resizing each would take as long again."""
+        """Return a function that draws twins, at the network's size to save resizing each."""
         seen = good_images.shape[1:3]
         sources = Sources(good_images, data.cut(data.require("object_masks"), seen))
         counted = None if data.counted is None else data.cut(data.counted, seen)
@@ -208,7 +209,7 @@ class MetricLearning(Detector):
         return draw
 
     def _picking(self, data: Data) -> Twin:
-        """Twins from the set: of the same training image where there are any."""
+        """Return a function that picks twins from the set, of the same image if there are any."""
         assert data.synthetic is not None
         kinds = np.array(data.synthetic.kinds)
         if missing := [kind for kind in self.options.kinds if kind not in kinds]:
@@ -216,7 +217,7 @@ class MetricLearning(Detector):
                 f"metric_learning: the synthetic set {self.options.synthetic!r} has no image with "
                 f"a {missing[0]} alone, which classes {self.options.classes} needs; it has "
                 f"{', '.join(sorted(set(kinds))) or 'none'}. Add {{recipe: {missing[0]}}} to its "
-                "recipes with `combine: one_of`, or leave `synthetic` out to draw again."
+                "recipes with `combine: one_of`, or leave `synthetic` out to draw new ones."
             )
         made = self._shrunk(data.synthetic.images)
 
@@ -228,16 +229,16 @@ class MetricLearning(Detector):
         return pick
 
     def _shrunk(self, images: np.ndarray) -> np.ndarray:
-        """Images at the network's size, uint8 (N, S, S, 3)."""
+        """Resize images for the network: uint8 (N, S, S, 3)."""
         side = self.options.network_size
         return np.stack([_resized(image, side, cv2.INTER_AREA) for image in images])
 
     def _pixels(self, images: np.ndarray) -> torch.Tensor:
-        """As the network takes them: float32 (N, 3, S, S), as channels_last in memory."""
+        """Return images as the network's input: float32 (N, 3, S, S), channels_last in memory."""
         return standardized(to_tensor(images, self.device).permute(0, 3, 1, 2), white=255)
 
     def _feature_map(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The last one, float32 (N, D, h, w)."""
+        """Return the last feature map, float32 (N, D, h, w)."""
         trained = torch.is_grad_enabled() and self.options.trained_convolutions is None
         with autocast(self.device, precision_on(self.device, self.options)):
             with torch.set_grad_enabled(trained):
@@ -256,11 +257,11 @@ class MetricLearning(Detector):
     def _distances(
         self, embeddings: torch.Tensor, own: np.ndarray | None = None, pieces: int = 1
     ) -> np.ndarray:
-        """Of images, or all tiles of images, to what is remembered of others than `own`."""
+        """Return the distances of images, or tiles, to the memory of images other than `own`."""
         if self.options.score_by == "local_outlier_factor":
             if own is None:
                 found = self.factor.score_samples(embeddings.cpu().numpy())
-            else:  # of a remembered embedding among the others
+            else:  # a remembered embedding among the others
                 rows = (own[:, None] * pieces + np.arange(pieces)).ravel()
                 found = self.factor.negative_outlier_factor_[rows]
             return -found.astype(np.float32)
@@ -272,9 +273,9 @@ class MetricLearning(Detector):
         return (1 - similarity.amax(1)).cpu().numpy()
 
     def _seen(self, images: np.ndarray) -> torch.Tensor:
-        """Feature maps of prepared images, at most BATCH_IMAGES, whose average is the embedding.
+        """Return feature maps of at most BATCH_IMAGES images, whose averages are the embeddings.
 
-        The neck, linear once it is trained, comes before averaging here, for the sake of the maps.
+        Here the neck (linear after training) is applied before pooling, so that the maps see it.
         """
         with torch.no_grad():
             found = self._feature_map(self._pixels(self._shrunk(images))).permute(0, 2, 3, 1)
@@ -282,9 +283,9 @@ class MetricLearning(Detector):
         return cells.reshape(found.shape).permute(0, 3, 1, 2)
 
     def score(self, data: Data) -> Scores:
-        """Distance to memory for the image, the maximum over anomalous classes for the map.
+        """Score images by their distance to memory, maps by the maximum over anomalous classes.
 
-        A tiled image is as anomalous as its worst tile.
+        The score of a tiled image is that of its worst tile.
         """
         embeddings, cells = [], []
         for part in data.batches():
@@ -297,32 +298,32 @@ class MetricLearning(Detector):
         return Scores(scores, quiet(maps, data).astype(np.float16))
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """The maps of the anomalous classes, all on one scale."""
+        """Return the maps of the anomalous classes, all on one scale."""
         cells = np.concatenate([self._explained(self._seen(part)) for part in data.batches()])
         maps = self._maps(cells, data).swapaxes(0, 1)
         return dict(zip(self.options.kinds, maps, strict=True))
 
     def _maps(self, cells: np.ndarray, data: Data) -> np.ndarray:
-        """Cells of what the network saw as maps of images, float32 (N, C - 1, H, W)."""
+        """Turn cells into maps of images, float32 (N, C - 1, H, W)."""
         kinds = (data.stitched(cells[:, kind]) for kind in range(cells.shape[1]))
         smoothing = self.options.smoothing
         return np.stack([smooth_maps(kind, data.geometry, smoothing) for kind in kinds], axis=1)
 
     def _explained(self, feature_maps: torch.Tensor) -> np.ndarray:
-        """Grad-CAM of the anomalous classes: float32 (N, C - 1, h, w).
+        """Compute Grad-CAM of the anomalous classes: float32 (N, C - 1, h, w).
 
-        What every normal shows in its place, at the border above all, is taken off first.
+        The mean feature map of good training images, large at the border, is subtracted first.
         """
         head: Any = self.network["head"]
 
         def class_scores(found: torch.Tensor) -> torch.Tensor:
             along = head.projections(found.mean((2, 3)))
-            return along - along[:, :1]  # against normal
+            return along - along[:, :1]  # relative to the good class
 
         return grad_cam(feature_maps - self.typical, class_scores)[:, 1:].cpu().numpy()
 
     def state(self) -> dict[str, torch.Tensor]:
-        """All weights, the frozen ones too, and what is remembered of the training normals."""
+        """Return all weights, including frozen ones, and the memory of good training images."""
         weights = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         return {"memory": self.memory, "typical": self.typical, **weights}
 
@@ -339,12 +340,12 @@ def _resized(image: np.ndarray, side: int, interpolation: int) -> np.ndarray:
 
 
 def _embeddings(feature_map: torch.Tensor) -> torch.Tensor:
-    """Averages of feature maps (N, D, h, w), each row of length 1."""
+    """Average feature maps (N, D, h, w) to rows of length 1."""
     return normalize(feature_map.mean((2, 3)), dim=1)
 
 
 def _turned(pixels: torch.Tensor) -> torch.Tensor:
-    """Each image in one of the eight positions of a square, drawn at random."""
+    """Turn and mirror each image at random to one of the eight positions of a square."""
     positions = torch.randint(8, (len(pixels),)).tolist()
     turned = [image.rot90(p % 4, (1, 2)) for image, p in zip(pixels, positions, strict=True)]
     turned = [im.flip(2) if p > 3 else im for im, p in zip(turned, positions, strict=True)]

@@ -29,17 +29,17 @@ from flawline.seeding import derive
 
 NEIGHBOURS = 9  # b of equation 7, the paper's
 TYPICAL_PATCHES = 20_000  # enough for a mean; only ensembles need it
-MOST_PATCHES = 4_000_000  # that a memory is chosen from: bounds the job's memory
-WHOLE = 0.99  # share of a cell that must be photograph in a turned image to be learned
+MOST_PATCHES = 4_000_000  # that a memory is chosen from, to bound the job's memory
+WHOLE = 0.99  # share of a cell of a turned image that must show the photograph to be learned
 
 
 @dataclass
 class Memory:
-    """What is remembered of one feature set.
+    """The memory of one feature set.
 
     Attributes
     ----------
-    bank : float32 (M, C), as they are compared.
+    bank : float32 (M, C), vectors as they are compared.
     images, tiles : int64 (M,), the training image of each vector, and its tile for `tile_memory`.
     scale : typical distance of a training patch, for ensembles.
     """
@@ -52,20 +52,20 @@ class Memory:
     scale: float = 1.0
 
     def compared(self, patches: torch.Tensor) -> torch.Tensor:
-        """Features as they are compared: whitened and of length 1, where that is asked for."""
+        """Return features as they are compared: whitened and of length 1, if configured."""
         if self.whitening is not None:
             patches = self.whitening(patches)
         return normalize(patches.float(), dim=1) if self.cosine else patches
 
     def state(self) -> dict[str, torch.Tensor]:
-        """As named tensors."""
+        """Return the memory as named tensors."""
         found = {"bank": self.bank.half(), "images": self.images, "tiles": self.tiles}
         found["scale"] = torch.tensor(self.scale, dtype=torch.float64)
         return found | (self.whitening.state() if self.whitening else {})
 
     @classmethod
     def restore(cls, state: dict[str, torch.Tensor], number: int, cosine: bool) -> Self:
-        """From what `state` returned, under names that end in a number."""
+        """Rebuild from what `state` returned, under names that end in a number."""
         own = {
             name.removesuffix(f".{number}"): value
             for name, value in state.items()
@@ -92,7 +92,7 @@ class PatchCoreGraph(nn.Module):
             _, channels, height, width = features.shape
             patches = memory.compared(features.permute(0, 2, 3, 1).reshape(-1, channels))
             nearest = bank[(patches @ bank.T - bank.square().sum(1) / 2).argmax(1)]
-            # not from the products: their difference loses digits where neighbours are near
+            # not from the products, whose difference loses digits for near neighbours
             distances = (patches - nearest).square().sum(1).sqrt().reshape(-1, height, width)
             parts.append(distances / (memory.scale * len(self.memories)))
         grid = max((part.shape[1:] for part in parts), key=math.prod)
@@ -130,7 +130,7 @@ class PatchCore(MapDetector):
     memories: list[Memory]
 
     def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
-        """Memory banks: coresets of all training patches (section 3.2)."""
+        """Choose the memories: coresets of all training patches (section 3.2)."""
         self.memories, rows = [], []
         for number in range(len(data.features)):
             names = [] if number == 0 else [str(number)]
@@ -153,12 +153,12 @@ class PatchCore(MapDetector):
     def _patches(
         self, data: Data, number: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
-        """Training patches of a feature set, with their image and tile, and how many are unposed.
+        """Return training patches of a feature set, their images and tiles, and their number.
 
         Returns
         -------
-        float16 (P, C), int64 (P,), int64 (P,), and the number of patches that the memory's size is
-        a part of.
+        float16 (P, C), int64 (P,), int64 (P,), and the number of patches without further poses,
+        of which the memory's size is a fraction.
         """
         features = data.features[number]
         height, width, channels = features.shape[1:]
@@ -186,7 +186,7 @@ class PatchCore(MapDetector):
         return patches, place // pieces, tiles, image_count
 
     def _sample(self, total: int, image_count: int, number: int) -> torch.Tensor | None:
-        """Rows of a random part of the patches, ascending; None for all."""
+        """Draw rows of patches, ascending; None for all."""
         least = max(round(image_count * self.options.coreset_fraction), 1)
         wanted = min(max(round(total * self.options.coreset_from), least), max(MOST_PATCHES, least))
         if wanted >= total:
@@ -203,7 +203,7 @@ class PatchCore(MapDetector):
         memory: Memory,
         names: list[str],
     ) -> torch.Tensor:
-        """Rows of the patches to remember: `count` of all, or their share of each tile's."""
+        """Choose the rows to remember: `count` of all patches, or a share of each tile's."""
         greedy = self.options.coreset == "greedy"
         if greedy:
             seed = derive(self.seed, "projection", *names)
@@ -227,12 +227,12 @@ class PatchCore(MapDetector):
     def _typical(self, memory: Memory, patches: torch.Tensor) -> float:
         order = torch.Generator().manual_seed(derive(self.seed, "typical"))
         sample = torch.randperm(len(patches), generator=order)[:TYPICAL_PATCHES].to(self.device)
-        # the second nearest: a patch that is itself in memory has the distance 0 to it
+        # the second nearest, because a patch that is itself in memory has the distance 0
         distances, _ = nearest(memory.compared(patches[sample]), memory.bank, 2)
         return max(float(distances[:, -1].mean()), 1e-6)
 
     def cells(self, data: Data) -> np.ndarray:
-        """Distances to memory (section 3.3)."""
+        """Return distances to memory (section 3.3)."""
         grid = max((one.shape[1:3] for one in data.features), key=math.prod)
         cells = np.zeros((len(data.features[0]), *grid), np.float32)
         for features, memory in zip(data.features, self.memories, strict=True):
@@ -241,7 +241,7 @@ class PatchCore(MapDetector):
         return cells
 
     def graph(self, shape: Shape) -> nn.Module:
-        """Return `cells` as one module that can be exported."""
+        """Return `cells` as one exportable module."""
         return PatchCoreGraph(self.memories)
 
     def _distances(self, features: np.ndarray, memory: Memory, data: Data) -> np.ndarray:
@@ -265,8 +265,10 @@ class PatchCore(MapDetector):
         return found.reshape(count, height, width).numpy()
 
     def _own(self, data: Data, memory: Memory) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """What must not speak for what: a number of each image, if any, int64 (N,), and of each
-        remembered vector, int64 (M,)."""
+        """Return numbers of images, int64 (N,), if any, and of remembered vectors, int64 (M,).
+
+        A vector must not vouch for an image of the same number.
+        """
         if data.own is None:
             return None, memory.images
         own = to_tensor(data.own, self.device)
@@ -276,7 +278,7 @@ class PatchCore(MapDetector):
         return kin[own], kin[memory.images]
 
     def judge(self, cells: np.ndarray, data: Data) -> Scores:
-        """Scores and maps; the scores reweighted by the density around the match, if asked for."""
+        """Compute scores and maps; `reweight` weights scores by the density around the match."""
         found = super().judge(cells, data)
         if not self.options.reweight:
             return found
@@ -294,12 +296,12 @@ class PatchCore(MapDetector):
         around_match = self.options.neighbours or NEIGHBOURS
         _, around = nearest(matched, memory.bank, around_match, apart)
         to_around = (memory.bank[around] - strange.float()[:, None]).norm(dim=2)
-        # equation 7: low where the matched vector's neighbours are as near as itself
+        # equation 7: low if the matched vector's neighbours are as near as the vector itself
         weights = 1 - torch.exp(distances[:, 0] - to_around.logsumexp(1))
         return Scores(found.scores * weights.cpu().numpy(), found.anomaly_maps)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The memories, half precision as the features are, and the scales of the border."""
+        """Return the memories, in half precision like the features, and the border's scales."""
         memories = {
             f"{name}.{number}": value
             for number, memory in enumerate(self.memories)
@@ -308,7 +310,7 @@ class PatchCore(MapDetector):
         return memories | ({} if self.rings is None else {"rings": self.rings})
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
-        """Take the memories."""
+        """Load the memories."""
         self.rings = state.get("rings")
         cosine = self.options.distance == "cosine"
         self.memories = [

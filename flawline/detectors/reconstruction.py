@@ -1,5 +1,7 @@
-"""What image autoencoders share: they learn to rebuild good images, and what they rebuild badly is
-anomalous. Each method has its own network and its own error."""
+"""The common base of image autoencoders, which learn to rebuild good images.
+
+What they rebuild badly is anomalous. Each method has its own network and error.
+"""
 
 from abc import abstractmethod
 
@@ -45,25 +47,25 @@ class ReconstructionGraph(nn.Module):
 
 
 class Reconstruction(MapDetector):
-    """Learns to rebuild training images; scores by the error of what it rebuilds."""
+    """Learns to rebuild training images, and scores by the errors of rebuilt images."""
 
     options: ReconstructionOptions
     network: torch.nn.Module
 
     @abstractmethod
     def build(self) -> torch.nn.Module:
-        """A new network, from images float32 (B, 3, S, S) in [-1, 1] to the same."""
+        """Build a network from images float32 (B, 3, S, S) in [-1, 1] to the same."""
 
     @abstractmethod
     def errors(self, target: torch.Tensor, rebuilt: torch.Tensor) -> torch.Tensor:
-        """How anomalous every pixel is: float32 (B, 3, S, S) in [-1, 1] twice to (B, S, S)."""
+        """Return the error of every pixel: float32 (B, 3, S, S) in [-1, 1] twice to (B, S, S)."""
 
     def losses(self, target: torch.Tensor, rebuilt: torch.Tensor) -> torch.Tensor:
-        """What training lowers, as `errors`: the errors themselves, or with something added."""
+        """Return the losses of training, with the shapes of `errors`; by default, the errors."""
         return self.errors(target, rebuilt)
 
     def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
-        """Adam on the mean loss; from synthetic anomalies to their clean images, if there are."""
+        """Train with Adam on the mean loss, from synthetic anomalies, if any, to clean images."""
         data, held = data.parted(self.options.validation_fraction, self.seed)
         pairs, kept = self._pairs(data), None if held is None else self._pairs(held)
         torch.manual_seed(derive(self.seed, "weights"))
@@ -73,7 +75,7 @@ class Reconstruction(MapDetector):
         precision = precision_on(self.device, self.options)
 
         def losses(pairs: Pairs, rows: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
-            """Of the pixels that are learned, in one row."""
+            """Return the losses of the pixels that are learned, in one row."""
             clean, given, learned = pairs
 
             def mirror(images: torch.Tensor) -> torch.Tensor:
@@ -114,7 +116,7 @@ class Reconstruction(MapDetector):
         training = trainer.run(
             step,
             count=len(pairs[1]),
-            an_epoch=data.an_epoch(len(pairs[1])),
+            rows_per_epoch=data.rows_per_epoch(len(pairs[1])),
             batch_size=self.options.batch_size,
             epochs=self.options.epochs,
             validate=validate if kept is not None else None,
@@ -123,8 +125,10 @@ class Reconstruction(MapDetector):
         return training
 
     def _pairs(self, data: Data) -> Pairs:
-        """Clean images, those to rebuild them from (row i from image i modulo N), and what of the
-        clean ones is learned: uint8 (N, 3, S, S), (M, 3, S, S) and bool (N, S, S), or None for all.
+        """Return clean images, inputs to rebuild them from, and which clean pixels are learned.
+
+        Input i belongs to image i modulo N: uint8 (N, 3, S, S), (M, 3, S, S) and bool (N, S, S),
+        or None for all.
         """
         clean = self._shrunk(data.require("images"))
         given = clean if data.synthetic is None else self._shrunk(data.synthetic.images)
@@ -132,7 +136,7 @@ class Reconstruction(MapDetector):
         return clean, given, None if inside is None else to_tensor(inside, self.device)
 
     def _shrunk(self, images: np.ndarray) -> torch.Tensor:
-        """Images at the network's size: uint8 (N, 3, S, S), as channels_last in memory."""
+        """Resize images for the network: uint8 (N, 3, S, S), channels_last in memory."""
         size = (self.options.network_size,) * 2
         parts = []
         for start in range(0, len(images), BATCH_IMAGES):
@@ -146,22 +150,22 @@ class Reconstruction(MapDetector):
         return torch.cat(parts).contiguous(memory_format=torch.channels_last)
 
     def _rebuilt(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the network saw and what it made of it, float32 (N, 3, S, S) each."""
+        """Return the network's input and output, float32 (N, 3, S, S) each."""
         target = to_signed(self._shrunk(images))
         with torch.inference_mode():
             return target, self.network(target)
 
     def cells(self, data: Data) -> np.ndarray:
-        """Errors of the rebuilt images."""
+        """Return the errors of the rebuilt images."""
         parts = [self.errors(*self._rebuilt(part)).cpu().numpy() for part in data.batches()]
         return np.concatenate(parts)
 
     def graph(self, shape: Shape) -> nn.Module:
-        """Return `cells` as one module that can be exported."""
+        """Return `cells` as one exportable module."""
         return ReconstructionGraph(self, shape)
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
-        """The rebuilt images, of the photographs' proportions."""
+        """Return the rebuilt images, with the photographs' proportions."""
         parts = []
         for part in data.batches():
             _, rebuilt = self._rebuilt(part)
@@ -169,7 +173,7 @@ class Reconstruction(MapDetector):
         return {"rebuilt": data.whole(np.concatenate(parts))}
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Network weights."""
+        """Return the network's weights."""
         return dict(self.network.state_dict())
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:

@@ -38,11 +38,11 @@ def score_subset(
     Parameters
     ----------
     implementation : where the method's class is, as `module:name`.
-    files : what the method sees, by the names of `Data.open`; `model`; `folds`, if training images
+    files : the method's inputs, by the names of `Data.open`; `model`; `folds`, if training images
         are left out together or one fold is scored; `test_labels`, for `good_only`.
     scores, maps : as for `score_to_files`.
-    own : whether these are the training images: what a memory has from an image itself, or from its
-        fold, must not speak for it.
+    own : whether these are the training images: the memory of an image itself, or of its fold, must
+        not vouch for it.
     fold : score the images of this fold alone.
     good_only : score good images alone.
     """

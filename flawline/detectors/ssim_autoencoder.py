@@ -1,11 +1,10 @@
 """A dilated, denoising autoencoder that is trained and scored by structural similarity.
 
 Dilated convolutions (Yu, Koltun: Multi-Scale Context Aggregation by Dilated Convolutions, 2016) see
-far around a position without losing resolution, here at a `reduction` of it: an eighth by default,
-for speed. The network learns to take pasted objects out of
-good images; structural similarity as loss and score is after Bergmann, Loewe, Fauser,
-Sattlegger, Steger: Improving Unsupervised Defect Segmentation by Applying Structural Similarity to
-Autoencoders, 2019. Layers are ours.
+far around a position without losing resolution. For speed, they work on maps smaller by a factor
+`reduction`. The network learns to remove pasted objects from good images. Structural similarity as
+loss and score is after Bergmann, Loewe, Fauser, Sattlegger, Steger: Improving Unsupervised Defect
+Segmentation by Applying Structural Similarity to Autoencoders, 2019. Layers are ours.
 """
 
 from itertools import pairwise
@@ -21,7 +20,7 @@ FARTHEST = 64  # pixels of what the network sees that the last dilation spans
 
 
 class LookAround(nn.Module):
-    """Adds what a dilated convolution sees. A plain stack may settle on flat images."""
+    """Adds the output of a dilated convolution. A plain stack may settle on flat images."""
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
@@ -32,24 +31,24 @@ class LookAround(nn.Module):
         self.rectify = nn.LeakyReLU(0.2)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """Maps float32 (N, C, h, w) to the same."""
+        """Map float32 (N, C, h, w) to the same shape."""
         return self.rectify(maps + self.seen(maps))
 
 
 def rectified(layer: nn.Module, channels: int) -> list[nn.Module]:
-    """A layer, normalised and rectified."""
+    """Return a layer with normalisation and rectification."""
     return [layer, nn.BatchNorm2d(channels), nn.LeakyReLU(0.2)]
 
 
 def build_network(width: int, latent: int, reduction: int = 8) -> torch.nn.Sequential:
-    """Halve (three times for a reduction by 8), look around, squeeze into a few channels, and back.
+    """Build layers that halve (three times for a reduction by 8), look around, squeeze, and back.
 
-    Dilations double up to 64 pixels of the input, so that all reductions see as far.
+    Dilations double up to 64 pixels of the input, so that all reductions see equally far.
     """
     halvings = reduction.bit_length() - 1
     widths = [width * 2**level for level in range(max(halvings, 1))]
     wide = widths[-1]
-    # of stride 2, or of 1 where nothing is halved
+    # stride 2, or 1 if nothing is halved
     halve, double, kernel = (
         (nn.Conv2d, nn.ConvTranspose2d, (4, 2, 1))
         if halvings
@@ -68,7 +67,7 @@ def build_network(width: int, latent: int, reduction: int = 8) -> torch.nn.Seque
 
 
 class SsimAutoencoder(Reconstruction):
-    """Anomaly score = 1 - structural similarity of the image and what the network makes of it.
+    """Anomaly score = 1 - structural similarity of the image and its reconstruction.
 
     Examples
     --------
@@ -89,17 +88,17 @@ class SsimAutoencoder(Reconstruction):
     window: torch.Tensor  # float32 (S, S)
 
     def build(self) -> torch.nn.Module:
-        """The network, on the device."""
+        """Build the network on the device."""
         self.window = gaussian_matrix(self.options.network_size).to(self.device)
         chosen = self.options
         return build_network(chosen.width, chosen.latent, chosen.reduction).to(self.device)
 
     def errors(self, target: torch.Tensor, rebuilt: torch.Tensor) -> torch.Tensor:
-        """1 - local structural similarity, mean over the channels."""
+        """Return 1 - local structural similarity, averaged over the channels."""
         return 1 - local_ssim((target + 1) / 2, (rebuilt + 1) / 2, self.window).mean(1)
 
     def losses(self, target: torch.Tensor, rebuilt: torch.Tensor) -> torch.Tensor:
-        """The errors, mixed with absolute errors of colours, which SSIM hardly sees."""
+        """Mix the errors with absolute errors of colours, which SSIM hardly sees."""
         share = self.options.ssim_share
         absolute = (rebuilt - target).abs().mean(1) / 2
         return share * self.errors(target, rebuilt) + (1 - share) * absolute

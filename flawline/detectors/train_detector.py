@@ -1,4 +1,4 @@
-"""Train a detector on the files of a subset, and keep with it where it comes from."""
+"""Train a detector on the files of a subset, and store its provenance with it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -34,18 +34,18 @@ def train_detector(
 ) -> Detector:
     """Train a detector and write its model with its provenance, and its training log.
 
-    An interrupted training goes on from its last checkpoint, which is beside the log.
+    An interrupted training continues from its last checkpoint, which is beside the log.
 
     Parameters
     ----------
     implementation : where the method's class is, as `module:name`.
     options : of the method.
-    files : what the method sees, by the names of `Data.open`; `features_json`, descriptions of the
-        features; `folds`, the table of folds, if one of them is left out; others are hashed alone.
+    files : the method's inputs, by the names of `Data.open`; `features_json`, descriptions of the
+        features; `folds`, the table of folds, if one is left out; others are only hashed.
     model : folder for the model's two files.
     log : CSV file for the losses.
-    seed, category : what all random choices are derived from.
-    fold : number of the fold whose images are not learned from; None learns from all.
+    seed, category : all random choices derive from them.
+    fold : number of the fold whose images are left out; None learns from all.
     code : fingerprint of the code, for the record.
     settings : how the images were prepared, for the record: prepare, regions, poses, object_masks.
 

@@ -12,10 +12,10 @@ BORDER = 1 / 16  # of the side: two cells of 8 pixels at 256 px
 
 
 def border_peaks(maps: np.ndarray, counted: np.ndarray | None = None) -> dict[str, Any]:
-    """Whether the image's border, not the part, decides the scores of good parts.
+    """Check whether the image's border, not the part, decides the scores of good parts.
 
     A network sees nothing beyond the border, so features there are unlike any others, and a method
-    that takes them at face value finds its largest values there in good images and defective ones.
+    that trusts them finds its largest values there, in good and in defective images.
 
     Parameters
     ----------
@@ -25,8 +25,8 @@ def border_peaks(maps: np.ndarray, counted: np.ndarray | None = None) -> dict[st
     Returns
     -------
     `count` of `n` maps whose largest value lies at the border (a sixteenth of the side), the
-    `share` of the area that this is, whether they `gather` there (more than half of them, and more
-    than chance has it) and a `verdict` in words.
+    `share` of its area, whether the values `gather` there (more than half of them, and more than by
+    chance) and a `verdict` in words.
     """
     count, shares = 0, []
     for row, one in enumerate(maps):
@@ -54,7 +54,7 @@ def border_peaks(maps: np.ndarray, counted: np.ndarray | None = None) -> dict[st
 
 
 def _inner(counts: np.ndarray) -> np.ndarray:
-    """What counts, without a rim as wide as a sixteenth of the image's side."""
+    """Return what counts, without a rim as wide as a sixteenth of the image's side."""
     width = max(round(BORDER * float(np.sqrt(counts.size))), 1)
     padded = np.pad(counts.astype(np.uint8), width)
     square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)

@@ -1,4 +1,4 @@
-"""Checks that tell whether the metrics can be trusted. They use no label of a defect."""
+"""Checks whether the metrics can be trusted. They do not use labels of defects."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,12 +24,12 @@ def check(
     folds: Sequence[np.ndarray] = (),
     left_out: bool = False,
 ) -> dict[str, Any]:
-    """All checks of one detector on one category.
+    """Run all checks of one detector on one category.
 
     Parameters
     ----------
     split : columns image_id, label, subset.
-    scores : columns row, score; keys `train` and `calibration`. Where no subset was held back
+    scores : columns row, score; keys `train` and `calibration`. If no subset was held back
         (cross-calibration), the rows of `calibration` are those of `train`.
     test_good : float (n,), scores of the good test images.
     pairs : from `near_duplicates`.

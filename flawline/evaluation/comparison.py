@@ -88,7 +88,7 @@ def write_comparison(
 
 
 def run_table(metrics: Sequence[RunMetrics]) -> "pd.DataFrame":
-    """One row per protocol, category, detector and seed; test images, and a column per metric."""
+    """Return a row per protocol, category, detector and seed; test images, a column per metric."""
     import pandas as pd
 
     rows = []
@@ -104,7 +104,7 @@ def run_table(metrics: Sequence[RunMetrics]) -> "pd.DataFrame":
 
 
 def over_seeds(runs: "pd.DataFrame") -> "pd.DataFrame":
-    """Mean, median, smallest and largest over seeds, per protocol, category and detector."""
+    """Return mean, median, smallest and largest over seeds by protocol, category and detector."""
     keys = ["protocol", "category", "detector", "method"]
     table = runs.groupby(keys)[list(BY_COLUMN)].agg(["mean", "median", "min", "max"])
     table.columns = ["_".join(pair) for pair in table.columns]
@@ -113,10 +113,10 @@ def over_seeds(runs: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def over_categories(runs: "pd.DataFrame") -> "pd.DataFrame":
-    """Mean and median over categories of the means over seeds, per protocol and detector.
+    """Return mean and median over categories of the means over seeds, by protocol and detector.
 
-    `categories` is how many were run; each metric has its own number of those that it could be
-    measured on, which its mean and median are over.
+    `categories` is the number that were run. Each metric also has the number of categories that it
+    could be measured on, over which its mean and median are taken.
     """
     keys = ["protocol", "detector", "method"]
     per_category = runs.groupby([*keys, "category"])[list(BY_COLUMN)].mean()
@@ -128,10 +128,10 @@ def over_categories(runs: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def best_by_category(runs: "pd.DataFrame") -> "pd.DataFrame":
-    """The unsupervised detector with the highest mean image AUROC in each category.
+    """Return the unsupervised detector with the highest mean image AUROC in each category.
 
-    Categories where no detector could be measured have an empty detector. `detectors` is the number
-    that it was chosen from, `test_good` and `test_defective` are numbers of test images.
+    The detector is empty if none could be measured. `detectors` is the number of candidates,
+    `test_good` and `test_defective` are numbers of test images.
     """
     import pandas as pd
 
@@ -149,7 +149,7 @@ CHOSEN = "chosen on the test images, so it looks a little better than it is"
 
 
 def best_in_words(rows: Sequence[Mapping[str, str]]) -> str:
-    """What was best, and what could not be evaluated and why, for the last line of a run.
+    """Say which detector was best, and what could not be evaluated, for the last line of a run.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def best_in_words(rows: Sequence[Mapping[str, str]]) -> str:
 def pairwise(
     metrics: Sequence[RunMetrics], predictions: Sequence["pd.DataFrame"]
 ) -> "pd.DataFrame":
-    """DeLong's test of every two detectors on the same test images of one category and seed.
+    """Run DeLong's test of every two detectors on the same test images of a category and seed.
 
     Holm's correction is over the pairs of one protocol, category and seed.
 
@@ -218,11 +218,11 @@ def pairwise(
 
 
 def signed_ranks(runs: "pd.DataFrame") -> "pd.DataFrame":
-    """Wilcoxon's test of every two detectors over categories, on means over seeds.
+    """Run Wilcoxon's test of every two detectors over categories, on means over seeds.
 
     Holm's correction is over the pairs of one protocol and metric. `smallest_p` is the least
-    corrected p that the categories can give which are not ties: above 0.05 there are too few of
-    them to tell anything, and `needed` would do.
+    corrected p that the categories without ties can give: above 0.05 they are too few to tell
+    anything, and it takes `needed` categories.
     """
     import pandas as pd
 
@@ -244,10 +244,10 @@ def signed_ranks(runs: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def ranks(runs: "pd.DataFrame") -> "pd.DataFrame":
-    """Mean ranks over the categories where all detectors were measured, and how far is far.
+    """Return mean ranks over categories with all detectors, and the critical difference.
 
-    `critical_difference` is empty where no two detectors can be told apart by their mean ranks, and
-    `needed` categories are the least with which any could.
+    `critical_difference` is empty if no two detectors can be separated by their mean ranks. At
+    least `needed` categories are necessary to separate any.
     """
     import pandas as pd
 
@@ -265,7 +265,7 @@ def ranks(runs: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _by_category(runs: "pd.DataFrame") -> list[tuple[str, str, "pd.DataFrame"]]:
-    """Per protocol and metric: means over seeds, one row per category, one column per detector."""
+    """Return means over seeds by protocol and metric: a row per category, a column per detector."""
     return [
         (
             str(protocol),

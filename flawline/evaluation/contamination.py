@@ -8,17 +8,17 @@ import numpy as np
 from flawline.evaluation.intervals import clopper_pearson
 
 FAR_OUT = 0.05  # chance that any of n clean images is called far out
-DRAWS = 2000  # simulated samples of n scores, by which that is set
+DRAWS = 2000  # simulated samples of n scores from which the limit is taken
 MIN_SCORES = 8  # with fewer, quartiles say nothing
 
 
 def far_out(scores: np.ndarray) -> float:
-    """The limit that the largest of n clean scores passes with a chance of at most about `FAR_OUT`.
+    """Return a limit that the largest of n clean scores exceeds with at most chance `FAR_OUT`.
 
-    So many interquartile ranges above the median as such a part of simulated samples of n does not
-    reach. These follow Gumbel's distribution, that of largest values, which image scores mostly
-    are; its tail is longer than the normal one. Positive scores are compared by their logarithms,
-    whose tails are shorter.
+    It is a number of interquartile ranges above the median, taken from simulated samples of n.
+    These follow Gumbel's distribution, that of largest values, because an image score is usually
+    the largest value of a map; its tail is longer than the normal one. Positive scores are
+    compared by their logarithms, whose tails are shorter.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def far_out(scores: np.ndarray) -> float:
 
 @cache
 def _reach(n: int) -> float:
-    """How far above the median the largest of n comes, in interquartile ranges."""
+    """Return how far above the median the largest of n comes, in interquartile ranges."""
     lot = np.random.default_rng(0)
     found = []
     for _ in range(10):
@@ -46,10 +46,10 @@ def _reach(n: int) -> float:
 
 
 def contamination(calibration: np.ndarray, names: np.ndarray) -> dict[str, Any]:
-    """Whether good images to learn from look defective.
+    """Check whether training images look defective.
 
-    Calibration images were drawn from the same good images as training images and not learned:
-    those far out among them estimate how many defective images the training subset has.
+    Calibration images were drawn from the same good images as training images but not learned.
+    Outliers among them estimate how many defective images the training subset has.
 
     Parameters
     ----------

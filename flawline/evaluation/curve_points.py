@@ -1,4 +1,4 @@
-"""Points of the curves that the report draws, thinned so that they fit on its page."""
+"""Points of the report's curves, thinned so that they fit on its page."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ from flawline.evaluation.pixel_metrics import (
     total,
 )
 
-POINTS = 200  # about how many a curve keeps
+POINTS = 200  # that a curve keeps, roughly
 
 
 def cost_curve(
     truth: np.ndarray, scores: np.ndarray, threshold: float, costs: dict[str, float]
 ) -> tuple[dict[str, Any] | None, dict[str, float | None]]:
-    """Realised cost per part by threshold, and the oracle's least one."""
+    """Return the realised cost per part by threshold, and the oracle's least one."""
     if len(np.unique(truth)) < 2:
         return None, {"risk": None, "risk_threshold": None}
     values = np.unique(scores)
@@ -103,7 +103,7 @@ def _rate(counts: np.ndarray) -> np.ndarray:
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Indices of at most `POINTS` + 1 points, evenly along the curve, its ends included."""
+    """Return indices of at most `POINTS` + 1 points, evenly along the curve, ends included."""
     length = np.concatenate([[0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
     kept = np.searchsorted(length, np.linspace(0, length[-1], POINTS))
     return np.unique(np.append(kept, len(x) - 1))

@@ -1,19 +1,19 @@
 """Areas and best points of ROC, precision-recall and overlap curves, from counts by value.
 
 All functions take counts along the last axis, in ascending order of anomaly value, and work on any
-number of such rows at once: one row is one metric, a thousand rows are a thousand resamples. Where
-a row does not allow a metric, the metric is NaN.
+number of rows at once: one row is one metric, a thousand rows are a thousand resamples. If a row
+does not allow a metric, the metric is NaN.
 """
 
 import numpy as np
 
 
 def auroc(normal: np.ndarray, defective: np.ndarray) -> np.ndarray:
-    """Chance that a defective one has a higher value than a normal one, ties counting half.
+    """Return the chance that a defective item has a higher value than a normal one; ties are half.
 
     Parameters
     ----------
-    normal, defective : (..., V), how many (or which weight) of each value.
+    normal, defective : (..., V), count or weight of each value.
     """
     below = np.cumsum(normal, axis=-1) - normal / 2
     wins = (below * defective).sum(axis=-1)
@@ -21,7 +21,7 @@ def auroc(normal: np.ndarray, defective: np.ndarray) -> np.ndarray:
 
 
 def average_precision(normal: np.ndarray, defective: np.ndarray) -> np.ndarray:
-    """Mean over the defective ones of the precision at the threshold that just includes them."""
+    """Return the mean, over defective items, of the precision at the threshold at each item."""
     hits, alarms = from_above(defective), from_above(normal)
     precision = _ratio(hits, hits + alarms, empty=0)
     found = (precision * defective[..., ::-1]).sum(axis=-1)
@@ -29,7 +29,7 @@ def average_precision(normal: np.ndarray, defective: np.ndarray) -> np.ndarray:
 
 
 def best_f1(normal: np.ndarray, defective: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The largest F1 of any threshold, and the index of the lowest value called defective."""
+    """Return the largest F1 of any threshold, and the index of the lowest value above it."""
     hits, alarms = from_above(defective), from_above(normal)
     f1 = _ratio(2 * hits, hits + alarms + hits[..., -1:])
     f1 = np.where(alarms[..., -1:] > 0, f1, np.nan)
@@ -39,19 +39,19 @@ def best_f1(normal: np.ndarray, defective: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def fpr_at_tpr(normal: np.ndarray, defective: np.ndarray, tpr: float) -> np.ndarray:
-    """The lowest false-positive rate of a threshold that finds at least `tpr` of the defective."""
+    """Return the lowest false-positive rate of a threshold that finds at least `tpr` of defects."""
     hits, alarms = from_above(defective), from_above(normal)
-    enough = hits >= tpr * hits[..., -1:] - 1e-9  # tpr times a count need not be exact
+    enough = hits >= tpr * hits[..., -1:] - 1e-9  # rounding errors of tpr times a count
     first = enough.argmax(axis=-1)
     found = np.take_along_axis(alarms, first[..., None], axis=-1)[..., 0]
     return np.where(hits[..., -1] > 0, _ratio(found, alarms[..., -1]), np.nan)
 
 
 def tpr_at_fpr(normal: np.ndarray, defective: np.ndarray, fpr: float) -> np.ndarray:
-    """The part of the defective above a threshold that keeps the false-positive rate at `fpr`.
+    """Return the recall at the threshold that keeps the false-positive rate at `fpr`.
 
-    It is the conformal one of the normal values: new normal ones like them exceed it at a rate of
-    `fpr` or less on average. NaN, where they are fewer than 1 / `fpr` - 1, too few for such a rate.
+    This is the conformal threshold of the normal values: new normal values like them exceed it at
+    a rate of `fpr` or less on average. NaN if there are fewer than 1 / `fpr` - 1, too few for it.
     """
     hits, alarms = from_above(defective), from_above(normal)
     # rounding errors must not cost a rank
@@ -63,15 +63,15 @@ def tpr_at_fpr(normal: np.ndarray, defective: np.ndarray, fpr: float) -> np.ndar
 def overlap_area(
     normal: np.ndarray, overlap: np.ndarray, parts: np.ndarray | float, limit: float
 ) -> np.ndarray:
-    """Area under mean overlap against false-positive rate, up to `limit` and divided by it.
+    """Return the area under mean overlap against false-positive rate, up to `limit`, over `limit`.
 
     Trapezoids between the points of distinct values, from (0, 0) on; the last one is cut at the
     limit by linear interpolation.
 
     Parameters
     ----------
-    overlap : (..., V), every part's counts divided by its size, summed over the parts.
-    parts : (...), how many parts those are.
+    overlap : (..., V), every region's counts divided by its size, summed over the regions.
+    parts : (...), number of regions.
     """
     fpr = _from_zero(_ratio(from_above(normal), normal.sum(axis=-1)[..., None]))
     mean = _from_zero(_ratio(from_above(overlap), np.asarray(parts, float)[..., None]))
@@ -81,10 +81,10 @@ def overlap_area(
 def log_area(
     good: np.ndarray, recall: np.ndarray, parts: np.ndarray | float, low: float, high: float
 ) -> np.ndarray:
-    """Area under mean recall against log(FPR on good images) between two rates, normalised.
+    """Return the area under mean recall against log(FPR on good images), normalised.
 
-    Linear in the logarithm between the points of distinct values. At `low` the recall is that of
-    the highest rate not above it, as FPR 0 has no logarithm.
+    It lies between two rates, and is linear in the logarithm between the points of distinct
+    values. At `low` the recall is that of the highest rate not above it, as FPR 0 has no logarithm.
     """
     fpr = _from_zero(_ratio(from_above(good), good.sum(axis=-1)[..., None]))
     mean = _from_zero(_ratio(from_above(recall), np.asarray(parts, float)[..., None]))
@@ -93,17 +93,17 @@ def log_area(
 
 
 def from_above(counts: np.ndarray) -> np.ndarray:
-    """Sums over all values from the highest down to each, in descending order of value."""
+    """Return sums over all values from the highest down to each, in descending order of value."""
     return np.cumsum(counts[..., ::-1], axis=-1, dtype=float)
 
 
 def _area(x: np.ndarray, y: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Area under y from low to high, divided by high - low; x ascending, x[0] <= low."""
+    """Return the area under y from low to high over high - low; x ascending, x[0] <= low."""
     left, right = x[..., :-1], np.minimum(x[..., 1:], high)
     rise = np.diff(y, axis=-1) * _ratio(right - left, np.diff(x, axis=-1), empty=0)
     area = np.where(right > left, (right - left) * (y[..., :-1] + rise / 2), 0).sum(axis=-1)
     reached = np.isfinite(x[..., -1]) & np.isfinite(y[..., -1])
-    # rounding must not make a perfect area more than perfect
+    # rounding must not make an area larger than 1
     return np.where(reached, np.clip(area / (high - low), 0, 1), np.nan)
 
 

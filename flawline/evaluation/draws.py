@@ -1,4 +1,4 @@
-"""How far a threshold, and what comes of it, depends on which good images were held back."""
+"""Measure how far a threshold and its error rates depend on which good images are held back."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -27,15 +27,15 @@ def draws_of_run(
     device: torch.device,
     **settings: Any,
 ) -> pd.DataFrame:
-    """Train and calibrate a detector again on other draws of the files of a run.
+    """Train and calibrate a detector on other draws of the files of a run.
 
     Parameters
     ----------
     implementation : where the method's class is, as `module:name`.
     options : of the method.
-    files : what the method sees, by the names of `Data.open`, each after the name of its subset
+    files : the method's inputs, by the names of `Data.open`, each after the name of its subset
         (`train_images`); `split`, the table of the split.
-    seed, category : what all random choices of a training are derived from.
+    seed, category : all random choices of a training derive from them.
     settings : seeds, fraction and threshold, as for `draws`.
 
     Returns
@@ -62,7 +62,7 @@ def draws_of_run(
 
 
 def joined(first: Data, second: Data) -> Data:
-    """The images of two subsets, without what was made of them."""
+    """Join the images of two subsets, without synthetic anomalies and poses."""
 
     def both(name: str) -> Any:
         one, other = getattr(first, name), getattr(second, name)
@@ -86,11 +86,11 @@ def draws(
     category: str,
     threshold: dict[str, Any],
 ) -> pd.DataFrame:
-    """Train and calibrate again on other draws of the good training images.
+    """Train and calibrate on other draws of the good training images.
 
     Parameters
     ----------
-    make : a new detector.
+    make : makes a new detector.
     train, calibration, test : the three subsets, as the split has them.
     split : their table, columns label, subset and, if there are any, group.
     seeds : of the draws.
@@ -99,8 +99,8 @@ def draws(
 
     Returns
     -------
-    One row per draw: seed, the threshold, and of the test images the false_alarm_rate of good
-    images and the recall of defects, NaN without any.
+    One row per draw: seed, threshold, and on the test images the false_alarm_rate of good images
+    and the recall of defects, NaN without any.
     """
     if train.labels is not None:
         calibration = replace(calibration, labels=np.zeros(len(calibration), np.int64))

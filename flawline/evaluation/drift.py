@@ -17,16 +17,15 @@ def drift(
     folds: Sequence[tuple[np.ndarray, np.ndarray]] = (),
     higher_only: bool = False,
 ) -> dict[str, Any]:
-    """Whether good test images score like the calibration images that the threshold comes from.
+    """Check whether good test images score like the calibration images behind the threshold.
 
     Parameters
     ----------
     calibration, test_good, train : float (n,), scores of good images.
-    folds : where several models made the calibration scores, those of each and what it gives to the
-        good test images: scores of different models are not compared.
-    higher_only : whether lower good test images are no drift: where calibration images lack their
-        own part of a memory that good test images have all of, they score a little higher by
-        nature.
+    folds : if several models made the calibration scores, each one's calibration scores and its
+        scores of the good test images: scores of different models are not compared.
+    higher_only : whether lower scores of good test images are not drift. If calibration images are
+        compared with a memory without their own patches, they score a little higher by nature.
 
     Returns
     -------
@@ -60,7 +59,7 @@ def drift(
     elif auroc < 0.4:
         verdict = (
             "Good test images score lower than calibration images: the threshold is higher "
-            "than it need be, so more defects pass."
+            "than necessary, so more defects pass."
         )
     else:
         verdict = "Good test images' scores spread differently from those of calibration images."
@@ -73,12 +72,11 @@ def drift(
 
 
 def _rank_sum(folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
-    """Rank-sum test, each model's calibration images against its own scores of the good test
-    images.
+    """Run a rank-sum test of each model's calibration images against the good test images.
 
-    The good test images are the same for all models, so their Mann-Whitney statistics depend on
-    each other. Their sum has at most the variance that it would have if all models ranked alike,
-    which is that of one test with all calibration images (Cauchy-Schwarz); it is taken for it.
+    The good test images are the same for all models, so the Mann-Whitney statistics are dependent.
+    The variance of their sum is at most that of one test with all calibration images, which it
+    would have if all models ranked alike (Cauchy-Schwarz). This bound is used as the variance.
 
     Returns
     -------

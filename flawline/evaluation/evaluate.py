@@ -43,7 +43,7 @@ class _TestSubset:
     ----------
     truth : int (N,), 1 = defective. types : str (N,), `good` or the defect type.
     scores : float (N,).
-    counts : pixels by defect type and of `good`; only images whose mask is known.
+    counts : pixel counts by defect type and for `good`, of images with a known mask.
     images : binned pixel counts by row, of the same images.
     """
 
@@ -74,7 +74,7 @@ def evaluate(
     seed: int = 0,
     category: str = "",
 ) -> dict[str, Any]:
-    """Image and pixel metrics, overall and by defect type (its images against all good images).
+    """Compute image and pixel metrics, overall and by defect type (against all good images).
 
     Parameters
     ----------
@@ -83,13 +83,13 @@ def evaluate(
     scores : float (N,), in the same order.
     threshold : images scoring above it are called defective.
     anomaly_maps : float16 (N, H, W).
-    masks : uint8 (N, H, W); images whose masks were given and are empty have no pixel metrics.
+    masks : uint8 (N, H, W); images with given but empty masks are left out of pixel metrics.
     counted : uint8 (N, H, W), 0 = neither normal nor defective; all pixels count, if None. Images
-        whose defects do not count at all have no pixel metrics.
+        whose defects do not count at all are left out of pixel metrics.
     costs : miss, false_alarm and defect_rate of the risk curve.
     left_out : test images that could not be used, for the note.
     resamples, confidence : of the bootstrap intervals.
-    seed, category : what the resamples derive from.
+    seed, category : determine the resamples.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def evaluate(
     truth = labels["label"].to_numpy(int)
     types = np.where(truth == 1, labels["defect_type"].astype(str), "good")
     masked = (truth == 1) & (labels["has_mask"].to_numpy() == 1)
-    # a mask was given and nothing of it is left: center_crop cut the defect off
+    # a mask was given but is empty: center_crop cut the defect off
     cut_off = masked & ~np.array([mask.any() for mask in masks], bool)
     rows = np.flatnonzero((truth == 0) | (masked & ~cut_off))
     hidden = np.zeros(0, int)
@@ -159,12 +159,12 @@ def evaluate(
 
 
 def missing_in_words(good: int, defective: int, left_out: int = 0) -> str | None:
-    """What cannot be evaluated, why, and what to add; None if there are tests of both kinds.
+    """Say what cannot be evaluated, why, and what to add; None with test images of both kinds.
 
     Parameters
     ----------
-    good, defective : how many test images there are.
-    left_out : how many more could not be used.
+    good, defective : numbers of test images.
+    left_out : number of unusable test images.
     """
     if good and defective:
         return None
@@ -196,7 +196,7 @@ def missing_in_words(good: int, defective: int, left_out: int = 0) -> str | None
 
 
 def _measure(test: _TestSubset, chosen: np.ndarray, name: str) -> dict[str, Any]:
-    """The metrics of some of the test images and their intervals."""
+    """Compute the metrics of some of the test images and their intervals."""
     truth, scores = test.truth[chosen], test.scores[chosen]
     both = len(np.unique(truth)) == 2
     rng = generator(test.seed, test.category, "bootstrap", name)
@@ -219,7 +219,7 @@ def _measure(test: _TestSubset, chosen: np.ndarray, name: str) -> dict[str, Any]
 def _pixel(
     test: _TestSubset, chosen: np.ndarray, rng: np.random.Generator
 ) -> tuple[dict[str, Any] | None, dict[str, float | None], dict[str, Interval]]:
-    """Pixel metrics, the oracle's, and intervals."""
+    """Compute pixel metrics, the oracle's, and intervals."""
     counts = total(
         test.counts[kind] for kind in np.unique(test.types[chosen]) if kind in test.counts
     )
@@ -257,7 +257,7 @@ def _one_type(test: _TestSubset, kind: str) -> dict[str, Any]:
 
 
 def _hides(counted: np.ndarray, mask: np.ndarray) -> bool:
-    """Whether there is a defect and none of its pixels counts."""
+    """Check whether there is a defect but none of its pixels counts."""
     return bool(mask.any() and not mask[counted != 0].any())
 
 

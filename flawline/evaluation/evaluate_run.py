@@ -1,4 +1,4 @@
-"""The evaluation of one trained detector, from the files of its run."""
+"""Evaluate one trained detector from the files of its run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,7 +35,7 @@ def evaluate_run(
     method : of the detector.
     apart : whether training images were scored without what is remembered of themselves.
     boundary : the method's own decision boundary, if it has one.
-    options : of the intervals, `resamples` and `confidence`.
+    options : `resamples` and `confidence` of the intervals.
 
     Returns
     -------

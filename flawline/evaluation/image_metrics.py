@@ -21,7 +21,7 @@ DECISION = (
 def count_scores(
     labels: np.ndarray, scores: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Good and defective images of each distinct score.
+    """Count good and defective images of each distinct score.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def count_scores(
 
 
 def ranking_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float | None]:
-    """Metrics that need no threshold; None where a class is absent or too small for the metric."""
+    """Compute metrics without a threshold; None if a class is absent or too small for one."""
     if len(np.unique(labels)) < 2:
         return dict.fromkeys(RANKING)
     good, defective, _ = count_scores(labels, scores)
@@ -47,7 +47,7 @@ def ranking_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float |
 
 
 def ranking_values(good: np.ndarray, defective: np.ndarray) -> dict[str, np.ndarray]:
-    """`ranking_metrics` of many resamples at once, from counts (..., V)."""
+    """Compute `ranking_metrics` of many resamples at once, from counts (..., V)."""
     return {
         "auroc": auroc(good, defective),
         "average_precision": average_precision(good, defective),
@@ -56,10 +56,10 @@ def ranking_values(good: np.ndarray, defective: np.ndarray) -> dict[str, np.ndar
 
 
 def decision_metrics(labels: np.ndarray, decisions: np.ndarray) -> dict[str, Any]:
-    """Confusion matrix and the metrics that follow from it; None where one is undefined.
+    """Compute the confusion matrix and its metrics; None for undefined ones.
 
-    Where a class is absent, only the rate of the other one is a metric: precision or accuracy would
-    tell nothing but what was tested.
+    If a class is absent, only the rate of the other one is defined: precision or accuracy would
+    only tell what was tested.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def decision_metrics(labels: np.ndarray, decisions: np.ndarray) -> dict[str, Any
 
 
 def decision_values(hit: Any, miss: Any, alarm: Any, passed: Any) -> dict[str, np.ndarray]:
-    """The metrics of one confusion matrix or of many; NaN where one is undefined."""
+    """Compute the metrics of one confusion matrix or of many; NaN for undefined ones."""
     recall, specificity = _ratio(hit, hit + miss), _ratio(passed, passed + alarm)
     return {
         "accuracy": _ratio(hit + passed, hit + miss + alarm + passed),
@@ -96,9 +96,9 @@ def decision_values(hit: Any, miss: Any, alarm: Any, passed: Any) -> dict[str, n
 
 
 def oracle_f1(labels: np.ndarray, scores: np.ndarray) -> tuple[float | None, float | None]:
-    """The largest F1 that any threshold gives, and one such threshold.
+    """Return the largest F1 of any threshold, and that threshold.
 
-    It is chosen with the labels, so it is no metric that a line can count on.
+    It is chosen with the labels, so no deployed detector can be expected to reach it.
     """
     if len(np.unique(labels)) < 2:
         return None, None
@@ -116,14 +116,14 @@ def risk_curve(
     false_alarm: float,
     defect_rate: float,
 ) -> np.ndarray:
-    """Expected cost per part on the line, had each of the thresholds been used: float (T,).
+    """Return the expected cost per part in production for each threshold: float (T,).
 
     Parameters
     ----------
     labels : int (N,), both classes present; their ratio in the test subset does not matter.
     thresholds : float (T,).
     miss, false_alarm : cost of a defective part that passes, of a good part called defective.
-    defect_rate : part of the parts on the line that is defective.
+    defect_rate : fraction of parts in production that is defective.
     """
     good, defective = np.sort(scores[labels == 0]), np.sort(scores[labels == 1])
     missed = np.searchsorted(defective, thresholds, side="right") / len(defective)

@@ -1,4 +1,4 @@
-"""How sure the metrics are: bootstrap intervals, paired tests, ranks."""
+"""Intervals of the metrics: bootstrap and exact ones."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ Interval = tuple[float, float]
 
 
 def resamples(strata: np.ndarray, times: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each image is drawn, with replacement, within its stratum.
+    """Draw resamples: how often each image is drawn, with replacement, within its stratum.
 
     Parameters
     ----------
@@ -41,13 +41,13 @@ def resamples(strata: np.ndarray, times: int, rng: np.random.Generator) -> np.nd
 def image_intervals(
     labels: np.ndarray, scores: np.ndarray, threshold: float, weights: np.ndarray, confidence: float
 ) -> dict[str, Interval]:
-    """Intervals of the image metrics that hold for few images and near perfection too.
+    """Compute intervals of the image metrics that also hold for few images and near perfection.
 
-    Resampling a perfect ranking gives a perfect one every time, and would call a metric certain
-    that is only unrefuted. So the area under the ROC curve has Newcombe's interval; that of the
-    average precision is as much wider than the bootstrap's; that of a rate at a given other one has
-    its ends moved to those of exact intervals; the metrics at the threshold follow from exact
-    intervals of proportions. docs/evaluation.md has how often each covers the truth.
+    Resampling a perfect ranking always gives a perfect one, and would call a metric certain that
+    is only unrefuted. So the area under the ROC curve has Newcombe's interval, and the interval of
+    the average precision is widened from the bootstrap's as much. Rates at a given other rate have
+    their ends moved to those of exact intervals, and metrics at the threshold follow from exact
+    intervals of proportions. docs/evaluation.md shows how often each covers the truth.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def image_intervals(
     area, precision = (float(ranking_values(good, bad)[name]) for name in AREAS)
     low, high = newcombe(area, m, n, confidence)
     intervals["image.auroc"] = low, high
-    # near perfection, a good image that scores too high costs both metrics in proportion
+    # near perfection, a good image that scores too high lowers both metrics in proportion
     share = (1 - precision) / (1 - area) if area < 1 else n / (m + n)
     lows, highs = zip(
         intervals["image.average_precision"],
@@ -95,11 +95,11 @@ AREAS = ("auroc", "average_precision")
 
 
 def newcombe(area: float, defective: int, good: int, confidence: float) -> Interval:
-    """Interval of an area under the ROC curve that is never a point.
+    """Return an interval of an area under the ROC curve that is never a point.
 
-    Its ends are the areas from which the one seen lies just as far away as it may, by the standard
-    error that such an area would have: method 5 of Newcombe, *Statistics in Medicine* 25, 2006,
-    with the variance of Hanley and McNeil for equal samples.
+    Its ends are the areas that just do not reject the observed one, given the standard error of
+    each: method 5 of Newcombe, *Statistics in Medicine* 25, 2006, with the variance of Hanley and
+    McNeil for equal samples.
 
     Parameters
     ----------
@@ -124,11 +124,11 @@ def newcombe(area: float, defective: int, good: int, confidence: float) -> Inter
 def decision_intervals(
     labels: np.ndarray, scores: np.ndarray, threshold: float, confidence: float
 ) -> dict[str, Interval]:
-    """Intervals of the metrics at a threshold, where there are images to measure them on.
+    """Compute intervals of the metrics at a threshold that could be measured.
 
-    Recall, false-alarm rate and precision are proportions, and F1 is a function of one: theirs are
-    Clopper and Pearson's. Accuracy and balanced accuracy are sums of two, whose intervals are put
-    together by squares (Zou and Donner, *Statistics in Medicine* 27, 2008).
+    Recall, false-alarm rate and precision are proportions, and F1 is a function of one: they have
+    Clopper and Pearson's intervals. Accuracy and balanced accuracy are sums of two proportions,
+    whose intervals are combined by squares (Zou and Donner, *Statistics in Medicine* 27, 2008).
 
     Returns
     -------
@@ -176,7 +176,7 @@ def pixel_intervals(
     exact: Mapping[str, float | None],
     confidence: float,
 ) -> dict[str, Interval]:
-    """Bootstrap intervals of the pixel metrics; images are drawn, with all their pixels.
+    """Compute bootstrap intervals of the pixel metrics by drawing images with all their pixels.
 
     The images' counts are binned to some 1,000 values, which moves a metric by about 0.001; the
     interval is moved back by the difference between the exact and the binned metric.
@@ -185,8 +185,8 @@ def pixel_intervals(
     ----------
     images : counts per image, all binned with the same edges.
     weights : int (B, N), from `resamples`.
-    good : bool (N,), the images that AUPIMO's false-positive rate rests on; None for no AUPIMO.
-    exact : the metrics to put intervals around; those that are None get none.
+    good : bool (N,), the good images, for AUPIMO's false-positive rate; None for no AUPIMO.
+    exact : the metrics to put intervals around; None has no interval.
     """
     stacked = {
         name: np.stack([getattr(image, name) for image in images]).astype(float)
@@ -226,7 +226,7 @@ def pixel_intervals(
 
 
 def clopper_pearson(count: int, n: int, confidence: float) -> Interval:
-    """Exact interval of a proportion, `count` of `n` (Clopper and Pearson, *Biometrika*, 1934)."""
+    """Return the exact interval of `count` of `n` (Clopper and Pearson, *Biometrika*, 1934)."""
     from scipy.stats import beta
 
     tail = (1 - confidence) / 2

@@ -1,4 +1,4 @@
-"""Find photographs that are in two subsets."""
+"""Find photographs that appear in two subsets."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -13,7 +13,7 @@ MAX_SHOWN_PAIRS = 20
 
 
 def near_duplicates(images: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Pairs of nearly equal images in two subsets, as `data.fingerprints` finds them.
+    """Find pairs of nearly equal images in two subsets, by `data.fingerprints`.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def near_duplicates(images: Mapping[str, np.ndarray]) -> pd.DataFrame:
 
 
 def describe_duplicates(pairs: pd.DataFrame, names: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The pairs by image name, for the report.
+    """Describe the pairs by image name, for the report.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ VALUES = 1 << 16
 PRO_LIMITS = {"aupro_30": 0.30, "aupro_05": 0.05}
 PIMO_RANGE = (1e-5, 1e-4)
 MIN_PIMO_PIXELS = 10
-"""Good pixels that the upper end of AUPIMO's range must amount to; fewer make the metric noise."""
+"""Least number of good pixels at the upper end of AUPIMO's range; with fewer, it is noise."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class PixelCounts:
     normal, defective : (V,); V is 65,536, or fewer after `binned`.
     overlap : float64 (V,), each connected region's pixels over its area, summed over regions.
     recall : float64 (V,), each mask's pixels over its area, summed over images.
-    regions, masks : how many of them those sums are over.
+    regions, masks : numbers of regions and masks in these sums.
     """
 
     normal: np.ndarray
@@ -48,7 +48,7 @@ class PixelCounts:
         return PixelCounts(*(mine + its for mine, its in pairs))
 
     def binned(self, edges: np.ndarray) -> "PixelCounts":
-        """The same with neighbouring values taken together; `edges` are the first of each bin."""
+        """Return counts with neighbouring values merged; `edges` are the first of each bin."""
 
         def join(counts: np.ndarray) -> np.ndarray:
             return np.add.reduceat(counts, edges)
@@ -72,8 +72,8 @@ def count_pixels(
     ----------
     anomaly_map : float16 (H, W), no NaN.
     mask : (H, W), not zero = defective. Regions are 8-connected.
-    counted : (H, W), zero = neither normal nor defective; all pixels count, if None. A region is
-        what is left of it, also where that is in pieces.
+    counted : (H, W), zero = neither normal nor defective; all pixels count, if None. A region
+        keeps its counted pixels, even if they are in several pieces.
     """
     import cv2
 
@@ -95,7 +95,7 @@ def count_pixels(
 
 
 def total(counts: Iterable[PixelCounts]) -> PixelCounts | None:
-    """The sum of counts; None of nothing."""
+    """Sum the counts; None for an empty iterable."""
     found: PixelCounts | None = None
     for each in counts:
         found = each if found is None else found + each
@@ -103,12 +103,12 @@ def total(counts: Iterable[PixelCounts]) -> PixelCounts | None:
 
 
 def pixel_metrics(counts: PixelCounts, good: np.ndarray | None) -> dict[str, float | None]:
-    """All metrics of a set of images; None where the images do not allow one.
+    """Compute all metrics of a set of images; None for those that the images do not allow.
 
     Parameters
     ----------
     counts : of good and of defective images together.
-    good : (V,), pixels of the good images alone, on which AUPIMO's false-positive rate rests.
+    good : (V,), pixels of the good images alone, for AUPIMO's false-positive rate.
 
     References
     ----------
@@ -130,18 +130,18 @@ def pixel_metrics(counts: PixelCounts, good: np.ndarray | None) -> dict[str, flo
 
 
 def enough_for_pimo(good: np.ndarray) -> bool:
-    """Whether the good images have enough pixels for AUPIMO's low false-positive rates."""
+    """Check whether the good images have enough pixels for AUPIMO's low false-positive rates."""
     return bool(good.sum() * PIMO_RANGE[1] >= MIN_PIMO_PIXELS)
 
 
 def value_of(rank: int) -> float:
-    """The anomaly value at a position of the counts."""
+    """Return the anomaly value at a position of the counts."""
     bits = rank - 0x8000 if rank >= 0x8000 else 0xFFFF - rank
     return float(np.array(bits, np.uint16).view(np.float16))
 
 
 def bin_edges(counts: PixelCounts, good: np.ndarray | None) -> np.ndarray:
-    """About 1,000 bins, dense where the curves bend, for `PixelCounts.binned`.
+    """Return edges of about 1,000 bins, dense where the curves bend, for `PixelCounts.binned`.
 
     A quarter follows the defective pixels, a quarter the false-positive rate, and a half its
     logarithm, down to the rates that AUPIMO needs.

@@ -1,6 +1,6 @@
-"""What `metrics.json` holds: every metric of one trained detector on one category.
+"""The content of `metrics.json`: every metric of one trained detector on one category.
 
-A value that the data do not allow is None; a key that has no use for a run is absent from the file.
+A value that the data do not allow is None; a key that does not apply to a run is absent.
 """
 
 from pathlib import Path
@@ -143,7 +143,7 @@ class Spread(Record):
 
 
 class Drift(Record):
-    """Whether good test images score like calibration images."""
+    """The check whether good test images score like calibration images."""
 
     train: Spread | None
     calibration: Spread | None
@@ -162,7 +162,7 @@ class ImageScore(Record):
 
 
 class Contamination(Record):
-    """Whether training images look defective."""
+    """The check whether training images look defective."""
 
     calibration_outliers: list[ImageScore]
     train_suspects: list[ImageScore]
@@ -183,7 +183,7 @@ class DuplicatePair(Record):
 
 
 class NearDuplicates(Record):
-    """How many there are, and the first of them."""
+    """Their number, and the first of them."""
 
     count: int
     pairs: list[DuplicatePair]
@@ -191,7 +191,7 @@ class NearDuplicates(Record):
 
 
 class Border(Record):
-    """Whether the scores of good images come from the image's border."""
+    """The check whether the scores of good images come from the image's border."""
 
     count: int
     n: int
@@ -201,7 +201,7 @@ class Border(Record):
 
 
 class Checks(Record):
-    """What tells whether the metrics can be trusted."""
+    """The checks whether the metrics can be trusted."""
 
     drift: Drift
     contamination: Contamination
@@ -232,7 +232,7 @@ class ThresholdRecord(BaseModel):
 
 
 class Draw(Record):
-    """What another draw of the calibration images came to."""
+    """The result of another draw of the calibration images."""
 
     seed: int
     threshold: float

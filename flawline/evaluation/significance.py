@@ -1,4 +1,4 @@
-"""Tests of whether detectors differ: on the same images, and over categories."""
+"""Tests whether detectors differ: on the same images, and over categories."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from flawline.evaluation.intervals import CHUNK, newcombe
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two areas under the ROC curve on the same images, and whether they differ."""
+    """A test of two areas under the ROC curve on the same images."""
 
     auroc_a: float
     auroc_b: float
@@ -23,11 +23,11 @@ class PairedTest:
 def delong(
     labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray, confidence: float = 0.95
 ) -> PairedTest:
-    """DeLong's test of two correlated areas under the ROC curve, with midranks.
+    """Run DeLong's test of two correlated areas under the ROC curve, with midranks.
 
-    Its variance says nothing where one of the areas is 1, or where no image differs from another;
-    there, the p-value is that of a test which exchanges the two detectors' ranks image by image,
-    and the interval is put together from those of the two areas.
+    Its variance is meaningless if one of the areas is 1, or if no image differs from another. Then
+    the p-value is that of a test that exchanges the two detectors' ranks image by image, and the
+    interval is combined from those of the two areas.
 
     Parameters
     ----------
@@ -69,9 +69,9 @@ EXCHANGES = 9_999
 
 
 def _exchanged(ranks: np.ndarray, defective: np.ndarray, difference: float) -> float:
-    """How often an exchange of two detectors' ranks, image by image, makes as large a difference.
+    """Return how often exchanging two detectors' ranks by image makes as large a difference.
 
-    Venkatraman and Begg, *Biometrika* 83, 1996, ranks of exchanged images broken at random.
+    Venkatraman and Begg, *Biometrika* 83, 1996, with ties of exchanged ranks broken at random.
     """
     from scipy.stats import rankdata
 
@@ -91,7 +91,7 @@ def _exchanged(ranks: np.ndarray, defective: np.ndarray, difference: float) -> f
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """P-values adjusted for their number (Holm, *Scandinavian Journal of Statistics*, 1979)."""
+    """Adjust p-values for their number (Holm, *Scandinavian Journal of Statistics*, 1979)."""
     p_values = np.asarray(p_values, float)
     order = np.argsort(p_values, kind="stable")
     steps = p_values[order] * (len(p_values) - np.arange(len(p_values)))
@@ -101,11 +101,11 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
-    """P-value of the signed-rank test that two detectors differ over categories.
+    """Return the p-value of the signed-rank test that two detectors differ over categories.
 
     Parameters
     ----------
-    a, b : float (C,), one metric per category. Categories without a difference count for neither.
+    a, b : float (C,), one metric per category. Categories without a difference are left out.
     """
     from scipy.stats import wilcoxon as signed_rank
 
@@ -120,15 +120,15 @@ PERMUTATIONS = 9_999
 
 @dataclass(frozen=True)
 class RankTest:
-    """Detectors' ranks over categories, and how far they would lie apart by chance.
+    """Ranks of detectors over categories, and their distances to be expected by chance.
 
     Attributes
     ----------
     mean_ranks : float (D,), 1 = best; ties share their ranks.
     p : of Friedman's test that all detectors are alike.
-    critical_difference : mean ranks at least so far apart differ; None where p is not below alpha,
-        where there are two detectors, or where so few categories allow no such distance.
-    needed : the number of categories without ties from which on there can be such a distance.
+    critical_difference : least distance of mean ranks that differ; None if p is not below alpha,
+        with two detectors, or with too few categories for such a distance.
+    needed : least number of categories without ties that allows such a distance.
     """
 
     mean_ranks: np.ndarray
@@ -138,11 +138,11 @@ class RankTest:
 
 
 def friedman(metrics: np.ndarray, alpha: float = 0.05) -> RankTest:
-    """Friedman's test, and if it finds a difference, Nemenyi's: which mean ranks differ.
+    """Run Friedman's test and, if it finds a difference, Nemenyi's: which mean ranks differ.
 
-    Both statistics, the spread of the rank sums and the largest difference of two mean ranks, have
-    the distribution that permuting the ranks within each category gives, so neither needs many
-    categories (Nemenyi's tables are that distribution in the limit of many).
+    The distributions of both statistics, the spread of the rank sums and the largest difference of
+    two mean ranks, come from permuting the ranks within each category, so neither needs many
+    categories (Nemenyi's tables are the limit for many).
 
     Parameters
     ----------
@@ -166,14 +166,14 @@ def friedman(metrics: np.ndarray, alpha: float = 0.05) -> RankTest:
     p = float((spread >= spread[-1] - 1e-9).mean())
     apart, times = np.unique((np.ptp(sums, axis=1) / categories).round(9), return_counts=True)
     rare = apart[np.cumsum(times[::-1])[::-1] <= alpha * len(sums)]
-    # one detector first and one last in every category, whichever they are
+    # some detector is first and another last in every category
     needed = math.ceil(1 - math.log(alpha) / math.log(detectors * (detectors - 1)))
     shown = detectors > 2 and p <= alpha and len(rare)
     return RankTest(ranks.mean(axis=0), p, float(rare[0]) if shown else None, needed)
 
 
 def categories_needed(pairs: int, alpha: float = 0.05) -> int:
-    """How many categories that differ it takes for a signed-rank test of each of several pairs.
+    """Return the number of differing categories that signed-rank tests of several pairs need.
 
     The least p-value of n differences is 2^(1 - n), which Holm's correction multiplies by `pairs`.
     """

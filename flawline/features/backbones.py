@@ -1,4 +1,4 @@
-"""Frozen networks, cut after the last layer that is used."""
+"""Frozen networks, cut after the last used layer."""
 
 import io
 from contextlib import redirect_stderr
@@ -20,7 +20,7 @@ from flawline.options.weights import weights_file
 def check_backbone(
     backbone: str, weights: str, layers: list[str], shape: tuple[int, int] = TYPICAL
 ) -> str | None:
-    """What is wrong with these names, as one sentence, or None. Downloads nothing.
+    """Return what is wrong with these names, as one sentence, or None; download nothing.
 
     The network is tried on an empty image.
 
@@ -46,7 +46,7 @@ def check_backbone(
 def build_backbone(
     backbone: str, weights: str, layers: list[str], shape: tuple[int, int] = TYPICAL
 ) -> nn.Module:
-    """A network in evaluation mode that maps images to {layer: feature map (N, C, H, W)}.
+    """Build a network in evaluation mode: images to {layer: feature map (N, C, H, W)}.
 
     Parameters
     ----------
@@ -80,10 +80,10 @@ def build_backbone(
 
 
 def _channels_last(network: nn.Module, backbone: str, shape: tuple[int, int]) -> list[str]:
-    """Layers whose maps are (N, H, W, C), as those of Swin transformers, found by trying.
+    """Find layers whose maps are (N, H, W, C), as those of Swin transformers, by trying.
 
-    A map's sides are to each other as the image's are. On a square image a map of as many channels
-    as rows would leave it open, so that an oblong one is tried as well, where the network takes it.
+    A map has the proportions of the image. On a square image, a map with as many channels as rows
+    would be ambiguous, so an oblong one is tried as well if the network takes it.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def _channels_last(network: nn.Module, backbone: str, shape: tuple[int, int]) ->
     )
     try:
         told = _tried(network, backbone, oblong) if oblong != shape else found
-    except FlawlineError:  # it takes squares alone
+    except FlawlineError:  # it takes only squares
         told, oblong = found, shape
     first = [name for name, sides in told.items() if _is_map(sides[2:], sides[1:], oblong)]
     last = [
@@ -108,26 +108,26 @@ def _channels_last(network: nn.Module, backbone: str, shape: tuple[int, int]) ->
         if name not in [*first, *last]:
             raise FlawlineError(
                 f"{backbone}: layer {name!r} gives {tuple(sides)} for an image of {shape[0]} x "
-                f"{shape[1]} px, which is no map of its places (N, C, H, W); choose an earlier "
+                f"{shape[1]} px, which is not a map of its places (N, C, H, W); choose an earlier "
                 "layer, or a convolutional network such as resnet18"
             )
     return last
 
 
 def _is_map(sides: list[int], channels: list[int], shape: tuple[int, int]) -> bool:
-    """Whether two sides of a tensor of four are those of a map of an image of a shape."""
+    """Check whether two of a tensor's four sides are those of an image's map."""
     if len(channels) != 3 or min(sides) < 2:
         return False
     return abs(sides[1] - sides[0] * shape[1] / shape[0]) < 1.5
 
 
 def _tried(network: nn.Module, backbone: str, shape: tuple[int, int]) -> dict[str, list[int]]:
-    """The shapes of a network's layers for an empty image."""
+    """Return the shapes of a network's layers for an empty image."""
     try:
         # torch prints the traced code of a network that fails
         with torch.inference_mode(), redirect_stderr(io.StringIO()):
             layers = network(torch.zeros(1, 3, *shape))
-    except Exception as error:  # networks raise anything for sizes that they do not take
+    except Exception as error:  # networks raise any exception for sizes that they do not take
         why = str(error).partition("\n")[0] or type(error).__name__
         raise FlawlineError(
             f"{backbone} does not take images of {shape[0]} x {shape[1]} px ({why}); set "
@@ -145,7 +145,7 @@ class ChannelsFirst(nn.Module):
         self.network, self.layers = network, layers
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Maps of all layers."""
+        """Return the maps of all layers."""
         maps: dict[str, torch.Tensor] = self.network(images)
         return {
             name: one.permute(0, 3, 1, 2) if name in self.layers else one
@@ -154,14 +154,14 @@ class ChannelsFirst(nn.Module):
 
 
 def untrained(backbone: str) -> nn.Module:
-    """A classification network of torchvision with random weights, in evaluation mode.
+    """Build a classification network of torchvision with random weights, in evaluation mode.
 
     Raises
     ------
     FlawlineError
-        If torchvision has none of that name.
+        If torchvision does not have it.
     """
-    import torchvision.models  # takes seconds, and `gabor` does without
+    import torchvision.models  # takes seconds, and `gabor` does not need it
 
     known = torchvision.models.list_models(module=torchvision.models)
     if backbone not in known:
@@ -251,13 +251,13 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     except OSError as error:
         raise FlawlineError(f"{path}: cannot be read ({error}). {advice}") from error
     except Exception as error:
-        # without the error's own text: torch's advises to load unsafe files all the same
+        # without the error's text: torch's advises to load unsafe files nevertheless
         raise FlawlineError(
             f"{path}: not a readable state dict (damaged, or with other objects than tensors, "
             f"which could run code and are not loaded). {advice}"
         ) from error
     if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
-        raise FlawlineError(f"{path}: not a state dict, it holds other values. {advice}")
+        raise FlawlineError(f"{path}: not a state dict, it contains other values. {advice}")
     return state
 
 

@@ -49,21 +49,21 @@ def patch_features(
     precision: str,
     scale: float = 1.0,
 ) -> torch.Tensor:
-    """Concatenated feature maps of a batch of images.
+    """Compute the concatenated feature maps of a batch of images.
 
     Every map is averaged over `pool` x `pool` positions, resized (bilinear) to the largest, and
     all are concatenated per position (PatchCore, section 3.1).
 
-    The average counts the zeros around the map, as the reference implementation's does. Features
-    at the border get shorter by it, and so do their distances, which would otherwise be the
-    largest of most good images: the network has padded with zeros there too, and few training
-    patches look alike. docs/results.md has what it is worth.
+    The average includes the zeros around the map, as in the reference implementation. This
+    shortens features at the border, and with them their distances. Otherwise these would be the
+    largest of most good images, because the network pads with zeros there and few training
+    patches look alike. docs/results.md has measurements.
 
     Parameters
     ----------
     network : maps float32 (N, 3, H, W) to {layer: (N, C_l, H_l, W_l)}.
     images : uint8 (N, H, W, 3), RGB.
-    scale : of the network's input, as a part of the images.
+    scale : of the network's input, relative to the images.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def patch_features(
 
 
 class PatchFeatures(nn.Module):
-    """`patch_features` of several sets as one module that can be exported.
+    """`patch_features` of several sets as one exportable module.
 
     Images float32 (N, 3, H, W), grey levels, to float32 (N, C, h, w) for each set, of half
     precision.
@@ -159,17 +159,17 @@ def extract(
     images_hash: str,
     scale: float = 1.0,
 ) -> None:
-    """Write the features of all images to `path` (.npy) and what they are to `path` with .json.
+    """Write the features of all images to `path` (.npy) and their description beside it (.json).
 
     Parameters
     ----------
-    images : uint8 (N, H, W, 3), RGB; may be a memory map, it is read batch by batch.
+    images : uint8 (N, H, W, 3), RGB; may be a memory map, which is read batch by batch.
     path : float16 (N, H, W, C) is written here.
     """
     seen = input_size(images.shape[1:3], scale)
     network = build_backbone(backbone, weights, layers, seen)
     network = network.to(device).to(memory_format=torch.channels_last)
-    # filter responses of the bank span more orders of magnitude than bfloat16 resolves
+    # the bank's filter responses span more orders of magnitude than bfloat16 resolves
     precision = "float32" if backbone == "gabor" else inference_precision(device.type, precision)
     settings: dict[str, Any] = {"pool": pool, "normalize": normalize, "precision": precision}
     settings["scale"] = scale

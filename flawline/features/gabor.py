@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-LAYERS = {"fine": 1, "medium": 2, "coarse": 4}  # how much smaller the image is made
+LAYERS = {"fine": 1, "medium": 2, "coarse": 4}  # factor by which the image is reduced
 WAVELENGTH = 4.0  # pixels of the pyramid's level
 ORIENTATIONS = 6
 STRIDE = 8  # pixels of the image
-FAINTEST = 1e-4  # amplitude below which all is flat; less would be dropped as zero by ONNX's tools
-# luminance, red-green, blue-yellow; colour is weaker than light in most products, hence its gain
+FAINTEST = 1e-4  # least amplitude; tools for ONNX replace smaller constants by zero
+# luminance, red-green, blue-yellow; in most products colour varies less than light, hence its gain
 OPPONENT = ((0.299, 0.587, 0.114), (2.0, -2.0, 0.0), (1.0, 1.0, -2.0))
 
 
@@ -39,7 +39,7 @@ class GaborBank(nn.Module):
         self.register_buffer("blur", _gaussian(WAVELENGTH / 2))
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Features of every layer, all on the same grid."""
+        """Compute the features of every layer, all on the same grid."""
         channels = functional.conv2d(images, self.opponent)
         return {name: self._layer(channels, LAYERS[name]) for name in self.layers}
 

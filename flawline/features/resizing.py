@@ -1,4 +1,4 @@
-"""Antialiased resizing as two products of matrices, which ONNX has where it lacks the original."""
+"""Antialiased resizing as two matrix products, because ONNX lacks the operation itself."""
 
 from collections.abc import Sequence
 
@@ -28,5 +28,5 @@ def resizing_matrices(
 
 
 def resized(images: torch.Tensor, down: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
-    """Resize images (N, C, H, W) by what `resizing_matrices` returned."""
+    """Resize images (N, C, H, W) by the matrices from `resizing_matrices`."""
     return down @ images @ across.T

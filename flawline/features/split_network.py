@@ -1,4 +1,4 @@
-"""A classification network in two halves: what stays frozen, and its last convolutions."""
+"""Split a classification network into a frozen half and its last convolutions."""
 
 from torch import fx, nn
 
@@ -8,8 +8,8 @@ from flawline.errors import FlawlineError
 def split_network(network: nn.Module, count: int) -> tuple[nn.Module, nn.Module]:
     """Split a network before its last convolutions, in the order in which they run.
 
-    What is beyond the last feature map, the one that global average pooling sees, is left out, and
-    so is max-pooling just before it, as VGG has.
+    Everything after the last feature map, the input of global average pooling, is dropped,
+    including a max-pool right before it (VGG).
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ def split_network(network: nn.Module, count: int) -> tuple[nn.Module, nn.Module]
     Returns
     -------
     The early half maps images to a tuple of tensors, the late half maps these to the feature map
-    (N, C, h, w). Both share their modules, and the names of these, with `network`.
+    (N, C, h, w). Both share modules and their names with `network`.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def split_network(network: nn.Module, count: int) -> tuple[nn.Module, nn.Module]
     for node in nodes:
         if late.intersection(node.all_input_nodes):
             late.add(node)
-    # parameters that are no modules' own are there at once: nothing need hand them over
+    # free parameters are available in both halves, so they need not be passed on
     late |= {node for node in nodes if node.op == "get_attr" and late.intersection(node.users)}
     between = [node for node in nodes if node not in late and late.intersection(node.users)]
     early_graph, late_graph = fx.Graph(), fx.Graph()

@@ -1,9 +1,8 @@
-"""The feature store: features that were extracted once, found again by what they are made of.
+"""The feature store: extracted features, found again by what they were made from.
 
 An entry is `<key>.npy` with `<key>.json` beside it. The key is a hash of everything that decides
-the features' bits, so no entry is ever out of date; it is only no longer asked for. An entry and
-the results file that it came from or went to are one file with two names (hard links), where the
-file system can do that.
+the features' bits, so entries never go stale, they only become unused. If the file system has hard
+links, an entry and the results file that it came from or went to are one file with two names.
 """
 
 import argparse
@@ -24,21 +23,21 @@ from flawline.options.weights import weights_file
 from flawline.provenance import code_fingerprint, digest, file_hash, versions
 
 STORE = Path("results", "feature_store")
-LEFT_OVER = 3600.0  # seconds after which an incomplete entry is nobody's work any more
+LEFT_OVER = 3600.0  # seconds; older incomplete entries belong to no running job
 
 logger = logging.getLogger(__name__)
 
 
 class _DamagedError(Exception):
-    """An entry's array is not the one that its description was written for."""
+    """An entry's array does not match its description."""
 
 
 def provide(
     images: Path | str, path: Path | str, *, store: Path, gpus: int, threads: int, **options: Any
 ) -> None:
-    """Write the features of all images to `path` (.npy) and what they are to `path` with .json.
+    """Write the features of all images to `path` (.npy) and their description beside it (.json).
 
-    They are taken from the store where it has them, which needs neither torch nor the network's
+    They are taken from the store if it has them, which needs neither torch nor the network's
     weights; otherwise they are extracted and kept there. Precision `auto` asks torch first.
 
     Parameters
@@ -55,7 +54,7 @@ def provide(
     if likely and take(store, likely, path):
         return
 
-    # not needed, and slow to load, where the store has the features
+    # slow to load, and not needed if the store has the features
     from flawline.devices import choose_device
     from flawline.features.extraction import extract
 
@@ -69,7 +68,7 @@ def provide(
 
 
 def likely_key(images_hash: str, *, gpus: int, **options: Any) -> str | None:
-    """The key as far as it is known without torch; None for precision `auto` on a GPU."""
+    """Return the key if it is known without torch; None for precision `auto` on a GPU."""
     device = "cuda" if gpus and has_cuda() else "cpu"
     precision = _asked(options)
     if precision == "auto" and device == "cuda":
@@ -79,12 +78,12 @@ def likely_key(images_hash: str, *, gpus: int, **options: Any) -> str | None:
 
 
 def _asked(options: dict[str, Any]) -> str:
-    """The precision; extraction uses no other for the filter bank."""
+    """Return the precision; the filter bank is always extracted in float32."""
     return "float32" if options["backbone"] == "gabor" else options["precision"]
 
 
 def address(images_hash: str, *, device: str, **options: Any) -> str:
-    """The key of features: 64 hexadecimal digits. Imports no torch, reads no weights but a file's.
+    """Return the key of features, 64 hexadecimal digits, without importing torch.
 
     Parameters
     ----------
@@ -101,12 +100,12 @@ def address(images_hash: str, *, device: str, **options: Any) -> str:
 
 
 def has(store: Path, key: str) -> bool:
-    """Whether the store has an entry, not whether it is intact."""
+    """Check whether the store has an entry, without checking that it is intact."""
     return all(file.is_file() for file in _files(store, key))
 
 
 def take(store: Path, key: str, path: Path) -> bool:
-    """Give an entry the further name `path`, .json beside it; False if there is none.
+    """Link an entry to `path`, .json beside it; return False if there is none.
 
     An entry whose array has changed since it was made is deleted, not used.
     """
@@ -130,7 +129,7 @@ def take(store: Path, key: str, path: Path) -> bool:
 
 
 def keep(store: Path, key: str, path: Path) -> None:
-    """Give the features at `path` a name in the store; if that fails, they are just not kept."""
+    """Link the features at `path` into the store; if that fails, log it and go on."""
     array, about = _files(store, key)
     try:
         with replacing(array) as partial:
@@ -145,7 +144,7 @@ def _files(store: Path, key: str) -> tuple[Path, Path]:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A second name for a file, or a copy where the file system has no such thing."""
+    """Hard-link a file, or copy it if the file system has no hard links."""
     try:
         os.link(source, target)
     except FileNotFoundError:
@@ -172,15 +171,15 @@ class Entry:
 
     @property
     def freed(self) -> int:
-        """Bytes that deleting the entry gives back."""
+        """Bytes that deleting the entry frees."""
         return self.size if self.links == 1 else 0
 
 
 def entries(store: Path) -> list[Entry]:
-    """All complete entries, newest first.
+    """List all complete entries, newest first.
 
-    A results file uses an entry if both are one file; or, if it is a file of its own (a copy, or
-    results that were moved here), if its .json is the entry's, which holds the array's SHA-256.
+    A results file uses an entry if both are one file. A separate file (a copy, or moved results)
+    uses it if their .json are equal, which hold the array's SHA-256.
     """
     linked: dict[tuple[int, int], list[Path]] = {}
     copied: dict[bytes, list[Path]] = {}
@@ -208,7 +207,7 @@ def entries(store: Path) -> list[Entry]:
 
 
 def clean(store: Path, *, dry_run: bool = False) -> list[Entry]:
-    """Delete the entries that no results file uses, and what killed jobs left.
+    """Delete the entries that no results file uses, and leftovers of killed jobs.
 
     Returns
     -------
@@ -232,7 +231,7 @@ def _left_over(store: Path) -> Iterator[Path]:
 
 
 def table(found: list[Entry]) -> str:
-    """Entries as lines of text for a person."""
+    """Format entries as lines of text for a person."""
     rows = [["key", "backbone", "layers", "size", "age", "used by"]]
     for entry in found:
         users = [str(user) for user in entry.users] or ["nothing"]
@@ -266,9 +265,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="flawline.features.store", description="Feature store")
     parser.add_argument("--store", type=Path, default=STORE, help="folder (default: %(default)s)")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="what is in the store and which results use it")
+    commands.add_parser("list", help="list the entries and the results that use them")
     cleaning = commands.add_parser("clean", help="delete the entries that no results use")
-    cleaning.add_argument("--dry-run", action="store_true", help="only say what would go")
+    cleaning.add_argument("--dry-run", action="store_true", help="only list what would be deleted")
     given = parser.parse_args()
     if given.command == "list":
         print(table(entries(given.store)))

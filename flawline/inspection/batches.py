@@ -1,4 +1,4 @@
-"""Whether a batch of new images scores like the calibration images, and the batches before it."""
+"""Compare a batch of new images with the calibration images, and keep a history of batches."""
 
 import fcntl
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ SHOWN = 50
 
 @dataclass(frozen=True)
 class Comparison:
-    """A batch against the calibration images.
+    """The comparison of a batch with the calibration images.
 
     Attributes
     ----------
@@ -41,10 +41,9 @@ class Comparison:
 def compared(verdicts: Sequence[Verdict], trained: "TrainedDetector") -> Comparison:
     """Test whether a batch's images that are called good score like calibration images.
 
-    Defects would make any batch with some differ, so both are taken up to the threshold alone: what
-    lies below it is distributed alike, if the good images are. How many lie above it says the rest.
-    As in `drift`, lower scores are no drift where calibration images were scored by the others'
-    memory.
+    Any batch with defects would differ, so only scores up to the threshold are compared: these are
+    equally distributed if the good images are. The number above it tells the rest. As in `drift`,
+    lower scores are not drift if calibration images were scored by the memory of others.
     """
     if trained.threshold.get("mode") == "cross" or trained.threshold.get("folds"):
         return Comparison(

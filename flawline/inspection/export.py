@@ -33,23 +33,23 @@ from flawline.inspection.trained_detector import (
 )
 
 TOLERANCE = 5e-3
-"""Largest difference from PyTorch: of scores, as a part of the largest score; of maps, as a part of
-their range. Features are of half precision, and two runtimes round some of them to either side."""
+"""Largest difference from PyTorch: of scores, relative to the largest score; of maps, relative to
+their range. Features have half precision, and two runtimes round some of them differently."""
 OPSET = 20
 BATCH, ALTERED = 8, 8
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What an ONNX file and PyTorch said of the same images.
+    """The results of an ONNX file and of PyTorch on the same images.
 
     Attributes
     ----------
-    good, altered : how many images were compared, of good parts and with a defect put in.
-    above : how many of all scored above the threshold, by PyTorch.
-    score, pixel : the largest differences of scores and maps, as parts of the largest score and of
-        the maps' range; good and altered ones each by their own.
-    close : decisions that differ, of scores no farther from the threshold than `TOLERANCE`.
+    good, altered : numbers of compared images: good ones, and ones with an added defect.
+    above : number of images above the threshold, by PyTorch.
+    score, pixel : the largest differences of scores and maps, relative to the largest score and to
+        the maps' range, for good and for altered images separately.
+    close : number of differing decisions on scores within `TOLERANCE` of the threshold.
     """
 
     good: int
@@ -61,8 +61,8 @@ class Comparison:
 
     def __str__(self) -> str:
         text = (
-            f"compared with PyTorch on {self.good} good images and {self.altered} with a defect "
-            f"put in, {self.above} of all above the threshold: scores differ by at most "
+            f"compared with PyTorch on {self.good} good images and {self.altered} with an added "
+            f"defect, {self.above} of them above the threshold: scores differ by at most "
             f"{self.score:.1e} of the largest, maps by {self.pixel:.1e} of their range; "
         )
         if not self.close:
@@ -75,8 +75,8 @@ class Comparison:
 class Graph(nn.Module):
     """uint8 (N, H, W, 3), RGB, to scores (N,), maps (N, H, W) and decisions (N,).
 
-    Where ignored regions or letterbox bars may not count, a second input, uint8 (N, H, W), says
-    what does.
+    If there are ignored regions or letterbox bars, a second input, uint8 (N, H, W), says which
+    pixels count.
     """
 
     scales: torch.Tensor
@@ -145,10 +145,10 @@ def export(
 
     Parameters
     ----------
-    photographs : prepared good images to compare on, two or more; some are compared with a defect
-        put in as well, so that there are scores above the threshold.
-    path : the file; not written where a score or a map differs by more than `TOLERANCE`, or a
-        decision differs and the score is not that close to the threshold.
+    photographs : prepared good images to compare on, two or more; some are also compared with an
+        added defect, so that there are scores above the threshold.
+    path : the file; not written if a score or a map differs by more than `TOLERANCE`, or a
+        decision differs and its score is not that close to the threshold.
     about : further metadata, such as the category.
 
     Raises
@@ -189,7 +189,7 @@ def export(
 
 
 def metadata(trained: TrainedDetector, **about: str) -> dict[str, str]:
-    """What the file says of itself."""
+    """Return the metadata of the file."""
     prepare = trained.settings["prepare"]
     height, width = trained.image_shape
     return about | {
@@ -212,7 +212,7 @@ def _inputs(photographs: Sequence[Photograph]) -> dict[str, np.ndarray]:
 def _compare(
     trained: TrainedDetector, session: Any, good_images: Sequence[Photograph]
 ) -> Comparison:
-    """Raise, if the session scores or decides otherwise than `trained`."""
+    """Raise a FlawlineError if the session scores or decides differently from `trained`."""
     altered = [_altered(one, part) for part, one in enumerate(good_images[:ALTERED], start=1)]
     found = [_differences(trained, session, group) for group in (good_images, altered)]
     above, close, wrong = (sum(one[i] for one in found) for i in range(3))
@@ -220,21 +220,21 @@ def _compare(
     method = trained.settings["detector"]["method"]
     if not (score <= TOLERANCE and pixel <= TOLERANCE):
         raise FlawlineError(
-            f"{method}: the ONNX graph scores otherwise than "
+            f"{method}: the ONNX graph scores differently from "
             f"PyTorch: scores differ by {score:.2g} of the largest, maps by {pixel:.2g} of their "
             f"range (allowed {TOLERANCE:g}). Nothing was written. "
             "Features in bfloat16 are one reason: train with `precision: float32`."
         )
     if wrong:
         raise FlawlineError(
-            f"{method}: the ONNX graph decides otherwise than PyTorch on {wrong} of "
+            f"{method}: the ONNX graph decides differently from PyTorch on {wrong} of "
             f"{len(good_images) + len(altered)} images. Nothing was written."
         )
     return Comparison(len(good_images), len(altered), int(above), score, pixel, int(close))
 
 
 def _altered(photograph: Photograph, part: int) -> Photograph:
-    """The photograph with noise in the middle: on `part` eighths of each side."""
+    """Add noise to the middle of a photograph, over `part` eighths of each side."""
     image = photograph.image.copy()
     middle = tuple(
         slice(start := (side - max(side * part // ALTERED, 1)) // 2, side - start)
@@ -247,7 +247,7 @@ def _altered(photograph: Photograph, part: int) -> Photograph:
 def _differences(
     trained: TrainedDetector, session: Any, photographs: Sequence[Photograph]
 ) -> tuple[int, int, int, float, float]:
-    """Scores above the threshold, other decisions close to it, farther ones, score, map."""
+    """Return counts above the threshold, of close and far wrong decisions; largest differences."""
     scores: list[np.ndarray] = []
     decisions: list[np.ndarray] = []
     low, high, pixel = np.inf, -np.inf, 0.0
@@ -274,7 +274,7 @@ def _differences(
 
 
 def _scoring_of(trained: TrainedDetector) -> tuple[MapDetector, nn.Module]:
-    """The detector and its scoring of cells as a module; raises if it cannot be exported."""
+    """Return the detector and its scoring of cells as a module, or raise a FlawlineError."""
     detector = trained.detector
     method = trained.settings["detector"]["method"]
     module = None
@@ -297,7 +297,7 @@ def _scoring_of(trained: TrainedDetector) -> tuple[MapDetector, nn.Module]:
 
 
 def _smoothing_matrix(cells: int, size: int, sigma: float, finer: bool = False) -> torch.Tensor:
-    """`smooth_maps` of columns as a matrix, float32 (size, cells).
+    """Return `smooth_maps` of columns as a matrix, float32 (size, cells).
 
     Parameters
     ----------
@@ -317,7 +317,7 @@ def _smoothing_matrix(cells: int, size: int, sigma: float, finer: bool = False) 
 
 
 def _area_matrix(size: int, cells: int) -> torch.Tensor:
-    """`cells_of` of columns as a matrix, float32 (cells, size)."""
+    """Return `cells_of` of columns as a matrix, float32 (cells, size)."""
     columns = cv2.resize(
         np.eye(size, dtype=np.float32), (size, cells), interpolation=cv2.INTER_AREA
     )
@@ -325,7 +325,7 @@ def _area_matrix(size: int, cells: int) -> torch.Tensor:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+    """Run the command line."""
     from flawline.config import load_config
 
     parser = argparse.ArgumentParser(

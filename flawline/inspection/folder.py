@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 
 DEFECTIVE, GOOD, UNREADABLE = "defective", "good", "unreadable"
 ARRIVED = "arrived during the inspection; the next one takes it"
-LARGEST_PANEL = 512  # pixels of a side: each half of a square overlay
+LARGEST_PANEL = 512  # side of each half of a square overlay, pixels
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an inspection says of one file.
+    """The result of an inspection for one file.
 
     Attributes
     ----------
-    file : its path below the folder; bytes that are no text are written as \\x and two digits.
+    file : its path below the folder; bytes that are not text are written as \\x and two digits.
     decision : defective, good or unreadable.
     boxes : x0, y0, x1, y1 of each region that stands out, in pixels of the file's image.
     overlay : file name of the picture that shows them; empty for unreadable files.
-    hatched : whether parts of it are, as they do not count.
+    hatched : whether parts of it are hatched because they do not count.
     reason : why it is unreadable.
     """
 
@@ -61,8 +61,8 @@ def inspect_folder(
 ) -> list[Verdict]:
     """Judge every file in `folder` and below it, in the order of their names.
 
-    What cannot be read as one image, a file that is still being written included, is told in its
-    verdict, and the rest goes on. Memory does not grow with the number of files.
+    A file that cannot be read as one image, or is still being written, gets a verdict that says so,
+    and the rest goes on. Memory does not grow with the number of files.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def inspect_folder(
     Raises
     ------
     FlawlineError
-        If there is no such folder.
+        If the folder does not exist.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def inspect_folder(
     overlays.mkdir(parents=True, exist_ok=True)
     paths = files_below(folder)
     verdicts: list[Verdict] = []
-    cv2.setNumThreads(1)  # one thread of the pool is one image
+    cv2.setNumThreads(1)  # the pool runs one image per thread
     with (
         ThreadPoolExecutor(workers) as pool,
         tqdm(total=len(paths), desc="inspected", unit="image", disable=None) as bar,
@@ -131,7 +131,7 @@ def inspect_folder(
 
 
 def verdict_table(verdicts: list[Verdict]) -> "pd.DataFrame":
-    """One row per file: file, decision, score, p_value, box_count, boxes, overlay, reason."""
+    """Return a row per file: file, decision, score, p_value, box_count, boxes, overlay, reason."""
     import pandas as pd
 
     return pd.DataFrame(
@@ -158,7 +158,7 @@ def write_verdicts(path: Path | str, verdicts: list[Verdict]) -> None:
 
 
 def summary(verdicts: list[Verdict]) -> str:
-    """How many of how many images are defective, and how many files are no readable images."""
+    """Count defective, readable and unreadable files, in words."""
     decisions = [verdict.decision for verdict in verdicts]
     unreadable = decisions.count(UNREADABLE)
     words = f"{decisions.count(DEFECTIVE)} of {len(decisions) - unreadable} images defective"
@@ -166,7 +166,7 @@ def summary(verdicts: list[Verdict]) -> str:
 
 
 def _read(path: Path, trained: "TrainedDetector") -> "Photograph | str":
-    """The prepared photograph, or why there is none."""
+    """Return the prepared photograph, or why it cannot be read."""
     most = trained.settings["max_megapixels"]
     try:
         before = path.stat()
@@ -186,7 +186,7 @@ def _read(path: Path, trained: "TrainedDetector") -> "Photograph | str":
 def _judge(
     photographs: "list[Photograph]", trained: "TrainedDetector"
 ) -> Iterator[tuple[float, str, float, np.ndarray, np.ndarray]]:
-    """Score, decision, p-value, boxes in prepared pixels and map of each."""
+    """Return score, decision, p-value, boxes in prepared pixels and map of each photograph."""
     if not photographs:
         return
     found = trained.score(photographs)
@@ -204,7 +204,7 @@ def _draw(
     boxes: np.ndarray,
     trained: "TrainedDetector",
 ) -> None:
-    """The image with its boxes beside its map, whose colours mean the same in all inspections."""
+    """Draw the image with its boxes beside its map, with the same colours in all inspections."""
     from flawline.pictures import boxed, coloured, hatched, side_by_side
 
     image = hatched(photograph.image, photograph.counted)

@@ -29,15 +29,15 @@ def inspect_images(
     about: Mapping[str, str],
     workers: int = 1,
 ) -> list[Verdict]:
-    """Inspect the photographs of a folder, and write all that is to be seen of it.
+    """Inspect the photographs of a folder, and write table, page, overlays and history.
 
     Parameters
     ----------
     run : folder of the trained detector.
     settings : how photographs are prepared for it, from `run_settings.settings_of`.
-    table, page, overlays : what is written: a CSV file, an HTML file, a folder of pictures.
-    history : CSV file with a row for every batch that was inspected; one is added.
-    batch : what the history calls this batch and its detector.
+    table, page, overlays : outputs: a CSV file, an HTML file, a folder of pictures.
+    history : CSV file with a row for every inspected batch; this batch is added.
+    batch : names of this batch and its detector in the history.
     about : texts for the head of the page.
 
     Returns

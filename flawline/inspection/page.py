@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 OWN_TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = 60  # defective images shown, the highest scores first
 CLOSE_CALLS = 12  # good images shown, the highest scores first
-ROWS = 2000  # of the table of all images: more make a browser slow
-MOSTLY = 0.5  # from this part on, defects are not the likeliest explanation
+ROWS = 2000  # of the table of all images: more slow a browser down
+MOSTLY = 0.5  # share of alarms from which on defects are not the likeliest explanation
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the page shows.
+    """The content of the page.
 
     Attributes
     ----------
@@ -43,13 +43,13 @@ class Inspection:
     history: tuple[Mapping[str, str], ...] = ()
 
     def of(self, decision: str) -> list[Verdict]:
-        """The files with a decision, the highest score first."""
+        """Return the files with a decision, the highest score first."""
         found = [verdict for verdict in self.verdicts if verdict.decision == decision]
         return sorted(found, key=lambda verdict: -(verdict.score or 0.0))
 
     @property
     def warning(self) -> str:
-        """One sentence, where the decisions are hardly about defects."""
+        """A warning if the decisions are probably not about defects; else empty."""
         defective, readable = len(self.of(DEFECTIVE)), len(self.readable)
         if readable and defective >= MOSTLY * readable:
             return (
@@ -62,7 +62,7 @@ class Inspection:
 
     @property
     def hatched(self) -> bool:
-        """Whether parts of any image are, as they do not count."""
+        """Check whether parts of any image are hatched because they do not count."""
         return any(verdict.hatched for verdict in self.verdicts)
 
     @property
@@ -78,7 +78,7 @@ def describe(
     history: Sequence[Mapping[str, str]] = (),
     **about: str,
 ) -> Inspection:
-    """Gather what the page shows.
+    """Gather the content of the page.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def describe(
 
 
 def render(path: Path | str, inspection: Inspection) -> None:
-    """Write the page. Equal inspections give equal bytes."""
+    """Write the page; equal inspections give equal bytes."""
     template = _environment(inspection).get_template("inspection.html.j2")
     defective = inspection.of(DEFECTIVE)
     text = template.render(

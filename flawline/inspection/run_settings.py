@@ -1,6 +1,6 @@
-"""Where a trained detector lies, and which settings it sees photographs with.
+"""The folder of a trained detector, and the settings by which it sees photographs.
 
-The workflow plans with these, so nothing here loads torch.
+The workflow plans with these, so nothing here imports torch.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ FILES = (
 
 
 def run_folder(config: "Config", chosen: Inspect) -> Path:
-    """Return where the pipeline keeps one trained detector.
+    """Return the folder of one trained detector.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def run_folder(config: "Config", chosen: Inspect) -> Path:
 
 
 def settings_of(config: "Config", category: str, detector: str) -> dict[str, Any]:
-    """What the configuration says of how a detector sees photographs, as plain values.
+    """Return the configured settings by which a detector sees photographs, as plain values.
 
     Returns
     -------
@@ -70,10 +70,10 @@ def _regions(regions: Regions) -> dict[str, Any]:
 
 
 def check_files(run: Path) -> None:
-    """Raise, if the detector in `run` has not been trained and calibrated."""
+    """Raise a FlawlineError if the detector in `run` has not been trained and calibrated."""
     missing = [name for name in FILES if not (run / name).is_file()]
     if missing:
         raise FlawlineError(
-            f"{run}: no trained detector, because {', '.join(missing)} is not there. Inspection "
+            f"{run}: no trained detector, because {', '.join(missing)} is missing. Inspection "
             "trains nothing: run the pipeline first, with the same configuration without `inspect`."
         )

@@ -1,4 +1,4 @@
-"""A trained detector with all that stands before and behind it: from photographs to decisions."""
+"""A trained detector with its pre- and post-processing: from photographs to decisions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,14 +33,14 @@ from flawline.synthesis.object_masks import ObjectModel, mask_of
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph as a detector takes it.
+    """A photograph prepared for a detector.
 
     Attributes
     ----------
     image : uint8 (H, W, 3), RGB, prepared.
     original : height and width of the photograph.
-    tiles : uint8 (T, h, w, 3), where the category is tiled.
-    counted : uint8 (H, W), 1 = counts; None where all of it does.
+    tiles : uint8 (T, h, w, 3), if the category is tiled.
+    counted : uint8 (H, W), 1 = counts; None if all pixels do.
     """
 
     image: np.ndarray
@@ -50,7 +50,7 @@ class Photograph:
 
     @property
     def seen(self) -> np.ndarray:
-        """What networks see of it: uint8 (T, h, w, 3)."""
+        """The images or tiles that networks see: uint8 (T, h, w, 3)."""
         return self.image[None] if self.tiles is None else self.tiles
 
 
@@ -60,15 +60,15 @@ class TrainedDetector:
 
     Attributes
     ----------
-    settings : as `settings_of` makes them.
-    threshold : what ``threshold.json`` says.
+    settings : from `settings_of`.
+    threshold : the content of ``threshold.json``.
     calibration : float64 (n,), anomaly scores of calibration images, ascending.
     scale : ends of the maps' colours, the same for all inspections: the median pixel of calibration
         images, and twice as far above it as most of them reach.
     limit : pixels of a map above it are boxed.
     geometry : as the detector was trained.
     networks : each feature set's network and its settings.
-    levels : what was white in the photographs that it was trained on.
+    levels : values of white in the photographs that it was trained on.
     """
 
     detector: Detector
@@ -101,7 +101,7 @@ class TrainedDetector:
         return Counting.of_options(settings["regions"], shape, settings["prepare"]["resize"])
 
     def prepare(self, image: np.ndarray) -> Photograph:
-        """Make a decoded photograph what the detector takes.
+        """Prepare a decoded photograph for the detector.
 
         Parameters
         ----------
@@ -122,7 +122,7 @@ class TrainedDetector:
         return self.settings["prepare"]["resize"] == "letterbox" or bool(regions)
 
     def score(self, photographs: Sequence[Photograph]) -> Scores:
-        """Anomaly scores and maps, just as the pipeline makes them.
+        """Compute anomaly scores and maps, exactly as the pipeline does.
 
         Returns
         -------
@@ -131,16 +131,16 @@ class TrainedDetector:
         found = self.detector.score(self._data(photographs))
         maps = np.clip(found.anomaly_maps, -HALF_MAX, HALF_MAX)
         found.refuse_not_finite(type(self.detector).__name__)
-        # the threshold comes from a table's scores: what equals one there must equal it here
+        # the threshold comes from rounded scores in a table, which must be equal here
         scores = np.array([float(f"{score:.9g}") for score in found.scores])
         return Scores(scores, maps)
 
     def defective(self, scores: np.ndarray) -> np.ndarray:
-        """Which scores are above the threshold."""
+        """Return which scores are above the threshold."""
         return scores > self.threshold["value"]
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
-        """Conformal p-values: how often a good part would score as high, float64 (N,).
+        """Return conformal p-values: how often a good part would score as high, float64 (N,).
 
         (1 + the number of calibration images that score as high or higher) / (n + 1).
         """
@@ -183,15 +183,15 @@ def load_trained(
 
     Parameters
     ----------
-    run : folder with ``model/``, ``threshold.json`` and ``calibration/``, as the pipeline makes it.
-    settings : as `settings_of` makes them; must be those that the detector was trained with.
-    boxes : whether maps are needed too; reads all maps of the calibration images.
+    run : folder of a run, with ``model/``, ``threshold.json`` and ``calibration/``.
+    settings : from `settings_of`; must be those that the detector was trained with.
+    boxes : whether boxes are needed, for which all maps of the calibration images are read.
 
     Raises
     ------
     FlawlineError
-        If files are missing or damaged, or if the detector was trained with other settings: each
-        that differs is named with both values.
+        If files are missing or damaged, or if the detector was trained with other settings, which
+        are named with both values.
     """
     run = Path(run)
     check_files(run)
@@ -214,7 +214,7 @@ def load_trained(
         )
     except FlawlineError:
         raise
-    except Exception as error:  # what is damaged can fail anywhere
+    except Exception as error:  # a damaged file can raise any exception
         raise FlawlineError(
             f"{run}: a file of this detector is missing or damaged ({error}). Run the pipeline "
             "again."
@@ -235,7 +235,7 @@ def load_trained(
 
 
 def _map_scale(run: RunFolder, boxes: Mapping[str, Any]) -> tuple[tuple[float, float], float]:
-    """The ends of the maps' colours, and the value above which pixels are boxed."""
+    """Return the ends of the maps' colours, and the value above which pixels are boxed."""
     maps = read_array(run.maps("calibration"))
     low, high = (map_limit(maps, quantile=boxes["quantile"], level=at) for at in (0, 1))
     end = max(low + 2 * (high - low), low + 1e-6)
@@ -250,18 +250,18 @@ def _network(
     network = network.to(device).to(memory_format=torch.channels_last)
     if (found := _weights_hash(network)) != recorded["weights_sha256"]:
         raise FlawlineError(
-            f"{run}: trained on features of other weights than {given['weights']!r} of "
+            f"{run}: trained on features from other weights than {given['weights']!r} of "
             f"{given['backbone']} (SHA-256 {recorded['weights_sha256'][:12]}, found {found[:12]}). "
             "Give the weights that it was trained with, or run the pipeline to train it again."
         )
-    # what `auto` was where the detector was trained, or its distances would be others
+    # use what `auto` meant in training, or distances would differ
     return network, dict(given) | {"precision": recorded["precision"]}
 
 
 def _refuse_others(
     run: Path, about: Mapping[str, Any], threshold: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> None:
-    """Compare what the detector was trained with to `settings`."""
+    """Raise a FlawlineError if the detector was trained with other settings than `settings`."""
     inputs = about.get("provenance", {}).get("inputs", {})
     if not {"prepare", "features", "geometry"} <= inputs.keys():
         raise FlawlineError(
@@ -307,11 +307,11 @@ def _refuse_others(
 def _comparable(
     was: Mapping[str, Any], given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Recorded and configured settings of a feature set, without what cannot change a feature."""
+    """Return recorded and configured settings that can change a feature set."""
     keys = ["backbone", "layers", "pool", "normalize", "scale"]
     if given["precision"] != "auto" and given["backbone"] != "gabor":
         keys.append("precision")
-    if weights_file(given["weights"]) is None:  # a file is told by its content
+    if weights_file(given["weights"]) is None:  # a file is identified by its content
         keys.append("weights")
     return {key: was[key] for key in keys}, {key: given[key] for key in keys}
 

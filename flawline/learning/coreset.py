@@ -1,4 +1,4 @@
-"""Greedy k-centre coreset: the next vector is the one farthest from all that were chosen."""
+"""Greedy k-centre coreset: always pick the vector farthest from those already chosen."""
 
 import math
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 LEVELS = (65_536, 4096)  # rows of the active sets, each inside the one before
 CHUNK = 16_384
-TILE = {"cpu": (4096, 256), "cuda": (16_384, 1024)}  # of a product; 4 MiB stay in the cache
-CHOSEN = -1.0  # below every distance: no row is chosen twice
+TILE = {"cpu": (4096, 256), "cuda": (16_384, 1024)}  # of a product; 4 MiB fit into the cache
+CHOSEN = -1.0  # below every distance, so that no row is chosen twice
 EXACT = 1 << 24  # up to here float32 holds every whole number
 
 
@@ -20,17 +20,18 @@ def project(
     seed: int,
     prepared: "Callable[[torch.Tensor], torch.Tensor] | None" = None,
 ) -> torch.Tensor:
-    """Random projection that keeps distances (Johnson-Lindenstrauss), to whole numbers.
+    """Project vectors at random to whole numbers, keeping distances (Johnson-Lindenstrauss).
 
-    Up to a factor, which is the largest that keeps squared distances below 2**24: float32 computes
-    these exactly in any order, so no pick depends on the number of threads or the device. Rounding
-    (to 363 steps for 128 dimensions) moves distances far less than the projection does.
+    Distances are kept up to a factor, the largest that keeps squared distances below 2**24:
+    float32 computes these exactly in any order, so picks depend neither on the number of threads
+    nor on the device. Rounding (to 363 steps for 128 dimensions) changes distances far less than
+    the projection does.
 
     Parameters
     ----------
     vectors : floating (N, C).
-    dimensions : of the projection; C or more leaves out all but the rounding.
-    prepared : what is done to the vectors first, a part of them at a time.
+    dimensions : of the projection; with C or more, vectors are only rounded.
+    prepared : applied to the vectors first, in parts.
 
     Returns
     -------
@@ -58,18 +59,18 @@ def greedy_coreset(vectors: torch.Tensor, count: int, seed: int) -> torch.Tensor
     Exact, by blocked lazy updates: a row's distance to the chosen set only falls, so the rows with
     the largest distances are taken as the active set and picks are made inside it for as long as
     the best one there is not below the largest distance left outside. Only then are all rows
-    brought up to date with the new picks, in one matrix product. The active set has one of its own.
+    brought up to date with the new picks, in one matrix product. The active set has another one.
 
     Parameters
     ----------
-    vectors : float32 (N, d), whole numbers as `project` gives them. Of others, too, the farthest
-        is taken, but which one of two that differ by rounding alone depends on the machine.
+    vectors : float32 (N, d), whole numbers from `project`. Others work too, but among vectors
+        whose distances differ by rounding alone, the pick depends on the machine.
     count : rows to choose, at most N.
     seed : chooses the first row.
 
     Returns
     -------
-    int64 (count,), in the order of choice; of equally far rows the first.
+    int64 (count,), in the order of choice; among equally far rows, the first.
     """
     squares = torch.einsum("nd,nd->n", vectors, vectors)
     first = int(np.random.default_rng(seed).integers(len(vectors)))
@@ -89,18 +90,18 @@ def _pick(
     levels: tuple[int, ...],
     bar: tqdm,
 ) -> list[int]:
-    """Rows in the order of choice, until the farthest is not above `outside`; at least one."""
+    """Pick rows in order, at least one, until the farthest is not above `outside`."""
     levels = tuple(size for size in levels if size < len(vectors))
     if not levels:
         return _pick_one_by_one(vectors, squares, distances, outside, wanted, bar)
     picks: list[int] = []
     while len(picks) < wanted:
         farthest = distances.argmax()
-        # the first pick is the farthest row of all, whatever the value left outside
+        # the first pick is the farthest of all rows, whatever is left outside
         if picks and float(distances[farthest]) <= outside:
             break
         top = torch.topk(distances, levels[0] + 1)
-        # of many equally far rows topk leaves out some, and the first of them must not be
+        # topk may leave out some of many equally far rows, but the first must be kept
         active = torch.cat([farthest[None], top.indices[:-1]]).unique()
         fresh = _pick(
             vectors[active],

@@ -1,4 +1,4 @@
-"""Grad-CAM: where a network saw a class.
+"""Grad-CAM: where a network sees a class.
 
 Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra: Grad-CAM, ICCV 2017.
 """
@@ -11,12 +11,12 @@ import torch
 def grad_cam(
     feature_map: torch.Tensor, class_scores: Callable[[torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:
-    """How much each place speaks for each class, on one scale for all images.
+    """Map how much each place speaks for each class, on one scale for all images.
 
     Parameters
     ----------
-    feature_map : float (N, K, h, w), last of the convolutional ones.
-    class_scores : maps it to scores (N, C), each image by itself.
+    feature_map : float (N, K, h, w), the last convolutional one.
+    class_scores : maps it to scores (N, C), each image independently.
 
     Returns
     -------
@@ -26,7 +26,7 @@ def grad_cam(
         feature_map = feature_map.detach().float().requires_grad_()
         scores = class_scores(feature_map)
         maps = []
-        # images do not depend on each other: the gradient of the sum is that of each
+        # images are independent, so the gradient of the sum is that of each
         for score in scores.sum(0):
             (gradient,) = torch.autograd.grad(score, feature_map, retain_graph=True)
             weights = gradient.sum((2, 3))  # equation 1, times the number of places

@@ -1,7 +1,7 @@
 """Classification heads that shape embeddings: softmax and its relatives on the unit sphere.
 
-A head maps embeddings (N, D) to logits (N, C): given labels, those of the loss, made harder by the
-margin; without labels, what each class scores.
+A head maps embeddings (N, D) to logits (N, C): with labels, those of the loss, made harder by the
+margin; without labels, the scores of the classes.
 """
 
 import math
@@ -18,10 +18,10 @@ class Softmax(nn.Linear):
         return super().forward(embeddings)
 
     def projections(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Embeddings along each class's direction, for Grad-CAM.
+        """Project embeddings on each class's direction, for Grad-CAM.
 
-        Logits of normalised embeddings would not do: as they do not grow with the embedding, what
-        the places of a feature map add to them sums to zero, so that part of any image lights up.
+        Logits of normalised embeddings would not do: they do not grow with the embedding, so the
+        contributions of a feature map's places sum to zero, and part of every image lights up.
         """
         return linear(embeddings, self.weight)
 
@@ -54,11 +54,11 @@ class Cosine(nn.Module):
         return self.scale * cosines.scatter(1, labels[:, None], self.harder(own))
 
     def harder(self, own: torch.Tensor) -> torch.Tensor:
-        """The cosine to the own class, less the margin."""
+        """Subtract the margin from the cosine to the own class."""
         return own
 
     def projections(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """As `Softmax.projections`."""
+        """Project as `Softmax.projections`."""
         return linear(embeddings, normalize(self.weight, dim=1))
 
 
@@ -75,7 +75,7 @@ class ArcFace(Cosine):
     def harder(self, own: torch.Tensor) -> torch.Tensor:
         sine = (1 - own.square()).clamp(min=1e-12).sqrt()
         turned = own * math.cos(self.margin) - sine * math.sin(self.margin)
-        # beyond 180 degrees the cosine would rise again: go on falling instead
+        # beyond 180 degrees the cosine would rise again, so continue falling instead
         beyond = own < math.cos(math.pi - self.margin)
         return torch.where(beyond, own - self.margin * math.sin(self.margin), turned)
 
@@ -85,8 +85,8 @@ class AdaCos(Cosine):
 
     Parameters
     ----------
-    least : the scale never falls below it: with two or three classes the rule itself leads to
-        zero or below, where nothing is learned.
+    least : least scale. With two or three classes the rule itself leads to zero or below, where
+        nothing is learned.
     """
 
     current: torch.Tensor
@@ -105,13 +105,16 @@ class AdaCos(Cosine):
         return self.current.clone() * cosines
 
     def next_scale(self, cosines: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Dynamic scale: ln(mean over images of the other classes' exponentials) / cos(median angle
-        to the own class, at most 45 degrees)."""
+        """Compute the dynamic scale.
+
+        It is ln(mean over images of the other classes' exponentials) / cos(median angle to the
+        own class, at most 45 degrees).
+        """
         others = torch.exp(self.current * cosines).scatter(1, labels[:, None], 0).sum(1).mean()
         median = cosines.gather(1, labels[:, None]).clamp(-1, 1).acos().median()
         return others.log() / median.clamp(max=math.pi / 4).cos()
 
 
 def fixed_scale(classes: int) -> float:
-    """AdaCos's fixed scale; zero for two classes."""
+    """Return AdaCos's fixed scale; zero for two classes."""
     return math.sqrt(2) * math.log(classes - 1)

@@ -1,14 +1,14 @@
-"""Nearest neighbours by matrix products, a part of the queries and of the bank at a time."""
+"""Nearest neighbours by matrix products of parts of the queries and of the bank."""
 
 from dataclasses import dataclass
 
 import torch
 
-TILE = 1024  # rows of both sides of one product, which stays in the processor's cache
-QUERIES, BANK = 4096, 2048  # the same in bfloat16; 100 MiB are enough for either
+TILE = 1024  # rows of both sides of a product, which then fits into the processor's cache
+QUERIES, BANK = 4096, 2048  # the same in bfloat16; either takes at most 100 MiB
 
 
-OWN = -1e30  # similarity of a vector that must not be found; still less is none at all
+OWN = -1e30  # similarity of a vector that must not be found, above that of a missing one
 FAR = 1e30
 
 
@@ -20,7 +20,7 @@ class Apart:
     bank: torch.Tensor
 
     def same(self, query: int, count: int, row: int, rows: int = TILE) -> torch.Tensor:
-        """Whether queries and bank vectors of one product share an image: bool."""
+        """Return which queries and bank vectors of a product share an image: bool."""
         return self.queries[query : query + count, None] == self.bank[row : row + rows]
 
 
@@ -30,14 +30,14 @@ def nearest(
     count: int = 1,
     apart: "Apart | None" = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Euclidean distances to, and row numbers of, the `count` nearest bank vectors, nearest first.
+    """Find the `count` nearest bank vectors, nearest first: Euclidean distances and rows.
 
     Parameters
     ----------
     queries : floating (Q, C).
     bank : float32 (M, C).
-    apart : where given, a bank vector of a query's own image is no neighbour of it, unless the
-        whole bank is of that image.
+    apart : if given, bank vectors of a query's own image are not its neighbours, unless the whole
+        bank is of that image.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def nearest(
     """
     count = min(count, len(bank))
     half_squares = bank.square().sum(1) / 2
-    # one room for all products: fresh memory for each costs a sixth of the time
+    # one buffer for all products: allocating each costs a sixth of the time
     room = bank.new_empty(min(len(queries), TILE) * min(len(bank), TILE))
     distances, rows = [], []
     for number, part in enumerate(queries.split(TILE)):
@@ -62,7 +62,7 @@ def nearest(
             values, columns = _largest(similarity, count)
             best, order = _largest(torch.cat([best, values], 1), count)
             found = torch.cat([found, columns + start], 1).gather(1, order)
-        # not from the products: their difference loses digits where neighbours are near
+        # not from the products, whose difference loses digits for near neighbours
         distances.append((asked[:, None] - bank[found]).square_().sum(2).sqrt_())
         rows.append(found)
     return torch.cat(distances), torch.cat(rows)
@@ -71,17 +71,17 @@ def nearest(
 def nearest_by_candidates(
     queries: torch.Tensor, bank: torch.Tensor, apart: "Apart | None" = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The nearest bank vector, looked for in bfloat16; its distance is computed in float32.
+    """Find the nearest bank vector in bfloat16 and compute its distance in float32.
 
-    Every `BANK` rows propose their nearest, so a distance can only be too large, and is so where
-    rounding let a vector pass that is slightly farther away. On real features that was the case for
-    one query in a hundred, and made distances 0.004 % larger on average.
+    Each block of `BANK` rows proposes its nearest. Rounding may miss the true one, so a distance
+    can only be overestimated. On real features that happened for one query in a hundred, and made
+    distances 0.004 % larger on average.
 
     Parameters, Returns
     -------------------
     As for `nearest`, with a count of 1.
     """
-    # without what all vectors share, rounding costs least
+    # rounding costs least once the common mean is subtracted
     centre = bank.mean(0)
     keys = _augmented(bank - centre)
     distances, rows = [], []
@@ -111,14 +111,14 @@ def nearest_by_candidates(
 
 
 def _largest(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The `count` largest of every row, or all there are, and their columns."""
+    """Return the `count` largest of every row, or all there are, and their columns."""
     if count == 1:
         return values.max(1, keepdim=True)  # several times faster than topk
     return values.topk(min(count, values.shape[1]))
 
 
 def _augmented(vectors: torch.Tensor) -> torch.Tensor:
-    """Vectors with half their squared norms in two columns, so that one product ranks them."""
+    """Append half the squared norms in two columns, so that one product ranks the vectors."""
     half_squares = vectors.square().sum(1, keepdim=True) / -2
     high = half_squares.bfloat16()
     low = (half_squares - high.float()).bfloat16()

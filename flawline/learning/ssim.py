@@ -11,7 +11,7 @@ K1, K2 = 0.01, 0.03
 
 
 def gaussian_matrix(size: int) -> torch.Tensor:
-    """The window as a matrix that blurs a column of `size` pixels, reflected at its ends.
+    """Return the window as a matrix that blurs a column of `size` pixels, reflected at its ends.
 
     CPUs multiply matrices far faster than they convolve single channels: at 128 px this takes a
     ninth of the time of torchmetrics' convolution, at 256 px a sixth.
@@ -29,7 +29,7 @@ def gaussian_matrix(size: int) -> torch.Tensor:
 
 
 def local_ssim(x: torch.Tensor, y: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """Structural similarity around every pixel, channel by channel: 1 where equal, at least -1.
+    """Compute structural similarity at every pixel and channel: 1 for equal, at least -1.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What every trained method shares: the loop over epochs, its log, its budget, its checkpoints."""
+"""Training common to all methods: the loop over epochs, its log, budget and checkpoints."""
 
 import json
 import math
@@ -24,7 +24,7 @@ Step = Callable[[torch.Tensor], dict[str, torch.Tensor]]
 
 
 def precision_on(device: torch.device, budget: Budget) -> str:
-    """Return what trained networks are computed in: ``float32`` or ``bfloat16``."""
+    """Return the precision of trained networks: ``float32`` or ``bfloat16``."""
     return inference_precision(device.type, budget.precision)
 
 
@@ -37,12 +37,12 @@ def minimize(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where an interrupted training goes on from.
+    """The checkpoint that an interrupted training continues from.
 
     Attributes
     ----------
     path : .safetensors file, written at ends of epochs.
-    key : what the training depends on; a checkpoint with another key is ignored.
+    key : identifies all that the training depends on; a checkpoint with another key is ignored.
     every : least seconds between two checkpoints.
     """
 
@@ -53,13 +53,13 @@ class Checkpoint:
 
 @dataclass
 class Training:
-    """What `fit` did.
+    """A record of what `fit` did.
 
     Attributes
     ----------
-    rows : one an epoch: phase, epoch, steps so far, mean losses of the rows seen, seconds so far.
+    rows : one per epoch: phase, epoch, steps so far, mean losses of the rows seen, seconds so far.
     ended : why it ended.
-    precision : what trained networks were computed in; None where nothing is trained in steps.
+    precision : of trained networks; None for methods that do not train in steps.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -70,16 +70,16 @@ class Training:
 class Trainer:
     """Trains modules in epochs, in one phase or several.
 
-    All randomness derives from the seed and the number of the step, so that a training that goes on
-    from a checkpoint ends with the same weights as one that was never interrupted.
+    All randomness derives from the seed and the number of the step, so that a training that
+    continues from a checkpoint ends with the same weights as one that was never interrupted.
 
     Parameters
     ----------
     name : of the method, for messages.
     budget : when to stop.
-    seed : of the order of images and of all that is drawn at random in a step.
+    seed : seeds the order of images and every random draw in a step.
     modules, optimizers : all that a checkpoint must hold, by name; the modules on their device.
-    checkpoint : where to go on from; None for no checkpoints.
+    checkpoint : where to continue from; None for no checkpoints.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Trainer:
         steps: int | None = None,
         phase: str = "train",
         share: float = 1.0,
-        an_epoch: int | None = None,
+        rows_per_epoch: int | None = None,
         stop: Callable[[dict[str, Any]], str | None] | None = None,
         validate: Callable[[], dict[str, torch.Tensor]] | None = None,
     ) -> Training:
@@ -123,13 +123,13 @@ class Trainer:
         ----------
         step : takes int64 (B,) rows on the CPU, trains on them, returns detached losses by name.
         count : of rows; each epoch has a random order of them.
-        batch_size : rows a step. A last batch of one is left out: batch-norm cannot use it.
-        epochs, steps : how often all rows are seen, or the steps that the phase takes; one of them.
-        share : part of the budget that is spent when the phase ends.
-        an_epoch : rows an epoch, if not all; of more than there are, some are drawn again.
-        stop : given an epoch's row of the log, says why to stop early, or None.
-        validate : gives losses of rows that are not trained on, after every epoch; at random are
-            drawn the same ones each time.
+        batch_size : rows per step. A last batch of one is left out: batch-norm cannot use it.
+        epochs, steps : exactly one of: passes over all rows, optimiser steps.
+        share : fraction of the budget used up when this phase ends.
+        rows_per_epoch : rows per epoch, if not all; above the number of rows, some are drawn twice.
+        stop : takes an epoch's row of the log, returns why to stop early, or None.
+        validate : returns losses of rows that are not trained on, after every epoch; its random
+            draws are the same each time.
 
         Raises
         ------
@@ -138,21 +138,25 @@ class Trainer:
         """
         rows = self.training.rows
         done = sum(row["phase"] == phase for row in rows)
-        used = an_epoch or count
-        per_epoch = max(math.ceil(used / batch_size) - (used % batch_size == 1), 1)
-        total = steps or (epochs or 0) * per_epoch
-        epochs = math.ceil(total / per_epoch)
+        rows_per_epoch = rows_per_epoch or count
+        steps_per_epoch = max(
+            math.ceil(rows_per_epoch / batch_size) - (rows_per_epoch % batch_size == 1), 1
+        )
+        total = steps or (epochs or 0) * steps_per_epoch
+        epochs = math.ceil(total / steps_per_epoch)
         if phase in self._ended_phases or done >= epochs:
             return self.training
         started = time.monotonic() - self._seconds
         ended = None
         with tqdm(total=total, desc=f"{self.name} {phase}", unit="step", disable=None) as bar:
-            bar.update(done * per_epoch)
+            bar.update(done * steps_per_epoch)
             for epoch in range(done + 1, epochs + 1):
                 order = torch.Generator().manual_seed(derive(self.seed, phase, "order", str(epoch)))
-                rounds = [torch.randperm(count, generator=order) for _ in range(0, used, count)]
-                batches = torch.cat(rounds)[:used].split(batch_size)
-                batches = batches[: min(per_epoch, total - (epoch - 1) * per_epoch)]
+                rounds = [
+                    torch.randperm(count, generator=order) for _ in range(0, rows_per_epoch, count)
+                ]
+                batches = torch.cat(rounds)[:rows_per_epoch].split(batch_size)
+                batches = batches[: min(steps_per_epoch, total - (epoch - 1) * steps_per_epoch)]
                 sums: dict[str, torch.Tensor] = {}
                 taken = 0
                 for batch in batches:
@@ -203,7 +207,7 @@ class Trainer:
                 )
 
     def _save(self) -> None:
-        """Write everything that the next epoch depends on, if the last time is long enough ago."""
+        """Write a checkpoint unless one was written less than `every` seconds ago."""
         if not self.checkpoint or time.monotonic() - self._saved < self.checkpoint.every:
             return
         tensors = {
@@ -223,7 +227,7 @@ class Trainer:
             "steps": self.steps,
             "seconds": self._seconds,
         }
-        # clones in plain layout: safetensors refuses shared memory and channels_last
+        # clone to plain layout: safetensors refuses shared memory and channels_last
         tensors = {
             key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
             for key, value in tensors.items()
@@ -262,7 +266,7 @@ class Trainer:
             groups = optimizer.state_dict()["param_groups"]
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             for index, values in state.items():
-                # fused optimisers go through weight and state side by side in memory
+                # fused optimisers need weight and state in the same memory layout
                 for key, value in values.items():
                     if value.shape == weights[index].shape:
                         values[key] = torch.empty_like(weights[index].detach()).copy_(value)

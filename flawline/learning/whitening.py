@@ -1,8 +1,8 @@
 """Shrunk whitening: features with mean 0 and a covariance near 1.
 
-Mahalanobis distances are Euclidean ones of whitened features. A part of the mean variance is added
-to all (Ledoit and Wolf, 2004, shrink towards the same target), or directions that hardly vary in
-the good images would drown the rest.
+Mahalanobis distances are Euclidean distances of whitened features. A multiple of the mean variance
+is added to all variances (Ledoit and Wolf, 2004, shrink towards the same target), or directions
+that hardly vary in the good images would drown out the rest.
 """
 
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ class Whitening:
 
     @classmethod
     def of(cls, vectors: torch.Tensor, shrinkage: float) -> Self:
-        """Learn it from vectors, floating (N, C).
+        """Learn the whitening of vectors, floating (N, C).
 
         Parameters
         ----------
-        shrinkage : what is added to every variance, as a multiple of their mean.
+        shrinkage : added to every variance, as a multiple of their mean.
         """
         width = vectors.shape[1]
         mean = torch.zeros(width, dtype=torch.float64, device=vectors.device)
@@ -48,10 +48,10 @@ class Whitening:
         return (vectors.float() - self.mean) @ self.matrix
 
     def state(self) -> dict[str, torch.Tensor]:
-        """As named tensors."""
+        """Return everything learned, as named tensors."""
         return {"mean": self.mean, "matrix": self.matrix}
 
     @classmethod
     def restore(cls, state: dict[str, torch.Tensor]) -> Self:
-        """From what `state` returned."""
+        """Rebuild from what `state` returned."""
         return cls(state["mean"], state["matrix"])

@@ -1,1 +1,1 @@
-"""What a user can set: one module per section and method, without the code that reads it."""
+"""The options of every section and method, without the code that reads them."""

@@ -8,7 +8,7 @@ from flawline.options.reconstruction import ReconstructionOptions
 
 
 class AutoencoderOptions(ReconstructionOptions):
-    """Defaults are the source's; `width` is ours."""
+    """Defaults are the source's, except for `width`, which is ours."""
 
     implementation: ClassVar[str] = "flawline.detectors.autoencoder:Autoencoder"
     needs: ClassVar[frozenset[str]] = frozenset({"images"})

@@ -36,12 +36,12 @@ class Options(BaseModel):
 
 
 def unknown_key(key: str, allowed: list[str]) -> str:
-    """What to tell about a key that does not exist."""
+    """Return a message about a key that does not exist."""
     return f"unknown key {key!r}{did_you_mean(key, allowed)}; allowed keys: {', '.join(allowed)}"
 
 
 def did_you_mean(given: object, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> str:
-    """Return " (did you mean 'x'?)" of the names that are most like what was given, or nothing."""
+    """Return " (did you mean 'x'?)" with the most similar names, or nothing."""
     by_fold = {name.casefold(): name for name in known}
     found = difflib.get_close_matches(str(given).casefold(), by_fold, n=most, cutoff=cutoff)
     near = " or ".join(repr(by_fold[name]) for name in found)

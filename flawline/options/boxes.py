@@ -6,17 +6,17 @@ from flawline.options.base import Options
 
 
 class Boxes(Options):
-    """Boxes around what stands out of the anomaly maps. All defaults are our choice."""
+    """Boxes around regions that stand out in the anomaly maps. All defaults are our choice."""
 
     quantile: float = Field(
         0.95,
         gt=0,
         le=1,
-        description="1 on the scale of the maps: so many new good images stay below altogether.",
+        description="Fraction of new good images whose map stays below level 1 everywhere.",
     )
     level: float = Field(
-        1.0, gt=0, description="Pixels above this are boxed; 0 is the median pixel of good images."
+        1.0, gt=0, description="Pixels above this are boxed. 0 is the median pixel of good images."
     )
     min_area: int = Field(
-        16, ge=1, description="Smaller regions get no box, pixels of the prepared image."
+        16, ge=1, description="Least area of a boxed region, pixels of the prepared image."
     )

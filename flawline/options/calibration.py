@@ -8,8 +8,7 @@ from flawline.options.base import Options
 
 
 class Calibration(Options):
-    """Good training images that thresholds come from: each is scored by what was learned from
-    others."""
+    """The good training images that thresholds come from, each scored by a model of others."""
 
     mode: Literal["split", "cross", "leave_one_out"] = Field(
         "split",
@@ -59,12 +58,12 @@ class Calibration(Options):
 
     @property
     def held_back(self) -> float:
-        """The part that `split` holds back."""
+        """The fraction that `split` holds back."""
         return 0.2 if self.fraction is None else self.fraction
 
     @property
     def fold_count(self) -> int:
-        """How many folds `cross` has."""
+        """The number of folds that `cross` has."""
         return self.folds or 5
 
 

@@ -25,7 +25,7 @@ class CamClassifierOptions(NetworkUse, Budget):
     )
     image_size: int = Field(224, ge=32, description="Side of the network's input, pixels.")
     trained_convolutions: int = Field(
-        3, ge=1, description="How many of the last convolutions train; all before are frozen."
+        3, ge=1, description="Number of last convolutions that train; all before are frozen."
     )
     max_pool: bool = Field(
         True, description="Halve the last feature map by max-pooling before it is averaged."
@@ -46,9 +46,9 @@ class CamClassifierOptions(NetworkUse, Budget):
         0.0,
         ge=0,
         lt=1,
-        description="Part of the training images that is not trained on, but for a loss that shows "
-        "whether training went on for too long (ours; defects to learn from are few).",
+        description="Fraction of training images kept out for a validation loss, which shows "
+        "whether training went on too long (0 is ours: there are few defects to learn from).",
     )
     stop_accuracy: float | None = Field(
-        0.98, gt=0, le=1, description="Stop after an epoch of such a training accuracy."
+        0.98, gt=0, le=1, description="Stop after an epoch with this training accuracy."
     )

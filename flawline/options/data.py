@@ -1,4 +1,4 @@
-"""What the check of the image files allows, and which photographs belong together."""
+"""Which image files are accepted, and which photographs belong together."""
 
 import re
 from pathlib import PurePosixPath
@@ -10,15 +10,15 @@ from flawline.options.base import Options
 
 
 class Groups(Options):
-    """What tells which photographs belong together, because they show one part, lot or day."""
+    """Which photographs belong together because they show one part, lot or day."""
 
     pattern: str | None = Field(
         None,
-        description="Regular expression that is looked for in a photograph's name below the "
-        "category; what its parentheses hold names the group.",
+        description="Regular expression searched in a photograph's path below the category; its "
+        "parentheses capture the name of the group.",
     )
     level: int | None = Field(
-        None, ge=1, description="The folder so many levels above a photograph names its group."
+        None, ge=1, description="The folder this many levels above a photograph names its group."
     )
 
     @model_validator(mode="after")
@@ -29,13 +29,13 @@ class Groups(Options):
             try:
                 parentheses = re.compile(self.pattern).groups
             except re.error as error:
-                raise ValueError(f"pattern: no regular expression ({error})") from None
+                raise ValueError(f"pattern: not a regular expression ({error})") from None
             if not parentheses:
                 raise ValueError("pattern: has no parentheses around what names the group")
         return self
 
     def of(self, image_id: str) -> str:
-        """The group of a photograph; empty if it has none."""
+        """Return the group of a photograph; empty if it has none."""
         if self.level is not None:
             folders = PurePosixPath(image_id).parent.parts
             return folders[-self.level] if self.level <= len(folders) else ""
@@ -44,20 +44,20 @@ class Groups(Options):
 
 
 class DataOptions(Options):
-    """What the check of the image files allows."""
+    """Which image files are accepted."""
 
     on_problem: Literal["error", "skip"] = Field(
         "error",
         description="`error` stops at any problem; `skip` goes on without the files concerned.",
     )
     min_train_good: int = Field(
-        8, ge=2, description="With fewer good training images a category cannot go on."
+        8, ge=2, description="Least number of good training images of a category."
     )
-    max_megapixels: float = Field(100.0, gt=0, description="Larger images are refused undecoded.")
+    max_megapixels: float = Field(100.0, gt=0, description="Larger images are not decoded.")
     groups: Groups | None = Field(
         None,
-        description="What tells which photographs show one part, lot or day; they stay on one side "
-        "of every split and fold.",
+        description="Which photographs show one part, lot or day; they stay on one side of every "
+        "split and fold.",
     )
     white: float | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""How uncertainty is measured."""
+"""Options of the intervals."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from flawline.options.base import Options
 
 
 class Evaluation(Options):
-    """How the uncertainty of figures is measured."""
+    """How the uncertainty of metrics is measured."""
 
     resamples: int = Field(1000, ge=100, le=100_000, description="Bootstrap resamples.")
     confidence: float = Field(0.95, ge=0.5, lt=1, description="Of every interval.")

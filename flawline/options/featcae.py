@@ -9,7 +9,7 @@ from flawline.options.training import Budget
 
 
 class FeatCAEOptions(FeatureUse, MapUse, Budget):
-    """Defaults are the published ones, but for standardised features and random positions."""
+    """Defaults are the published ones, except for standardised features and random positions."""
 
     implementation: ClassVar[str] = "flawline.detectors.featcae:FeatCAE"
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
@@ -19,9 +19,9 @@ class FeatCAEOptions(FeatureUse, MapUse, Budget):
     latent: int = Field(100, ge=1, description="Channels of the narrowest layer.")
     epochs: int = Field(50, ge=1)
     positions_per_epoch: int = Field(
-        65_536, ge=256, description="Positions drawn again for each epoch; at most all there are."
+        65_536, ge=256, description="Positions drawn for each epoch, at most all there are."
     )
-    batch_size: int = Field(1024, ge=2, description="Positions a step.")
+    batch_size: int = Field(1024, ge=2, description="Positions per step.")
     learning_rate: float = Field(1e-3, gt=0)
     standardize: bool = Field(True, description="Mean 0 and variance 1 for every channel.")
     score_from: Literal["map", "cells"] = "cells"

@@ -25,14 +25,14 @@ class Features(Options):
         1.0,
         ge=0.1,
         le=8,
-        description="Size of the network's input, as a part of the prepared images: sets of "
-        "several scales see defects of several sizes.",
+        description="Size of the network's input relative to the prepared image. Sets of several "
+        "scales see defects of several sizes.",
     )
     normalize: bool = Field(True, description="Apply ImageNet's mean and standard deviation.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="`auto` takes bfloat16 where the device has units for it."
     )
-    batch_size: int = Field(0, ge=0, description="Images a batch; 0: what suits the device.")
+    batch_size: int = Field(0, ge=0, description="Images per batch; 0: what suits the device.")
 
     @field_validator("pool")
     @classmethod

@@ -8,7 +8,7 @@ from flawline.options.base import Options
 
 
 class Fusion(Options):
-    """Several detectors as one: a part is defective where any of them is alarmed enough."""
+    """Several detectors as one: a part is defective if any of them is alarmed enough."""
 
     method: ClassVar[str] = "fusion"
     protocol: ClassVar[str] = "unsupervised"
@@ -16,7 +16,7 @@ class Fusion(Options):
     apart: ClassVar[str] = "no"
     unit: ClassVar[str] = (
         "distance of the most alarmed detector beyond its threshold; 1 is as far as that is above "
-        "its median good part"
+        "its median score of good parts"
     )
 
     detectors: list[str] = Field(min_length=2, description="Unsupervised detectors, each once.")
@@ -24,7 +24,7 @@ class Fusion(Options):
         0.05,
         gt=0,
         lt=1,
-        description="The false-alarm rate to stay under, of all of them together.",
+        description="The false-alarm rate of all of them together to stay under.",
     )
 
     @field_validator("detectors")

@@ -46,7 +46,7 @@ def explain(item: Any, tags: Mapping[str, Sequence[str]]) -> str:
     """
     keys = [_on_one_line(part) for part in item["loc"]]
     kind, found, context = item["type"], item["input"], dict(item.get("ctx") or {})
-    # pydantic puts the kind of dataset, rule or method into the location; they are no keys
+    # pydantic puts the kind of dataset, rule or method into the location; these are not keys
     tag = (
         {"dataset": 1, "threshold": 1, "detectors": 2, "synthetic": 4}.get(keys[0], 0)
         if keys
@@ -74,21 +74,21 @@ def explain(item: Any, tags: Mapping[str, Sequence[str]]) -> str:
 
 
 def unwritable(given: Any, keys: list[str], above: tuple[int, ...] = ()) -> Iterator[str]:
-    """What no path, table or message could hold: text that is no text, endless numbers, loops."""
+    """Yield values that cannot be written: invalid Unicode, numbers over 300 digits, cycles."""
     place = ".".join(keys) or "configuration"
     if isinstance(given, str) and ("\0" in given or not _is_text(given)):
-        yield f"{place}: has characters that are no text: {as_yaml(given)}"
+        yield f"{place}: contains characters that are not valid Unicode: {as_yaml(given)}"
     if isinstance(given, int) and given.bit_length() > 1024:
         yield f"{place}: must be a number of at most 300 digits; found a longer one"
     if id(given) in above:
-        yield f"{place}: holds itself; write it out, without YAML's & and *"
+        yield f"{place}: contains itself; write it out, without YAML's & and *"
         return
     entries = list(given.items()) if isinstance(given, dict) else []
     if isinstance(given, list):
         entries = [(str(number), value) for number, value in enumerate(given)]
     for key, value in entries:
         if isinstance(key, str) and not _is_text(key):
-            yield f"{place}: has a key with characters that are no text: {as_yaml(key)}"
+            yield f"{place}: has a key with characters that are not valid Unicode: {as_yaml(key)}"
         else:
             yield from unwritable(value, [*keys, _on_one_line(key)], (*above, id(given)))
 
@@ -109,7 +109,7 @@ def as_yaml(found: Any) -> str:
         return str(found).lower()
     try:
         text = repr(found)
-    except ValueError:  # Python prints no numbers of more than some thousand digits
+    except ValueError:  # Python does not print numbers of more than some thousand digits
         return "a very long number"
     return text if len(text) < LONGEST else text[:LONGEST] + "..."
 

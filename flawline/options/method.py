@@ -1,4 +1,4 @@
-"""What the options of every method have in common, and what the pipeline knows of a method.
+"""The common options of all methods, and what the pipeline knows about a method.
 
 The workflow plans with these alone: the code of a method, and with it torch, is loaded in its jobs.
 """
@@ -13,7 +13,7 @@ from flawline.options.weights import weights_file
 
 
 class MethodOptions(Options):
-    """Options of a detector, and what holds for its method whatever they are."""
+    """Options of a detector, and constant facts about its method."""
 
     implementation: ClassVar[str]
     """Where the method's class is, as `module:name`."""
@@ -27,8 +27,8 @@ class MethodOptions(Options):
     explains: ClassVar[bool] = False
     """Whether the method can show more than its anomaly map."""
     apart: ClassVar[Literal["no", "memory", "wholly"]] = "no"
-    """Whether scoring can leave out what was remembered of an image, and whether that is all that
-    was learned of it, so that thresholds can come from such scores."""
+    """Whether scoring can leave out all that was learned of an image, because the method only
+    remembers, so that thresholds can come from such scores."""
 
     method: str
 
@@ -49,7 +49,7 @@ class MethodOptions(Options):
 
     @property
     def uses_object_masks(self) -> bool:
-        """Whether object masks change what is learned or scored."""
+        """Check whether object masks change what is learned or scored."""
         return False
 
     @property
@@ -64,7 +64,7 @@ class MethodOptions(Options):
 
     @property
     def needs_tiles(self) -> bool:
-        """Whether it can only work on tiles."""
+        """Check whether it can only work on tiles."""
         return False
 
     @property
@@ -80,11 +80,11 @@ class MethodOptions(Options):
         return "object_mask" if self.uses_object_masks else None
 
     def inputs(self, *, training: bool) -> frozenset[str]:
-        """Return what it must see: `needs`, and what its options ask for.
+        """Return its inputs: `needs`, and what its options ask for.
 
         Returns
         -------
-        Of images, features, object_masks and, in training alone, synthetic, poses and labels.
+        Some of images, features, object_masks and, in training only, synthetic, poses and labels.
         """
         names = set(self.needs)
         if self.uses_object_masks:
@@ -106,7 +106,7 @@ class FeatureUse(MethodOptions):
     calm_border: bool = Field(
         True,
         description="Scale the cells near the border so that good images reach no higher there "
-        "than inside; networks see little that is alike where a picture ends.",
+        "than inside; networks see few similar surroundings where a picture ends.",
     )
 
     @property
@@ -120,8 +120,8 @@ class ObjectMaskUse(MethodOptions):
 
     object_mask: Literal["none", "score", "memory"] = Field(
         "none",
-        description="`score` takes the image score from the object alone; `memory` learns from the "
-        "object alone as well, so its anomaly map shows nothing beside it.",
+        description="`score` takes the image score from the object alone. `memory` also learns "
+        "from the object alone, so its anomaly map shows nothing beside it.",
     )
     object_dilation: int | None = Field(
         None,
@@ -140,7 +140,7 @@ class ObjectMaskUse(MethodOptions):
 
     @property
     def uses_object_masks(self) -> bool:
-        """Whether object masks change what is learned or scored."""
+        """Check whether object masks change what is learned or scored."""
         return self.object_mask != "none"
 
 
@@ -163,7 +163,7 @@ class MapUse(ObjectMaskUse):
 
 
 class NetworkUse(MethodOptions):
-    """Options of detectors that train a backbone of their own."""
+    """Options of detectors that train their backbone."""
 
     backbone: str
     weights: str = Field(

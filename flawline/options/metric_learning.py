@@ -17,7 +17,7 @@ NEIGHBOURS = 5  # published
 class MetricLearningOptions(NetworkUse, Budget):
     """Defaults are published ones, unless a description says that they are ours.
 
-    Of the drawn lines, half of the colours and that small widths prevail are ours: see `Line`.
+    Half of the colours of the drawn lines and the prevalence of small widths are ours: see `Line`.
     """
 
     implementation: ClassVar[str] = "flawline.detectors.metric_learning:MetricLearning"
@@ -34,18 +34,18 @@ class MetricLearningOptions(NetworkUse, Budget):
     )
     network_size: int = Field(224, ge=32, description="Side of the network's input, pixels.")
     trained_convolutions: int | None = Field(
-        None, ge=1, description="How many of the last convolutions train; all, if not given."
+        None, ge=1, description="Number of last convolutions that train; all, if not given."
     )
     classes: Literal["c2", "c3"] = Field(
         "c2", description="`c2`: normal and line; `c3`: distortion too."
     )
     synthetic: str | None = Field(
         None,
-        description="A synthetic set that has these anomalies; if not given, they are drawn again "
-        "in every epoch.",
+        description="A synthetic set that has these anomalies; if not given, new ones are drawn in "
+        "every epoch.",
     )
-    line: Line = Field(Line(), description="How lines are drawn again.")
-    distortion: Distortion = Field(Distortion(), description="How distortions are drawn again.")
+    line: Line = Field(Line(), description="How lines are drawn during training.")
+    distortion: Distortion = Field(Distortion(), description="How distortions are.")
     turn: bool = Field(False, description="Train on mirrored and quarter-turned images (ours).")
     head: Literal["softmax", "l2_softmax", "arcface", "cosface", "adacos"] = "arcface"
     scale: float | Literal["dynamic", "fixed"] | None = Field(
@@ -61,7 +61,7 @@ class MetricLearningOptions(NetworkUse, Budget):
     )
     epochs: int = Field(8, ge=1, description="Ours; more did not help.")
     batch_size: int = Field(
-        16, ge=2, description="Normal images a step; a twin of each class comes with each (ours)."
+        16, ge=2, description="Good images per step, each with a twin of every class (ours)."
     )
     learning_rate: float = Field(1e-4, gt=0, description="Of Adam (ours).")
     head_learning_rate: float = Field(1e-3, gt=0, description="The head's own (ours).")

@@ -16,8 +16,8 @@ class ObjectMaskOptions(Options):
     smoothing: float = Field(
         1.0, ge=0, description="Sigma of the Gaussian before comparing, pixels at 256 px."
     )
-    opening: int = Field(3, ge=0, description="Specks narrower than this go, pixels at 256 px.")
-    closing: int = Field(5, ge=0, description="Gaps narrower than this close, pixels at 256 px.")
+    opening: int = Field(3, ge=0, description="Narrower specks are removed, pixels at 256 px.")
+    closing: int = Field(5, ge=0, description="Narrower gaps are closed, pixels at 256 px.")
 
     @model_validator(mode="after")
     def _finds_something(self) -> Self:

@@ -8,7 +8,7 @@ from flawline.options.method import FeatureUse, MapUse
 
 
 class PatchCoreOptions(FeatureUse, MapUse):
-    """Defaults are the paper's, but for the image score: docs/results.md has the measurement."""
+    """Defaults are the paper's, except for the image score (measured in docs/results.md)."""
 
     implementation: ClassVar[str] = "flawline.detectors.patchcore:PatchCore"
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
@@ -30,7 +30,7 @@ class PatchCoreOptions(FeatureUse, MapUse):
         description="Fraction of patches, drawn at random, that the greedy coreset is chosen from.",
     )
     projection: int = Field(
-        128, ge=1, description="Dimensions in which the greedy coreset is chosen."
+        128, ge=1, description="Dimensions that patches are projected to for the greedy coreset."
     )
     poses: str | None = Field(
         None,
@@ -95,7 +95,7 @@ class PatchCoreOptions(FeatureUse, MapUse):
 
     @property
     def needs_tiles(self) -> bool:
-        """Whether it can only work on tiles."""
+        """Check whether it can only work on tiles."""
         return self.tile_memory
 
     @property
@@ -104,5 +104,5 @@ class PatchCoreOptions(FeatureUse, MapUse):
         if self.reweight:
             return "`reweight` needs the one match of a photograph's patch"
         if self.tile_memory and self.poses:
-            return "`tile_memory` is for parts that always lie alike, `poses` for others"
+            return "`tile_memory` is for parts in a fixed place, `poses` for others"
         return None

@@ -33,12 +33,12 @@ class Poses(Options):
 
     @property
     def count(self) -> int:
-        """How many poses there are of each image, besides its own."""
+        """The number of poses of each image, besides its own."""
         return len(self.square) + self.rotations
 
     @property
     def square(self) -> list[tuple[int, bool]]:
-        """Quarter turns, and whether the image is mirrored first, but for the image itself."""
+        """Quarter turns, and whether the image is mirrored first, without the image itself."""
         turns = range(4) if self.quarter_turns else (0, 2) if self.flips else (0,)
         found = [(turn, mirrored) for mirrored in (False, True) for turn in turns]
         return [one for one in found if one != (0, False) and (self.flips or not one[1])]

@@ -12,10 +12,10 @@ Side = Annotated[int, Field(ge=32, le=4096)]
 
 
 class Tiles(Options):
-    """Overlapping tiles of the photographs at full resolution, for what is small in a large one."""
+    """Overlapping tiles of the photographs at full resolution, for small defects in large ones."""
 
     size: int = Field(512, ge=64, le=4096, description="Side of a tile, pixels.")
-    overlap: int = Field(64, ge=0, description="Pixels that neighbours share at least.")
+    overlap: int = Field(64, ge=0, description="Least number of pixels that neighbours share.")
 
     @model_validator(mode="after")
     def _on_the_grid(self) -> Self:
@@ -43,7 +43,7 @@ class Prepare(Options):
     resize: Literal["stretch", "letterbox", "center_crop"] = Field(
         "stretch",
         description="Photographs of another shape: `stretch` ignores their proportions; "
-        "`letterbox` adds bars, which count as no image; `center_crop` takes their middle.",
+        "`letterbox` adds bars, which do not count; `center_crop` takes their middle.",
     )
     tiles: Tiles | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""Checks of what one section of the configuration says of another."""
+"""Checks of references between sections of the configuration."""
 
 from collections.abc import Collection, Iterator, Mapping
 
@@ -49,8 +49,8 @@ def detector_problems(
         remembering = [word for word, method in METHODS.items() if method.apart == "wholly"]
         yield (
             f"calibration.mode: leave_one_out is for methods that only remember "
-            f"({', '.join(remembering)}): what {detector.method} (detectors.{name}) "
-            "learned from an image cannot be left out again; use cross, or leave this "
+            f"({', '.join(remembering)}). What {detector.method} (detectors.{name}) "
+            "learned from an image cannot be left out afterwards; use cross, or leave this "
             "detector out"
         )
     if detector.needs_tiles and not prepare.tiles:
@@ -76,7 +76,7 @@ def fusion_problems(
                 f"under detectors: {', '.join(detectors)}"
             )
         elif detectors[member].protocol != "unsupervised":
-            yield f"{place} is supervised, and has a split of its own; leave it out"
+            yield f"{place} is supervised, and has another split; leave it out"
 
 
 def weights_problems(place: str, weights: str) -> Iterator[str]:

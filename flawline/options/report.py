@@ -10,7 +10,7 @@ class Report(Options):
 
     cases: int = Field(6, ge=0, le=50, description="Most wrong images shown per detector.")
     typical: int = Field(
-        1, ge=0, le=50, description="Typical right calls shown, of good images and of defects each."
+        1, ge=0, le=50, description="Typical right calls shown, for good and for defective images."
     )
 
 

@@ -8,7 +8,7 @@ from flawline.options.reconstruction import ReconstructionOptions
 
 
 class SsimAutoencoderOptions(ReconstructionOptions):
-    """Defaults are ours: the source states the idea, not its figures."""
+    """Defaults are ours: the source states the idea without numbers."""
 
     implementation: ClassVar[str] = "flawline.detectors.ssim_autoencoder:SsimAutoencoder"
     needs: ClassVar[frozenset[str]] = frozenset({"images"})
@@ -23,13 +23,13 @@ class SsimAutoencoderOptions(ReconstructionOptions):
     )
     reduction: Literal[1, 2, 4, 8] = Field(
         8,
-        description="How many times smaller the maps are that dilated convolutions look around on; "
-        "1 loses no resolution, and takes about eight times as long as 8.",
+        description="Factor by which the maps of the dilated convolutions are smaller than the "
+        "image; 1 loses no resolution, and takes about eight times as long as 8.",
     )
     latent: int = Field(
         4, ge=1, description="Channels of the narrowest layer, of the size that `reduction` leaves."
     )
-    batch_size: int = Field(16, ge=2, description="Images a step.")
+    batch_size: int = Field(16, ge=2, description="Images per step.")
     learning_rate: float = Field(2e-3, gt=0)
     ssim_share: float = Field(
         0.84,

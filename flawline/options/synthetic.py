@@ -11,7 +11,7 @@ Range = tuple[float, float]
 
 
 def within(low: float, high: float) -> AfterValidator:
-    """Validator of a range: low <= first <= second <= high."""
+    """Return a validator of a range: low <= first <= second <= high."""
 
     def check(given: Range) -> Range:
         if not low <= given[0] <= given[1] <= high:
@@ -37,14 +37,14 @@ class Line(Recipe):
     """Straight, curved or broken lines; lengths in pixels at 224 pixels.
 
     Widths, reach and the colours `random` and `grey` are the source's. Ours are `darker` and
-    `lighter`, opacity, kinds, and that widths are drawn by their order of magnitude.
+    `lighter`, opacity, kinds, and the log-uniform distribution of widths.
     """
 
     remedy: ClassVar[str] = "raise `width` or `opacity`"
 
     recipe: Literal["line"] = "line"
     width: Annotated[Range, within(0.5, 64)] = Field(
-        (1, 16), description="Small ones prevail; never over half the length."
+        (1, 16), description="Drawn log-uniformly; never over half the length."
     )
     length: Annotated[Range, within(1, 224)] = (10, 45)
     colours: list[Literal["random", "grey", "darker", "lighter"]] = Field(
@@ -109,11 +109,11 @@ class CutPaste(Recipe):
     )
     folder: Path | None = Field(None, description="The PNG files for `objects: folder`.")
     # methods.md, "Synthetic anomalies": two per image, after flip, rotation and resize
-    count: int = Field(2, ge=1, le=50, description="Objects an image.")
+    count: int = Field(2, ge=1, le=50, description="Objects per image.")
     flip: bool = Field(True, description="Mirror every other object.")
     angle: Annotated[Range, within(-180, 180)] = Field((-180, 180), description="Degrees.")
     size: Annotated[Range, within(2, 224)] = Field(
-        (8, 48), description="Longer side; small ones prevail."
+        (8, 48), description="Longer side, drawn log-uniformly."
     )
     opacity: Annotated[Range, within(0, 1)] = (0.5, 1.0)
     edge: Annotated[Range, within(0, 32)] = Field((0.5, 2), description="Width of the soft edge.")
@@ -159,10 +159,10 @@ class Noise(Recipe):
 
     recipe: Literal["noise"] = "noise"
     cover: Annotated[Range, within(1e-4, 1)] = Field(
-        (0.005, 0.06), description="Part of the object that is covered; small ones prevail."
+        (0.005, 0.06), description="Fraction of the object covered, drawn log-uniformly."
     )
     cells: Annotated[Range, within(1, 64)] = Field(
-        (3, 12), description="Clouds to a side of the image: more make smaller blobs."
+        (3, 12), description="Clouds along a side of the image: more make smaller blobs."
     )
     fills: list[Literal["foreign", "drawn", "gaussian"]] = Field(
         ["foreign", "drawn", "gaussian"],
@@ -196,5 +196,5 @@ class SyntheticSet(Options):
         "one_of", description="An image takes one of the recipes, or all, in their order."
     )
     images: int | None = Field(
-        None, ge=1, description="How many to make; one per training image, if not given."
+        None, ge=1, description="Number of images; one per training image, if not given."
     )

@@ -1,4 +1,4 @@
-"""Rules that a decision threshold is set by."""
+"""Rules that set the decision threshold."""
 
 from typing import Annotated, Literal
 
@@ -52,7 +52,7 @@ class Cost(Options):
     rule: Literal["cost"] = "cost"
     miss: float = Field(10.0, gt=0, description="Cost of a defective part that passes.")
     false_alarm: float = Field(1.0, gt=0, description="Cost of a good part called defective.")
-    defect_rate: float = Field(0.05, gt=0, lt=1, description="Part of the parts that is defective.")
+    defect_rate: float = Field(0.05, gt=0, lt=1, description="Fraction of parts that is defective.")
     separation: float = Field(
         4.0,
         gt=0,

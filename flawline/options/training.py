@@ -12,19 +12,19 @@ class Budget(Options):
 
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="Of the trained networks; `auto` takes bfloat16 where the device has units for "
+        description="Precision of training; `auto` takes bfloat16 where the device has units for "
         "it.",
     )
     validation_fraction: float = Field(
         0.05,
         ge=0,
         lt=1,
-        description="Part of the training images that is not trained on, but for a loss that shows "
-        "whether training went on for too long; 0 for none.",
+        description="Fraction of training images kept out for a validation loss, which shows "
+        "whether training went on too long; 0 for none.",
     )
     max_steps: int | None = Field(
-        None, ge=1, description="Stop after so many optimiser steps, whatever the epochs say."
+        None, ge=1, description="Stop after this many optimiser steps, whatever `epochs` says."
     )
     max_seconds: float | None = Field(
-        None, gt=0, description="Stop after so many seconds. Results then depend on the machine."
+        None, gt=0, description="Stop after this many seconds. Results then depend on the machine."
     )

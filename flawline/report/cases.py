@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 COLUMNS = ("image with boxes found", "ground truth outlined", "anomaly map")
 CORNERS = ["x0", "y0", "x1", "y1"]
-CALIBRATION = "calibration good"
-"""The kind of a calibration image that stands in where there are no good test images."""
-LARGEST_PANEL = 256  # pixels of a side: a square panel of the page's gallery
+CALIBRATION = "calibration image"
+"""The kind of a calibration image that is shown if there are no good test images."""
+LARGEST_PANEL = 256  # side of a square panel of the page's gallery, pixels
 GAP = 4
 QUALITY = 80
 
@@ -39,15 +39,15 @@ class Case:
     Attributes
     ----------
     row : its number in its subset.
-    name : its image id; of test images, without the subset.
-    kind : why it is shown, one of those of `choose`, or `CALIBRATION`.
+    name : its image id; for test images, without the subset.
+    kind : why it is shown, a reason of `choose`, or `CALIBRATION`.
     defect_type : `good` for a good part.
     score : float.
     image : uint8 (H, W, 3), RGB.
-    ground_truth : uint8 (H, W), defect where it is not zero; None where there is no mask.
+    ground_truth : uint8 (H, W), not zero in defects; None without a mask.
     anomaly_map : float (h, w), higher is more anomalous.
     boxes : (n, 4), x0, y0, x1, y1 of each, drawn on the image.
-    counted : uint8 (H, W), 1 where pixels count; None where all do.
+    counted : uint8 (H, W), 1 where pixels count; None if all do.
     """
 
     row: int
@@ -67,7 +67,7 @@ class Case:
 
 
 def format_score(value: float) -> str:
-    """Four significant digits: anomaly scores have no scale of their own."""
+    """Format a score with four significant digits, because anomaly scores have no fixed scale."""
     return f"{value:#.4g}".rstrip(".")
 
 
@@ -76,18 +76,18 @@ def choose(
 ) -> list[tuple[int, str]]:
     """Choose the test images that are worth looking at.
 
-    Misses come first, the lowest score first; then false alarms, the highest score first. Where
-    there are too many, each kind gets at least half of the places that it can fill. Left-over
-    places go to the right calls whose scores lie nearest to the threshold. Last come the typical
-    right calls: those whose scores lie nearest to the median of their class. Ties keep their order.
+    Misses come first, the lowest score first; then false alarms, the highest score first. If there
+    are too many, each kind gets at least half of the places that it can fill. Remaining places go
+    to the right calls whose scores are nearest to the threshold. Last come the typical right
+    calls: those whose scores are nearest to the median of their class. Ties keep their order.
 
     Parameters
     ----------
     labels : (N,), 0 for good and 1 for defective.
     scores : float (N,), higher is more anomalous.
     threshold : scores above it are called defective.
-    count : how many images at most, without the typical ones.
-    typical : how many typical images of each class.
+    count : most images, without the typical ones.
+    typical : number of typical images of each class.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def open_cases(
     boxes: "pd.DataFrame | None" = None,
     counted: np.ndarray | None = None,
 ) -> list[Case]:
-    """The chosen test images as cases.
+    """Return chosen test images as cases.
 
     Parameters
     ----------
@@ -165,17 +165,17 @@ def calibration_cases(
     min_area: int,
     counted: np.ndarray | None = None,
 ) -> list[Case]:
-    """The calibration images with the highest scores: all there is to see without test images.
+    """Return the calibration images with the highest scores, to show without test images.
 
     Parameters
     ----------
     scores : columns row, score; rows are those of `images`.
-    split : columns image_id, subset; where no subset is called calibration (cross-calibration), the
-        images are those of the training subset.
+    split : columns image_id, subset; without a calibration subset (cross-calibration), the images
+        are those of the training subset.
     images : uint8 (N, H, W, 3).
     anomaly_maps : float16 (n, H, W), in the order of `scores`.
-    count : how many at most.
-    limit, min_area : what is boxed, as in `boxes.find_boxes`.
+    count : most images.
+    limit, min_area : of the boxes, as in `boxes.find_boxes`.
     counted : uint8 (N, H, W), 1 where pixels count; None where all do.
     """
     subset = "calibration" if (split["subset"] == "calibration").any() else "train"
@@ -201,10 +201,10 @@ def calibration_cases(
 
 
 def absolute_scale(calibration: np.ndarray, test: np.ndarray) -> tuple[float, float]:
-    """Ends of the colour scale of all of a detector's maps.
+    """Return the ends of the colour scale of all of a detector's maps.
 
-    It begins at the median pixel of calibration images, so that good surfaces stay dark, and ends
-    where nine of ten test images stay below.
+    It begins at the median pixel of calibration images, so that good surfaces stay dark. Nine of
+    ten test images stay below its end.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def absolute_scale(calibration: np.ndarray, test: np.ndarray) -> tuple[float, fl
 
 
 def panels(case: Case, scale: tuple[float, float]) -> list[np.ndarray]:
-    """The three pictures of `COLUMNS`, each uint8 (H, W, 3)."""
+    """Draw the three pictures of `COLUMNS`, each uint8 (H, W, 3)."""
     image = hatched(case.image, case.counted)
     return [
         boxed(image, case.boxes),
@@ -228,19 +228,19 @@ def panels(case: Case, scale: tuple[float, float]) -> list[np.ndarray]:
 
 
 def some_hatched(cases: Iterable[Case]) -> bool:
-    """Whether any of the cases has pixels that do not count."""
+    """Check whether any of the cases has pixels that do not count."""
     return any(any_uncounted(case.counted) for case in cases)
 
 
 def picture_rows(
     cases: Sequence[Case], pictures: Mapping[str, np.ndarray], scale: tuple[float, float]
 ) -> list[tuple[str, list[np.ndarray]]]:
-    """Each case's title, with its image, what the method shows of it, and its anomaly map.
+    """Return each case's title, with its image, the method's pictures of it, and its anomaly map.
 
     Parameters
     ----------
-    pictures : what `Detector.pictures` made of the cases; all maps have one scale. They get the
-        ratio of the photographs, which a network may have seen otherwise.
+    pictures : from `Detector.pictures`; all maps have one scale. They get the proportions of the
+        photographs, which a network may see otherwise.
     """
     maps = [array for array in pictures.values() if array.ndim == 3]
     low = min((float(array.min()) for array in maps), default=0.0)
@@ -290,7 +290,7 @@ def write_cases(
 
 
 def read_cases(folder: Path | str) -> Mapping[str, Any]:
-    """What `write_cases` wrote, each case with the `content` of its file."""
+    """Read what `write_cases` wrote, each case with the `content` of its file."""
     folder = Path(folder)
     if not (folder / "cases.json").exists():
         return {"cases": []}

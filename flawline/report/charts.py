@@ -1,7 +1,7 @@
 """The geometry of the page's charts: numbers in, positions on a small canvas out.
 
-The templates turn it into SVG whose words and colours are the page's own. Canvases are as wide as a
-phone's screen, so that words stay readable there.
+The templates turn it into SVG with the page's fonts and colours. Canvases are as wide as a phone's
+screen, so that words stay readable there.
 """
 
 import math
@@ -22,7 +22,7 @@ GROUPS = {"calibration": "Calibration, good", "good": "Test, good", "defective":
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve of `metrics.json`: its key, what its axes are, and the area that goes with it."""
+    """A curve of `metrics.json`: its key, its axes, and its area."""
 
     key: str
     title: str
@@ -73,7 +73,7 @@ CURVES = (
 
 
 def bar_edges(groups: Iterable[np.ndarray], threshold: float) -> np.ndarray:
-    """Edges of the bars, the threshold among them: no bar holds scores of both its sides.
+    """Return the edges of the bars, including the threshold, so that no bar spans both sides.
 
     Far tails are cut off, so that one huge score does not squeeze all others into one bar.
     """
@@ -91,15 +91,15 @@ def bar_edges(groups: Iterable[np.ndarray], threshold: float) -> np.ndarray:
 
 
 def bar_counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """How many values each bar holds; those beyond the edges are in the first and last bar."""
-    # Negated, because a score equal to the threshold is below the line and NumPy's bins are
-    # closed on the left.
+    """Count the values of each bar; those beyond the edges are in the first and last bar."""
+    # Negated, because a score equal to the threshold is called good and NumPy's bins are closed
+    # on the left.
     negated, _ = np.histogram(-np.clip(values, edges[0], edges[-1]), -edges[::-1])
     return negated[::-1]
 
 
 def histogram(scores: Mapping[str, np.ndarray], threshold: float) -> dict[str, Any]:
-    """Rows of bars, one for each of `GROUPS` that has scores, over one axis."""
+    """Return rows of bars, one for each of `GROUPS` that has scores, over one axis."""
     width, row_height, head, foot = 340.0, 46.0, 18.0, 20.0
     given = {key: np.asarray(scores.get(key, ()), float) for key in GROUPS}
     given = {key: values for key, values in given.items() if len(values)}
@@ -148,7 +148,7 @@ def lines(
     size: tuple[float, float] = (240.0, 200.0),
     tick_count: int = 3,
 ) -> dict[str, Any]:
-    """Lines in a frame: `series` are pairs of x and y values."""
+    """Return lines in a frame; `series` are pairs of x and y values."""
     width, height = size
     left, top, right, bottom = 38.0, 8.0, width - 10, height - 34
     x, y = _Scale(*x_range, left, right), _Scale(*y_range, bottom, top)
@@ -163,7 +163,7 @@ def lines(
 
 
 def loss_series(training: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The curves in a training log: one for every phase and loss; none without epochs.
+    """Return the curves in a training log: one for every phase and loss; none without epochs.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def loss_series(training: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Returns
     -------
     For each curve its `title`, `epochs` and `values`, and under `validation` the values of the same
-    loss for images that were not trained on; empty where there are none.
+    loss for images that were not trained on, or nothing.
     """
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in training:
@@ -198,7 +198,7 @@ def loss_series(training: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def loss_chart(series: Mapping[str, Any]) -> dict[str, Any]:
-    """One loss against epochs, and that of images not trained on as a second line."""
+    """Return one loss against epochs, with that of images not trained on as a second line."""
     values = [*series["values"], *series["validation"]]
     low, high = min(values), max(values)
     low = min(low, 0.0) if low < high / 2 else low
@@ -209,7 +209,7 @@ def loss_chart(series: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def scatter(points: Sequence[tuple[str, float, float]]) -> dict[str, Any]:
-    """Named points, x logarithmic, y up to 1, and places for their names that do not collide.
+    """Return named points, x logarithmic, y up to 1, with places for names that do not collide.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def scatter(points: Sequence[tuple[str, float, float]]) -> dict[str, Any]:
     left, top, right, bottom = 46.0, 14.0, width - 14, height - 34
     xs, ys = [x for _, x, _ in points], [y for _, _, y in points]
     x_low, x_high = math.log10(min(xs)) - 0.15, math.log10(max(xs)) + 0.15
-    if x_high - x_low < 1:  # a decade at least, so that alike costs look alike
+    if x_high - x_low < 1:  # at least a decade, so that similar costs look similar
         x_low, x_high = (x_low + x_high - 1) / 2, (x_low + x_high + 1) / 2
     y_low = max(0.0, min(ys) - max(0.25 * (1 - min(ys)), 0.01))
     x, y = _Scale(x_low, x_high, left, right), _Scale(y_low, 1, bottom, top)
@@ -247,7 +247,7 @@ def _label(
     taken: list[tuple[float, float, float, float]],
     ends: tuple[float, float],
 ) -> dict[str, Any]:
-    """A free place for a point's name, right or left of it; it is taken afterwards."""
+    """Find a free place for a point's name, right or left of it, and mark it as taken."""
     places = []
     for shift in (0, 10, -10, 20, -20, 30):
         for end in (False, True):
@@ -276,7 +276,7 @@ class _Scale:
 
 
 def _points(line: Sequence[tuple[float, float]]) -> str:
-    """The points of a polyline, without those that nobody would miss."""
+    """Return the points of a polyline, simplified to 0.15 px (Douglas-Peucker)."""
     if not line:
         return ""
     kept = cv2.approxPolyDP(np.array(line, np.float32)[:, None], 0.15, closed=False)[:, 0]
@@ -284,7 +284,7 @@ def _points(line: Sequence[tuple[float, float]]) -> str:
 
 
 def _ticks(low: float, high: float, count: int) -> list[tuple[float, str]]:
-    """Round numbers from low to high, about `count` of them, and how they are written."""
+    """Return about `count` round numbers from low to high, with their texts."""
     rough = (high - low) / max(count - 1, 1)
     power = 10 ** math.floor(math.log10(rough))
     steps = [power * factor for factor in (1, 2, 2.5, 5, 10)]
@@ -294,7 +294,7 @@ def _ticks(low: float, high: float, count: int) -> list[tuple[float, str]]:
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten between two logarithms; powers alone where those suffice."""
+    """Return 1, 2 and 5 times powers of ten between two logarithms; powers alone if enough."""
     powers = range(math.floor(low), math.ceil(high) + 1)
     for factors in ((1,), (1, 3), (1, 2, 5)):
         found = [f * 10.0**power for power in powers for f in factors]

@@ -1,4 +1,4 @@
-"""What changed between two results folders: in the configuration, and in the metrics.
+"""Compare two results folders: their configurations and their metrics.
 
 ``python -m flawline.report.compare_results results/before results/after changes.html``
 """
@@ -26,7 +26,7 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting that differs; an empty text where one side does not have it."""
+    """A setting that differs; empty for a side that does not have it."""
 
     name: str
     before: str
@@ -35,7 +35,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Change:
-    """One metric before and after, the median over the seeds; None where it was not measured."""
+    """One metric before and after, the median over the seeds; None if not measured."""
 
     metric: str
     before: float | None
@@ -43,7 +43,7 @@ class Change:
 
     @property
     def difference(self) -> float | None:
-        """After minus before."""
+        """The value after minus the value before."""
         if self.before is None or self.after is None:
             return None
         return self.after - self.before
@@ -55,9 +55,9 @@ class Pair:
 
     Attributes
     ----------
-    p : of DeLong's paired test of the image AUROC of the first common seed; None where the test
-        images are not the same.
-    low, high : of the difference in image AUROC, 95 %.
+    p : of DeLong's paired test of the image AUROC of the first common seed; None if the test
+        images differ.
+    low, high : 95 % interval of the difference in image AUROC.
     """
 
     protocol: str
@@ -71,7 +71,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Changes:
-    """All that differs; detectors that one side alone has are named with their side."""
+    """All differences; detectors that only one side has are named with their side."""
 
     settings: tuple[Setting, ...]
     pairs: tuple[Pair, ...]
@@ -107,7 +107,7 @@ def _runs(folder: Path) -> dict[Key, dict[int, RunFolder]]:
         runs.setdefault((run.protocol, run.category, run.detector), {})[run.seed] = run
     if not runs:
         raise FlawlineError(
-            f"{folder}: no metrics.json of any detector; expected a folder results/<dataset> of a "
+            f"{folder}: no metrics.json there; expected a folder results/<dataset> of a "
             "finished run"
         )
     return runs
@@ -151,7 +151,7 @@ def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m flawline.report.compare_results",
         description="Compare two results folders of flawline in one page.",

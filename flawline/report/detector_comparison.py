@@ -33,7 +33,7 @@ class Comparison:
     Attributes
     ----------
     diagrams : the critical-difference diagrams, as SVG.
-    words : of each protocol without a diagram, why there is none.
+    words : why a protocol has no diagram.
     tests : rows of ``wilcoxon.csv``, numbers as numbers.
     """
 
@@ -43,7 +43,7 @@ class Comparison:
 
 
 def compare(ranks: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any]]) -> Comparison:
-    """Detectors against each other.
+    """Compare detectors over all categories.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def compare(ranks: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any
 
 
 def rank_figure(ranks: Sequence[Mapping[str, Any]], protocol: str) -> Figure:
-    """The critical-difference diagram of one protocol in image AUROC."""
+    """Draw the critical-difference diagram of one protocol in image AUROC."""
     rows = _ranked(ranks, protocol)
     difference = rows[0]["critical_difference"] if rows else None
     means = [(row["detector"], row["mean_rank"]) for row in rows]
@@ -78,7 +78,7 @@ def rank_figure(ranks: Sequence[Mapping[str, Any]], protocol: str) -> Figure:
 
 
 def _no_diagram(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Why mean ranks tell no detectors apart; for two, the signed-rank test says all there is."""
+    """Say why mean ranks separate no detectors; for two, the signed-rank test is enough."""
     if len(rows) < 3:
         return "a comparison of ranks needs three detectors"
     known = rows[0]
@@ -104,14 +104,14 @@ def _p(value: float) -> str:
 
 
 def cost_figure(rankings: Sequence[Ranking], protocol: str) -> Figure:
-    """Image AUROC against each cost, for a paper."""
+    """Draw image AUROC against each cost, for a paper."""
     ranking = next((one for one in rankings if one.protocol == protocol), None)
     named = [(label, cost_points(ranking, name)) for name, label in COSTS] if ranking else []
     return figures.accuracy_cost(named)
 
 
 def cost_charts(ranking: Ranking) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-    """Image AUROC against each known cost."""
+    """Return charts of image AUROC against each known cost."""
     found = []
     for name, label in COSTS:
         points = cost_points(ranking, name)
@@ -121,7 +121,7 @@ def cost_charts(ranking: Ranking) -> tuple[tuple[str, Mapping[str, Any]], ...]:
 
 
 def cost_points(ranking: Ranking, name: str) -> list[tuple[str, float, float]]:
-    """(detector, cost, image AUROC) where both are known."""
+    """Return (detector, cost, image AUROC) where both are known."""
     return [
         (row.detector, cost, row.auroc)
         for row in ranking.costs

@@ -1,4 +1,4 @@
-"""Draw what the report shows of one run: plots, cases, and what the method sees."""
+"""Draw one run for the report: plots, cases, and what the method sees."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +35,7 @@ def draw_plots(
     Parameters
     ----------
     files : paths of `metrics`, `predictions`, `calibration` (scores) and `training`.
-    svg, png : where to write each of `PLOTS`.
+    svg, png : files for each of `PLOTS`.
     unit : of the anomaly score, in words.
     """
     metrics, predictions = RunMetrics.load(files["metrics"]), read_table(files["predictions"])
@@ -70,7 +70,7 @@ def draw_cases(
 ) -> None:
     """Show the most wrong and some typical images of a run.
 
-    Where there are no good test images, calibration images with the highest scores stand in.
+    Without good test images, the calibration images with the highest scores are shown.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def draw_pictures(
     device: torch.device,
     options: Mapping[str, int],
 ) -> None:
-    """Show what a method makes of the images of its cases, besides their anomaly maps.
+    """Show a method's pictures of its cases, besides their anomaly maps.
 
     Parameters
     ----------

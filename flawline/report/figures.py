@@ -23,7 +23,7 @@ from flawline.report.charts import GROUPS, Curve, bar_counts, bar_edges, scatter
 INK = "#1f2629"
 """Lines and words of the plots. The page exchanges it for its own text colour."""
 
-# Okabe and Ito's blue and vermilion keep 3 to 1 against white and against near-black.
+# Okabe and Ito's blue and vermilion have a contrast of 3 to 1 with white and with near-black.
 COLOURS = {"calibration": "#8c8c8c", "good": "#0072b2", "defective": "#d55e00"}
 STYLE = {
     "axes.edgecolor": INK,
@@ -44,9 +44,9 @@ SVG: dict[str, Any] = {"metadata": {"Date": None, "Creator": None}, "transparent
 
 # A sheet is a JPEG, which cannot be transparent: a dark plate suits photographs on any page.
 PLATE, PLATE_TEXT = "#1c2024", "#e6e8ea"
-PANEL, GAP, HEAD, TITLE, BAR = 1.5, 0.06, 0.3, 0.36, 0.68  # inches; PANEL of a square
+PANEL, GAP, HEAD, TITLE, BAR = 1.5, 0.06, 0.3, 0.36, 0.68  # inches; PANEL for square images
 NARROWEST = 4.8  # inches that the words below the head need
-LETTERS = 13.1  # of a title, to an inch
+LETTERS = 13.1  # of a title per inch
 DOTS_PER_INCH = 128
 
 
@@ -64,7 +64,7 @@ def save(figure: Figure, *paths: Path | str) -> None:
 
 
 def as_svg(figure: Figure) -> bytes:
-    """A figure as the content of an SVG file."""
+    """Return a figure as the content of an SVG file."""
     content = io.BytesIO()
     with matplotlib.style.context(["default", STYLE]):
         figure.savefig(content, format="svg", **SVG)
@@ -74,7 +74,7 @@ def as_svg(figure: Figure) -> bytes:
 def histogram(
     scores: Mapping[str, np.ndarray], threshold: float, unit: str = "anomaly score"
 ) -> Figure:
-    """The anomaly scores of each group in a row of its own, with the threshold across them.
+    """Draw the anomaly scores, one row for each group, with the threshold across them.
 
     Parameters
     ----------
@@ -106,13 +106,13 @@ def curve(
     area: float | None,
     mark: tuple[float, float] | None = None,
 ) -> Figure:
-    """One of the curves of `metrics.json`, or why there is none.
+    """Draw one of the curves of `metrics.json`, or say why it is missing.
 
     Parameters
     ----------
-    about : which curve.
-    points : its coordinates by name; None where the data do not allow it.
-    area : what goes with it in the legend.
+    about : the curve's description.
+    points : its coordinates by name; None if the data do not allow it.
+    area : its area, for the legend.
     mark : the point of the threshold in use.
     """
     with matplotlib.style.context(["default", STYLE]):
@@ -137,7 +137,7 @@ def curve(
 
 
 def losses(series: Sequence[Mapping[str, Any]]) -> Figure:
-    """Each loss of `charts.loss_series` against epochs, in a row of its own."""
+    """Draw each loss of `charts.loss_series` against epochs, one row each."""
     with matplotlib.style.context(["default", STYLE]):
         if not series:
             return _words_only("no losses:\nthis method does not train in epochs")
@@ -160,13 +160,13 @@ def losses(series: Sequence[Mapping[str, Any]]) -> Figure:
 def critical_difference(
     ranks: Sequence[tuple[str, float]], difference: float | None, why_not: str = ""
 ) -> Figure:
-    """Mean ranks on a line, 1 (best) on the left; bars join what cannot be told apart.
+    """Draw mean ranks on an axis, 1 (best) on the left; bars join indistinguishable detectors.
 
     Parameters
     ----------
     ranks : (detector, mean rank).
-    difference : mean ranks that differ by less are joined; None where nothing is known.
-    why_not : what stands there instead then.
+    difference : mean ranks that differ by less are joined; None if unknown.
+    why_not : text to show instead if it is unknown.
     """
     ranks = sorted(ranks, key=lambda pair: pair[1])
     with matplotlib.style.context(["default", STYLE]):
@@ -206,7 +206,7 @@ def critical_difference(
 
 
 def accuracy_cost(charts: Sequence[tuple[str, Sequence[tuple[str, float, float]]]]) -> Figure:
-    """Accuracy against costs, side by side.
+    """Draw accuracy against costs, side by side.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ def accuracy_cost(charts: Sequence[tuple[str, Sequence[tuple[str, float, float]]
 
 
 def gallery(cases: Sequence[Case], scale: tuple[float, float]) -> Figure:
-    """Cases as image, ground truth outlined over the image, and anomaly map, two across."""
+    """Draw cases as image, ground truth outlined over the image, and anomaly map, two across."""
     rows = [(case.title, panels(case, scale)) for case in cases]
     return sheet(rows, COLUMNS, scale, across=2, hatched=some_hatched(cases))
 
@@ -251,16 +251,16 @@ def sheet(
     across: int = 1,
     hatched: bool = False,
 ) -> Figure:
-    """Titled rows of pictures on a dark plate, and the colour scale of their anomaly maps.
+    """Draw titled rows of pictures on a dark plate, with the colour scale of their anomaly maps.
 
     Parameters
     ----------
-    rows : title and pictures, each uint8 (H, W, 3), H to W as in all others; an empty list gives a
-        sheet that says so.
-    columns : what the pictures of every row are.
+    rows : title and pictures, each uint8 (H, W, 3), all of the same proportions; an empty list
+        gives a sheet that says so.
+    columns : names of the pictures in every row.
     scale : anomaly values at the two ends of the colour scale.
-    across : how many rows of square pictures stand side by side: fewer of wide, more of tall ones.
-    hatched : whether some pixels are, as they do not count.
+    across : number of rows of square pictures side by side: fewer of wide, more of tall ones.
+    hatched : whether some pixels are hatched because they do not count.
     """
     tall, broad = panel_shape(rows[0][1][0].shape if rows else (1, 1), PANEL)
     across = min(len(rows), max(round(across * PANEL / broad), 1)) or 1
@@ -288,7 +288,7 @@ def sheet(
 
 
 def _joined(ranks: Sequence[float], difference: float) -> list[tuple[float, float]]:
-    """The longest runs of sorted ranks that span less than `difference`."""
+    """Return the longest runs of sorted ranks that span less than `difference`."""
     bars: list[tuple[float, float]] = []
     for number, start in enumerate(ranks):
         end = max(rank for rank in ranks[number:] if rank - start < difference - 1e-6)

@@ -1,4 +1,4 @@
-"""Pages of HTML that need no network and no other file."""
+"""HTML pages that need neither a network nor other files."""
 
 import base64
 import hashlib
@@ -16,13 +16,13 @@ from flawline.files import replacing
 from flawline.report.cases import format_score
 
 TEMPLATES = Path(__file__).parent / "templates"
-NARROWEST, WIDEST = 13, 34  # rem: a column of a gallery
+NARROWEST, WIDEST = 13, 34  # columns of a gallery, rem
 
 
 def environment(*folders: Path, **names: Any) -> Environment:
     """Return an environment for the templates of this package and of further folders.
 
-    The page's script is in the page; its content-security policy allows that one by its hash.
+    The page contains its script, which its content-security policy allows by hash.
 
     Parameters
     ----------
@@ -57,42 +57,42 @@ def environment(*folders: Path, **names: Any) -> Environment:
 
 
 def write_page(path: Path | str, text: str) -> None:
-    """Write a page, whole or not at all."""
+    """Write a page, completely or not at all."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def format_metric(value: float | None) -> str:
-    """Three decimals; nothing for what was not measured."""
+    """Format a metric with three decimals; nothing if it was not measured."""
     return "" if value is None else f"{value:.3f}"
 
 
 def format_amount(value: float | None) -> str:
-    """Three significant digits, without exponents."""
+    """Format an amount with three significant digits, without exponents."""
     if value is None:
         return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip("0").rstrip(".")
 
 
 def picture_size(content: bytes) -> tuple[int, int]:
-    """Width and height of a picture in a file's bytes, pixels."""
+    """Read width and height of a picture from a file's bytes, pixels."""
     with Image.open(io.BytesIO(content)) as opened:
         return opened.size
 
 
 def column_width(size: tuple[int, int], height: float) -> str:
-    """How wide the columns of a gallery are, as CSS, so that its pictures get the height.
+    """Return the width of a gallery's columns, as CSS, that gives its pictures the height.
 
     Parameters
     ----------
     size : width and height of a picture.
-    height : rem; pictures of tall parts get more, those of wide ones less where the page ends.
+    height : rem; limits of the width make tall pictures higher and wide ones lower.
     """
     return f"{min(max(height * size[0] / size[1], NARROWEST), WIDEST):.1f}rem"
 
 
 def embedded(content: bytes) -> str:
-    """A picture as an address that contains it."""
+    """Return a picture as a data URL."""
     kinds = {b"\xff\xd8": "jpeg", b"RI": "webp"}
     kind = kinds.get(content[:2], "png")
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

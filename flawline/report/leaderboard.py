@@ -1,4 +1,4 @@
-"""Detectors by categories: metrics with their intervals, and what they cost."""
+"""Leaderboards: metrics of detectors by category with their intervals, and costs."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from flawline.report.runs import Cost, Run
 
 @dataclass(frozen=True)
 class Value:
-    """A mean over seeds and the ends that no seed's interval leaves; None: not measured."""
+    """A mean over seeds, and an interval that contains those of all seeds; None: not measured."""
 
     mean: float | None
     low: float | None = None
@@ -21,7 +21,7 @@ class Value:
     best: bool = False
     coverage: str = ""
     heat: float | None = None
-    """How good it is, from 0 to 1."""
+    """How good it is, from 0 to 1, for its colour."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """Detectors by categories by one metric."""
+    """Detectors by categories, for one metric."""
 
     metric: Metric
     categories: tuple[str, ...]
     rows: tuple[Row, ...]
     measured: int
-    """How many of the categories have the metric, of any detector."""
+    """Number of categories that have the metric for some detector."""
 
     @property
     def key(self) -> str:
@@ -50,7 +50,7 @@ class Board:
 
 @dataclass(frozen=True)
 class CostRow:
-    """What one detector takes, on average over categories and seeds."""
+    """The costs of one detector, averaged over categories and seeds."""
 
     detector: str
     auroc: float | None
@@ -67,7 +67,7 @@ class Ranking:
 
 
 def rank(runs: Sequence[Run]) -> tuple[Ranking, ...]:
-    """The tables of each protocol, the supervised one last."""
+    """Return the tables of each protocol, the supervised one last."""
     found = []
     for protocol in protocols(runs):
         chosen = [run for run in runs if run.protocol == protocol]
@@ -82,7 +82,7 @@ def protocols(runs: Iterable[Run]) -> list[str]:
 
 
 def by_detector(runs: Iterable[Run]) -> dict[tuple[str, str, str], list[Run]]:
-    """Runs by category, protocol and detector; seeds in their order."""
+    """Group runs by category, protocol and detector; seeds keep their order."""
     groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.category, run.protocol, run.detector), []).append(run)
@@ -90,7 +90,7 @@ def by_detector(runs: Iterable[Run]) -> dict[tuple[str, str, str], list[Run]]:
 
 
 def summary(seeds: Sequence[Run], metric: Metric) -> Value:
-    """Mean over seeds; the ends are the widest of the seeds' intervals and values."""
+    """Return the mean over seeds, and the widest ends of the seeds' intervals and values."""
     values = [run.value(metric) for run in seeds]
     measured = [value for value in values if value is not None]
     if not measured:
@@ -106,7 +106,7 @@ def summary(seeds: Sequence[Run], metric: Metric) -> Value:
 
 
 def leaderboard_csv(rankings: Sequence[Ranking]) -> str:
-    """All boards as one table, a row per protocol, metric, detector and category."""
+    """Return all boards as one table, a row per protocol, metric, detector and category."""
     rows = [
         (ranking.protocol, board.key.replace("-", "."), row.detector, category, value)
         for ranking in rankings
@@ -119,7 +119,7 @@ def leaderboard_csv(rankings: Sequence[Ranking]) -> str:
 
 
 def cost_csv(rankings: Sequence[Ranking]) -> str:
-    """The costs of all detectors as one table."""
+    """Return the costs of all detectors as one table."""
     head = ("protocol", "detector", "image_auroc", "train_s", "score_s", "memory_MB", "model_MB")
     rows = [
         (ranking.protocol, row.detector, row.auroc, *vars(row.cost).values())
@@ -130,7 +130,7 @@ def cost_csv(rankings: Sequence[Ranking]) -> str:
 
 
 def as_csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table as text; nothing stands for None."""
+    """Return a table as text, with empty cells for None."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
@@ -155,7 +155,7 @@ def _board(runs: Sequence[Run], metric: Metric) -> Board:
     ]
     sign = -1 if metric.higher else 1
     worst = math.inf
-    # A mean over fewer categories is another quantity: it goes last and cannot win.
+    # A mean over fewer categories is not comparable: it comes last and cannot win.
     rows.sort(
         key=lambda row: (
             row.mean.coverage != "",
@@ -166,7 +166,7 @@ def _board(runs: Sequence[Run], metric: Metric) -> Board:
 
 
 def _over_categories(by_category: Mapping[str, Sequence[Run]], metric: Metric, total: int) -> Value:
-    """Mean over categories; the ends are those of the seeds that all categories share."""
+    """Return the mean over categories; its ends are those of the seeds that all share."""
     per_category = [
         {run.seed: value for run in seeds if (value := run.value(metric)) is not None}
         for seeds in by_category.values()
@@ -188,7 +188,7 @@ def _over_categories(by_category: Mapping[str, Sequence[Run]], metric: Metric, t
 
 
 def _heat(value: float, higher: bool) -> float:
-    """0 for a half or worse, 1 for 0.998 or better: as many steps as nines."""
+    """Return 0 for 0.5 or worse to 1 for 0.998 or better, logarithmic: each nine is one step."""
     lack = max(1 - value if higher else value, 0.0)
     return round(min(max(math.log(lack + 0.002, 0.004) - math.log(0.5, 0.004), 0) / 0.874, 1), 3)
 
@@ -205,7 +205,7 @@ def _with_best(rows: Sequence[Row], higher: bool) -> tuple[Row, ...]:
 
 
 def _mark_best(values: Sequence[Value], higher: bool) -> list[Value]:
-    """Mark the best values as they are shown: a difference nobody can see makes no winner."""
+    """Mark the best values after rounding: an invisible difference makes no winner."""
     rivals = [value.mean for value in values if value.mean is not None and not value.coverage]
     if len(rivals) < 2:
         return list(values)

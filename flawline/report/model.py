@@ -1,4 +1,4 @@
-"""What the report shows: runs grouped by category and detector, with their tables and charts."""
+"""The content of the report: runs by category and detector, with their tables and charts."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ from flawline.report.runs import Run
 
 @dataclass(frozen=True)
 class Panel:
-    """What one run shows."""
+    """The content of one run."""
 
     run: Run
     anchor: str
@@ -36,7 +36,7 @@ class Panel:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the page's script needs to move the threshold."""
+        """The data with which the page's script moves the threshold."""
         risk = self.run.metrics.risk
         return {
             "threshold": self.run.threshold,
@@ -51,7 +51,7 @@ class Panel:
     def fixing(self) -> tuple[str, str] | None:
         """The line of a configuration that sets the category's threshold, around the value.
 
-        None for a fusion, which has no use for the category's rule.
+        None for a fusion, to which the category's rule does not apply.
         """
         if self.run.metrics.method == "fusion":
             return None
@@ -101,7 +101,7 @@ class CategorySection:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the results come from: the configuration as YAML, versions, and the stages run."""
+    """The origin of the results: the configuration as YAML, versions, and the stages run."""
 
     dataset: str = ""
     when: str = ""
@@ -112,13 +112,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Page:
-    """All that the report shows. Equal pages give equal bytes."""
+    """The content of the report. Equal pages give equal bytes."""
 
     title: str
     origin: Origin
     facts: tuple[tuple[str, str], ...]
     confidence: str
-    """Of all intervals, in words."""
+    """Confidence of all intervals, in words."""
     lead: str
     best: tuple[Best, ...]
     attention: tuple[Attention, ...]
@@ -142,7 +142,7 @@ def assemble(
     Parameters
     ----------
     runs : one per (category, detector, seed); categories keep the order of their first ones.
-    failures : what did not run; comes first of all that needs attention.
+    failures : what did not run; comes first under what needs attention.
     pairs : rows of ``pairwise.csv``.
     sheets : contact sheets of synthetic anomalies by category.
     """
@@ -254,7 +254,7 @@ def _panel(run: Run, anchor: str) -> Panel:
 
 
 def _pairs(rows: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, tuple[Pair, ...]], ...]:
-    """By protocol; over seeds: the mean difference, its widest interval, the largest p."""
+    """Group pairs by protocol, with mean difference, widest interval and largest p over seeds."""
     groups: dict[str, dict[tuple[str, str], list[Mapping[str, Any]]]] = {}
     for row in rows:
         if all(row[key] not in ("", None) for key in ("difference", "low", "high", "p", "p_holm")):

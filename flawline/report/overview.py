@@ -1,4 +1,4 @@
-"""What a reader should know first: the best detector of each category, and what limits it."""
+"""The report's overview: the best detector of each category, and what limits it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ class Best:
 
     Attributes
     ----------
-    detector : empty where several cannot be compared for lack of test images; then nothing is
-        measured.
-    alike : detectors that the test images cannot tell from it.
-    rivals : how many detectors it was compared with.
+    detector : empty if several cannot be compared because there are not enough test images; then
+        nothing is measured.
+    alike : detectors that the test images cannot distinguish from it.
+    rivals : number of detectors that it was compared with.
     """
 
     category: str
@@ -43,13 +43,13 @@ class Best:
 
     @property
     def lacking(self) -> str | None:
-        """Which test images there are none of, in words."""
+        """Which kinds of test images are missing, in words."""
         return lacking(self.good, self.defective)
 
 
 @dataclass(frozen=True)
 class Attention:
-    """Something that limits what the metrics can tell, and where: (category, words)."""
+    """A limitation of what the metrics can tell, and where: (category, words)."""
 
     title: str
     explanation: str
@@ -59,11 +59,11 @@ class Attention:
 def best_of_categories(
     runs: Sequence[Run], pairs: Sequence[Mapping[str, Any]] = ()
 ) -> tuple[Best, ...]:
-    """The detector with the highest mean image AUROC in each protocol and category.
+    """Return the detector with the highest mean image AUROC in each protocol and category.
 
     Parameters
     ----------
-    pairs : rows of ``pairwise.csv`` for the detectors that cannot be told from the best.
+    pairs : rows of ``pairwise.csv``, to find detectors that are not clearly worse.
     """
     found = []
     groups = by_detector(runs)
@@ -74,7 +74,7 @@ def best_of_categories(
             }
             if not rivals:
                 continue
-            # of equal ones the first by name, as in best.csv
+            # among equals, the first by name, as in best.csv
             name = max(sorted(rivals), key=lambda name: summary(rivals[name], AUROC).mean or -1)
             seeds = rivals[name]
             auroc = summary(seeds, AUROC)
@@ -97,13 +97,13 @@ def best_of_categories(
 
 
 def complement(value: Value) -> Value:
-    """One minus it: the share missed from the share found."""
+    """Return one minus a value: the share missed from the share found."""
     low, high = (None if end is None else 1 - end for end in (value.high, value.low))
     return Value(None if value.mean is None else 1 - value.mean, low, high)
 
 
 def lead(best: Sequence[Best]) -> str:
-    """One paragraph for a reader who knows parts, not figures."""
+    """Return one paragraph for a reader who knows parts, not statistics."""
     measured = [one for one in best if one.auroc.mean is not None]
     several = len({one.category for one in measured}) > 1
     if not measured:
@@ -130,14 +130,14 @@ def lead(best: Sequence[Best]) -> str:
 
 
 def lacking(good: int, defective: int) -> str | None:
-    """Which test images there are none of, in words; None where there are both kinds."""
+    """Say which kinds of test images are missing; None if there are both."""
     if good and defective:
         return None
     return f"no {'defective ' if good else 'good ' if defective else ''}test images"
 
 
 def percent(value: float | None) -> str:
-    """A share as a percentage, with a decimal where it is small or nearly all."""
+    """Format a share as a percentage, with a decimal near 0 and 1."""
     if value is None:
         return ""
     digits = 1 if 0 < value < 0.0995 or 0.9005 < value < 1 else 0
@@ -145,7 +145,7 @@ def percent(value: float | None) -> str:
 
 
 def attention(runs: Sequence[Run]) -> tuple[Attention, ...]:
-    """All that a reader must know before trusting a metric, the gravest first."""
+    """Return what a reader must know before trusting a metric, the most serious first."""
     kinds = (
         Attention(title, explanation, _entries(runs, words)) for title, explanation, words in KINDS
     )
@@ -155,20 +155,20 @@ def attention(runs: Sequence[Run]) -> tuple[Attention, ...]:
 def failures(
     missing: Iterable[str], undrawn: Iterable[str] = (), jobs: Iterable[str] = ()
 ) -> tuple[Attention, ...]:
-    """What a run that failed could not show.
+    """Return what a failed run cannot show.
 
     Parameters
     ----------
     missing, undrawn : runs without metrics and without pictures, in words.
-    jobs : that failed, with their logs, in words.
+    jobs : failed jobs with their logs, in words.
     """
     kinds = (
         (
             "Runs without results",
-            "A job that they need failed, so they are left out of all tables and figures here.",
+            "A job that they need failed, so they are missing from all tables and figures.",
             missing,
         ),
-        ("Runs without pictures", "Drawing them failed; their metrics are whole.", undrawn),
+        ("Runs without pictures", "Drawing them failed; their metrics are complete.", undrawn),
         ("Failed jobs", "Their logs say why. Fix that and run the same command again.", jobs),
     )
     found = (
@@ -181,7 +181,7 @@ def failures(
 def _entries(
     runs: Sequence[Run], words: Callable[[Run], str | None]
 ) -> tuple[tuple[str, str], ...]:
-    """By category, the words of its detectors; equal words of all of them are said once."""
+    """Return the words of detectors by category; words common to all are said once."""
     found = []
     for category in dict.fromkeys(run.category for run in runs):
         said: dict[str, list[str]] = {}
@@ -330,7 +330,7 @@ def _of(pair: Mapping[str, Any], category: str, protocol: str) -> bool:
 
 
 def _alike(name: str, pairs: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Detectors whose difference from `name` is not clear with every seed."""
+    """Return detectors whose difference from `name` is not clear for every seed."""
     found: dict[str, bool] = {}
     for pair in pairs:
         names = [str(pair["detector_a"]), str(pair["detector_b"])]

@@ -1,4 +1,4 @@
-"""The report as HTML: one file, or, where it would grow too large, a page for each category too."""
+"""The report as HTML: one file or, if it would grow too large, also a page for each category."""
 
 import io
 import json
@@ -29,7 +29,7 @@ SHEET_WIDTH, SHEET_QUALITY = 1000, 70
 
 
 def contact_sheet(category: str, name: str, path: Path | str) -> Sheet:
-    """The contact sheet of one set of synthetic anomalies, small enough for the page."""
+    """Return the contact sheet of one set of synthetic anomalies, small enough for the page."""
     with Image.open(path) as opened:
         picture = opened.convert("RGB")
         picture.thumbnail((SHEET_WIDTH, 4 * SHEET_WIDTH))
@@ -44,7 +44,7 @@ def contact_sheet(category: str, name: str, path: Path | str) -> Sheet:
 
 
 def render(path: Path | str, page: Page, largest: float = LARGEST_PAGE) -> None:
-    """Write the page; beside it, in the folder of its name, the pages of its categories, if any.
+    """Write the page and, in a folder of the same name, the pages of its categories, if any.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def _environment(page: Page) -> Environment:
 
 
 def _picture_bytes(page: Page) -> float:
-    """What the pictures of the page take in it."""
+    """Return the size of the pictures in the page, bytes."""
     panels = [p for c in page.categories for detector in c.detectors for p in detector.panels]
     size = sum(len(sheet.content) for c in page.categories for sheet in c.sheets)
     for panel in panels:
@@ -108,7 +108,7 @@ def _page(templates: Environment, page: Page, links: Mapping[str, str], split: b
 
 
 def case_alt(run: Run, case: Mapping[str, Any]) -> str:
-    """What a case of the gallery shows, for those who cannot see it."""
+    """Describe a case of the gallery for those who cannot see it."""
     side = "above" if case["score"] > run.threshold else "below or at"
     truth = "good part" if case["defect_type"] == "good" else f"defective, {case['defect_type']}"
     return (
@@ -119,7 +119,7 @@ def case_alt(run: Run, case: Mapping[str, Any]) -> str:
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as (dotted name, text) pairs in the order of their names."""
+    """Flatten nested settings to (dotted name, text) pairs in the order of their names."""
     pairs: list[tuple[str, str]] = []
     for name, value in sorted(tree.items()):
         if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):

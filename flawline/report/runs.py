@@ -1,4 +1,4 @@
-"""What one (category, detector, seed) left on disk, as the report needs it."""
+"""Read the files of one (category, detector, seed) for the report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ WORDS = frozenset({"protocol", "category", "metric", "detector", "detector_a", "
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took; None: not known. Shared features are counted in."""
+    """The costs of a run, including shared features; None: not known."""
 
     train_seconds: float | None = None
     score_seconds: float | None = None
@@ -37,8 +37,8 @@ class Run:
     ----------
     scores : float (N,) of each of `charts.GROUPS`.
     training : rows of `training.csv`.
-    cases : what `cases.read_cases` returns.
-    pictures : a JPEG of what the method shows besides its map.
+    cases : from `cases.read_cases`.
+    pictures : a JPEG of the method's pictures besides its map.
     """
 
     metrics: RunMetrics
@@ -82,12 +82,12 @@ class Run:
         return self.metrics.value(metric)
 
     def interval(self, metric: Metric) -> tuple[float, float] | None:
-        """Return the ends of a metric's interval, where they are known."""
+        """Return the ends of a metric's interval, if they are known."""
         return self.metrics.interval(metric)
 
 
 def read_run(metrics: Path | str, benchmarks: Path | str, drawn: bool = True) -> Run:
-    """Read the folder of a run; whatever is missing there is left out, but for the metrics.
+    """Read the folder of a run; everything but the metrics may be missing.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def read_run(metrics: Path | str, benchmarks: Path | str, drawn: bool = True) ->
 
 
 def comparison_rows(path: Path | str) -> list[dict[str, Any]]:
-    """Rows of one of the comparison tables: words, numbers, and None for empty cells."""
+    """Read the rows of a comparison table: words, numbers, and None for empty cells."""
     return [
         {
             str(name): str(value) if name in WORDS else None if value == "" else float(value)
@@ -137,7 +137,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _cost(about: RunMetrics, run: RunFolder, benchmarks: Path) -> Cost:
-    """Benchmarks are read if they exist: they cannot be inputs of a rule."""
+    """Read the costs of a run; benchmarks may be missing, as they cannot be inputs of a rule."""
     names = {name: str(getattr(about, name)) for name in OF_RUN}
 
     def took(stage: str, **wildcards: str) -> list[tuple[float, float]]:
@@ -158,7 +158,7 @@ def _cost(about: RunMetrics, run: RunFolder, benchmarks: Path) -> Cost:
 
 
 def benchmark(path: Path) -> list[tuple[float, float]]:
-    """Seconds and peak memory (MB) of a job; nothing where it left no benchmark."""
+    """Read seconds and peak memory (MB) of a job; nothing if it left no benchmark."""
     if not path.exists():
         return []
     rows = read_table(path, sep="\t").to_dict("records")

@@ -1,4 +1,4 @@
-"""The stages that a run went through, drawn as a graph with what each of them took."""
+"""The stages of a run, drawn as a graph with the time of each."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ BOX, GAP = (104.0, 38.0), (26.0, 14.0)
 
 @dataclass(frozen=True)
 class Box:
-    """A stage that ran: how many jobs, their seconds, and where its box is."""
+    """A stage that ran: its number of jobs, their seconds, and the place of its box."""
 
     name: str
     jobs: int
@@ -25,7 +25,7 @@ def graph(benchmarks: Path | str) -> dict[str, Any]:
     """Return boxes and arrows of all stages before the report that left benchmark files."""
     drawn = before("report_page")
     ran = {name: _took(Path(benchmarks), name) for name in STAGES if name in drawn}
-    ran["report_page"] = (1, 0.0)  # this very job: its benchmark is written when it ends
+    ran["report_page"] = (1, 0.0)  # this job itself: its benchmark is written when it ends
     ran = {name: took for name, took in ran.items() if took[0]}
     arrows = [(a, name) for name in ran for a in _direct(name, ran)]
     column: dict[str, int] = {}
@@ -61,7 +61,7 @@ def graph(benchmarks: Path | str) -> dict[str, Any]:
 
 
 def _longest(arrows: list[tuple[str, str]], column: dict[str, int]) -> set[str]:
-    """One longest way through the graph."""
+    """Return one longest path through the graph."""
     at = max(column, key=lambda name: column[name])
     way = {at}
     while before := [a for a, b in arrows if b == at and column[a] == column[at] - 1]:
@@ -71,7 +71,7 @@ def _longest(arrows: list[tuple[str, str]], column: dict[str, int]) -> set[str]:
 
 
 def _rows(column: dict[str, int], reach: dict[str, int], top: set[str]) -> dict[str, int]:
-    """The top row for the longest way; below it, no arrow runs through another stage's box."""
+    """Place the longest path in the top row, and no arrow through another stage's box."""
     rows = dict.fromkeys(top, 0)
     for name in column:
         if name in top:
@@ -94,6 +94,6 @@ def _took(benchmarks: Path, name: str) -> tuple[int, float]:
 
 
 def _direct(name: str, ran: dict[str, tuple[int, float]]) -> list[str]:
-    """Return what ran before a stage with nothing between."""
+    """Return the stages that ran directly before a stage."""
     earlier = before(name) & set(ran)
     return [a for a in sorted(earlier) if not any(a in before(b) for b in earlier)]

@@ -1,4 +1,4 @@
-"""Drawings of other programs inside a page: shapes and words, and nothing that could run."""
+"""SVG drawings of other programs inside a page: shapes and words, nothing executable."""
 
 import re
 from xml.etree import ElementTree

@@ -1,4 +1,4 @@
-"""Logs finished runs to MLflow, in a local store without a server."""
+"""Log finished runs to MLflow, in a local store without a server."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ LONGEST = 500  # characters of a parameter that MLflow keeps
 def log_runs(
     runs: Sequence[tuple[RunMetrics, "pd.DataFrame"]], report: Path, store: Path, dataset: str
 ) -> dict[str, str]:
-    """Log each run once: what is in the store already with the same content is left alone.
+    """Log each run once: a run that is already in the store with the same content is skipped.
 
     Parameters
     ----------
@@ -101,5 +101,5 @@ def _curves(training: "pd.DataFrame") -> list[tuple[str, float, int]]:
         (str(column), float(value), step)
         for column in numbers
         for step, value in enumerate(training[column].tolist(), start=1)
-        if value == value  # phases have losses of their own; the others' cells are empty
+        if value == value  # each phase has its own losses; cells of other losses are empty
     ]

@@ -1,4 +1,4 @@
-"""From files of runs to the page and the figures of the comparison."""
+"""Write the page and the figures of the comparison from files of runs."""
 
 import json
 from collections import defaultdict
@@ -33,7 +33,7 @@ def write_report(
     undrawn: Collection[str] = (),
     failures: Sequence[Attention] = (),
 ) -> None:
-    """Write the page, its folder of pages and, where they are asked for, the figures for papers.
+    """Write the page, its folder of pages and, if requested, the figures for papers.
 
     Parameters
     ----------
@@ -41,11 +41,11 @@ def write_report(
     path : the page.
     metrics : ``metrics.json`` of every run that the page shows.
     sheets : contact sheets of synthetic anomalies.
-    tables : where ``pairwise``, ``wilcoxon`` and ``ranks`` of the comparison are.
+    tables : files of ``pairwise``, ``wilcoxon`` and ``ranks`` of the comparison.
     benchmarks : folder of Snakemake's benchmark files.
     critical_difference, accuracy_cost : SVG and PNG.
-    undrawn : those of `metrics` whose pictures are of an earlier run, so they are left out.
-    failures : what did not run, for the top of what needs attention.
+    undrawn : those of `metrics` whose pictures are of an earlier run and are therefore left out.
+    failures : what did not run, shown first under what needs attention.
     """
     runs = [read_run(file, benchmarks, drawn=file not in undrawn) for file in metrics]
     newest = max((Path(file).stat().st_mtime for file in metrics), default=0)

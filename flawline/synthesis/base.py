@@ -1,5 +1,7 @@
-"""What every recipe for synthetic anomalies is made of, and what they share: where the object lies,
-how a layer is laid on an image, and which pixels changed by it."""
+"""The common parts of all recipes for synthetic anomalies.
+
+Among them: where the object lies, how a layer is blended into an image, and which pixels changed.
+"""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ SIZE_OF_LENGTHS = 224
 
 @dataclass(frozen=True)
 class Sources:
-    """What a recipe may take material from.
+    """The images that a recipe may take material from.
 
     Attributes
     ----------
@@ -50,10 +52,10 @@ class Canvas:
     Attributes
     ----------
     image : uint8 (H, W, 3), RGB; it is left as it is.
-    object_mask : uint8 (H, W), 0 or 1, where the object lies; the whole image if it is empty.
+    object_mask : uint8 (H, W), 0 or 1; an empty one counts as the whole image.
     sources : the training images.
     row : the row of `image` among them.
-    rng : makes all choices.
+    rng : draws all random choices.
     """
 
     image: np.ndarray
@@ -64,22 +66,22 @@ class Canvas:
 
 
 def side_of(shape: Sequence[int]) -> float:
-    """The side of the square that has as many pixels as an image of `shape`, (H, W, ...)."""
+    """Return the side of a square with as many pixels as an image of `shape`, (H, W, ...)."""
     return math.sqrt(shape[0] * shape[1])
 
 
 def scaled(length: float, shape: Sequence[int]) -> float:
-    """A length of the options in pixels of an image of `shape`, (H, W, ...)."""
+    """Scale a length of the options to pixels of an image of `shape`, (H, W, ...)."""
     return length * side_of(shape) / SIZE_OF_LENGTHS
 
 
 def uniform(rng: np.random.Generator, bounds: Range) -> float:
-    """A number from a range, all equally likely."""
+    """Draw a number from a range, all equally likely."""
     return float(rng.uniform(*bounds))
 
 
 def log_uniform(rng: np.random.Generator, bounds: Range) -> float:
-    """A number from a positive range, all orders of magnitude equally likely.
+    """Draw a number from a positive range, all orders of magnitude equally likely.
 
     Small defects are more common than large ones.
     """
@@ -87,40 +89,42 @@ def log_uniform(rng: np.random.Generator, bounds: Range) -> float:
 
 
 def likely_colour(rng: np.random.Generator) -> np.ndarray:
-    """Float32 (3,), 0..255: any colour, but most are near grey, as those of most materials are."""
+    """Draw a colour, float32 (3,), 0..255; most are near grey, as those of most materials are."""
     grey, colour = rng.uniform(0, 255), rng.uniform(0, 255, 3)
     return (grey + rng.random() ** 2 * (colour - grey)).astype(np.float32)
 
 
 def object_or_whole(object_mask: np.ndarray) -> np.ndarray:
-    """The object mask, uint8 (H, W), 0 or 1; all ones if it is empty."""
+    """Return the object mask, uint8 (H, W), 0 or 1; all ones if it is empty."""
     mask = np.asarray(object_mask, np.uint8)
     return mask if mask.any() else np.ones_like(mask)
 
 
 def dilated(mask: np.ndarray, radius: float) -> np.ndarray:
-    """A mask grown by `radius` pixels of its own image, uint8 (H, W), 0 or 1."""
+    """Grow a mask by `radius` pixels: uint8 (H, W), 0 or 1."""
     reach = round(radius)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     return cv2.dilate(mask, disc)
 
 
 def reachable(mask: np.ndarray, dilate: float | None) -> np.ndarray:
-    """Where a recipe may change an image, uint8 (H, W), 0 or 1: the object's mask grown by `dilate`
-    pixels at `SIZE_OF_LENGTHS`; everywhere, if None."""
+    """Return where a recipe may change an image: uint8 (H, W), 0 or 1.
+
+    This is the object's mask grown by `dilate` pixels at `SIZE_OF_LENGTHS`; everywhere, if None.
+    """
     if dilate is None:
         return np.ones_like(mask)
     return dilated(mask, scaled(dilate, mask.shape))
 
 
 def random_point(mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
-    """x and y of a pixel where `mask` is not zero."""
+    """Draw x and y of a pixel where `mask` is not zero."""
     y, x = divmod(int(rng.choice(np.flatnonzero(mask))), mask.shape[1])
     return x, y
 
 
 def changed_mask(before: np.ndarray, after: np.ndarray, threshold: int = 8) -> np.ndarray:
-    """Where an image really changed, which is seldom the outline of what was drawn.
+    """Mark where an image really changed, which is seldom the outline of what was drawn.
 
     Parameters
     ----------
@@ -154,7 +158,7 @@ def stroke(
     widths: np.ndarray,
     inked: Sequence[bool] | np.ndarray | None = None,
 ) -> np.ndarray:
-    """How much of each pixel a line covers that may change its width on the way.
+    """Draw a line of varying width; return how much of each pixel it covers.
 
     Parameters
     ----------
@@ -192,9 +196,9 @@ def stroke(
 def smooth_noise(
     rng: np.random.Generator, shape: tuple[int, int], cells: float, octaves: int = 3
 ) -> np.ndarray:
-    """Clouds, float32 `shape`, about 0..1, the coarsest with `cells` lumps to a side of a square.
+    """Draw clouds, float32 `shape`, about 0..1; a square has `cells` of the coarsest per side.
 
-    Random grids, each twice as fine and half as strong as the last, as in Perlin's noise.
+    They are random grids, each twice as fine and half as strong as the last, as in Perlin's noise.
     """
     total, most = np.zeros(shape, np.float32), 0.0
     for octave in range(octaves):
@@ -209,12 +213,12 @@ def smooth_noise(
 def foreign_texture(
     sources: Sources, row: int, shape: tuple[int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    """A turned, zoomed and recoloured piece of another training image.
+    """Draw a turned, zoomed and recoloured piece of another training image.
 
     Parameters
     ----------
     sources : the training images
-    row : the row to avoid; it serves if there is no other
+    row : the row to avoid; it is used if there is no other
     shape : height and width of the piece in pixels
 
     Returns

@@ -1,4 +1,4 @@
-"""A sheet of examples, so that a person can see what a set of synthetic anomalies looks like."""
+"""A sheet of examples that shows what a set of synthetic anomalies looks like."""
 
 import io
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 COLUMNS = ("good image", "object mask", "synthetic", "outlined", "changed mask")
-SIDES = (192, 160, 128, 96, 64, 48, 32)  # of a square panel: the largest that keeps the file small
+SIDES = (192, 160, 128, 96, 64, 48, 32)  # of a square panel; the largest with a small file is used
 LARGEST_FILE = 500_000
 GAP, TITLE = 4, 18
 PAPER, INK, OUTLINE = (255, 255, 255), (40, 40, 40), (255, 0, 200)
@@ -51,8 +51,8 @@ def draw_sheet(
     images, object_masks : uint8 (N, H, W, 3) and (N, H, W)
         The good training images.
     synthetic, masks : uint8 (M, H, W, 3) and (M, H, W)
-        What `synthesize` wrote.
-    index_table : what `synthesize` returned
+        The arrays that `synthesize` wrote.
+    index_table : the table that `synthesize` returned
     """
     # the first of each kind, then the second of each, and so on
     turn = index_table.groupby("kind").cumcount()
@@ -103,7 +103,7 @@ def _sheet(rows: Sequence[Example], side: int) -> "Image.Image":
 
 
 def _example(row: Example, shape: tuple[float, float]) -> "Image.Image":
-    """The title of an example over its panels."""
+    """Draw an example: its title above its panels."""
     from PIL import Image
 
     panels = _panels(row, shape)

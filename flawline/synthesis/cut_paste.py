@@ -27,10 +27,10 @@ from flawline.synthesis.base import (
     uniform,
 )
 
-FOLDER_SIDE = 512  # larger files are kept no larger than this
+FOLDER_SIDE = 512  # larger files are shrunk to this side, pixels
 DEFECTS = ("stain", "crack", "hole")
-# pixels around a cut-out that the Poisson blending solves for: OpenCV drops three of them, the
-# others hold the cut-out's outline
+# Margin around a cut-out that Poisson blending solves for, pixels: OpenCV drops three of them, and
+# the others hold the cut-out's outline.
 MARGIN = 5
 PAD = MARGIN + 2  # pixels beyond the image's border, so that a cut-out may lie across it
 
@@ -141,7 +141,7 @@ def _stain(side: int, sources: Sources, row: int, rng: np.random.Generator) -> C
 
 
 def _crack(side: int, surface: np.ndarray, rng: np.random.Generator) -> Cutout:
-    """A jagged line across the cut-out, tapering, with branches that leave at an angle."""
+    """Draw a jagged, tapering line across the cut-out, with branches."""
     thickness = max(1.2, rng.uniform(0.03, 0.09) * side)
     x = np.linspace(0.04, 0.96, 12) * side
     y = side / 2 + np.cumsum(rng.normal(0, 0.05 * side, 12))
@@ -163,7 +163,7 @@ def _crack(side: int, surface: np.ndarray, rng: np.random.Generator) -> Cutout:
 
 
 def _hole(side: int, surface: np.ndarray, rng: np.random.Generator) -> Cutout:
-    """A pit: dark, its far wall lit and its rim bright on that side."""
+    """Draw a pit: dark, its far wall lit and its rim bright on that side."""
     depth = _irregular(side, rng)
     offset = (np.arange(side, dtype=np.float32) + 0.5) / side * 2 - 1
     light = rng.uniform(0, 2 * math.pi)
@@ -175,7 +175,7 @@ def _hole(side: int, surface: np.ndarray, rng: np.random.Generator) -> Cutout:
 
 
 def _irregular(side: int, rng: np.random.Generator) -> np.ndarray:
-    """Float32 (side, side): above 0 inside an uneven, oblong blob, near 1 in its middle."""
+    """Draw an uneven, oblong blob, float32 (side, side): above 0 inside, near 1 in its middle."""
     offset = (np.arange(side, dtype=np.float32) + 0.5) / side * 2 - 1
     oblong = rng.uniform(1, 2)
     radius = np.hypot(offset[None], oblong * offset[:, None])
@@ -185,7 +185,7 @@ def _irregular(side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _inside(depth: np.ndarray, side: int) -> np.ndarray:
-    """Coverage of the pixels where `depth` is above 0; it falls by 2 over the cut-out's side."""
+    """Return the coverage of pixels where `depth`, which falls by 2 over the side, is above 0."""
     return np.clip(depth * side / 2 + 0.5, 0, 1)
 
 

@@ -15,7 +15,7 @@ from flawline.synthesis.base import (
     uniform,
 )
 
-SHRINK = 0.8  # factor from a rectangle that finds no place to the next one
+SHRINK = 0.8  # factor by which a rectangle that does not fit is shrunk
 
 
 def draw_distortion(options: Distortion, canvas: Canvas) -> Drawn:
@@ -55,26 +55,28 @@ def draw_distortion(options: Distortion, canvas: Canvas) -> Drawn:
 def _place(
     mask: np.ndarray, width: float, height: float, overlap: float, rng: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """x, y, width and height of a rectangle inside the image, around a pixel of the object and
-    with at least `overlap` of its area on the object."""
+    """Draw a rectangle around a pixel of the object: x, y, width and height.
+
+    It lies inside the image, with at least `overlap` of its area on the object.
+    """
     rows, columns = mask.shape
     while True:
         w, h = min(max(round(width), 1), columns), min(max(round(height), 1), rows)
         share = cv2.boxFilter(
             mask, cv2.CV_32F, (w, h), anchor=(w // 2, h // 2), borderType=cv2.BORDER_CONSTANT
         )
-        # only rectangles that lie in the image as a whole
+        # only rectangles that lie completely inside the image
         inside = np.zeros_like(mask)
         inside[h // 2 : rows - h + h // 2 + 1, w // 2 : columns - w + w // 2 + 1] = 1
         centres = mask & inside & (share >= overlap - 1e-6)
-        if centres.any():  # at the latest those of a single pixel
+        if centres.any():  # true at the latest for a single pixel
             x, y = random_point(centres, rng)
             return x - w // 2, y - h // 2, w, h
         width, height = SHRINK * w, SHRINK * h
 
 
 def _soft_rectangle(width: int, height: int, edge: float) -> np.ndarray:
-    """Float (height, width): 1 inside, falling towards the border over `edge` pixels."""
+    """Return float (height, width): 1 inside, falling towards the border over `edge` pixels."""
     across, down = (
         np.minimum(np.arange(side) + 1, side - np.arange(side)) / (edge + 1)
         for side in (width, height)

@@ -20,7 +20,7 @@ from flawline.synthesis.base import (
     uniform,
 )
 
-POINTS = 33  # of a curve; enough for the longest and most bent
+POINTS = 33  # per curve; enough for the longest and most bent
 
 
 def draw_line(options: Line, canvas: Canvas) -> Drawn:
@@ -40,7 +40,7 @@ def draw_line(options: Line, canvas: Canvas) -> Drawn:
     widths = scaled(width, shape) * _pressure(rng)
     inked = _gaps(rng) if kind == "broken" else np.ones(POINTS - 1, bool)
     coverage = stroke(shape, points, widths, inked)
-    # no tool presses evenly on a rough surface
+    # a tool does not press evenly on a rough surface
     coverage *= 1 - rng.uniform(0, 0.8) * smooth_noise(rng, shape, side_of(shape) / 6, octaves=1)
     coverage *= reachable(mask, options.dilate)
     return Drawn(
@@ -59,8 +59,10 @@ def draw_line(options: Line, canvas: Canvas) -> Drawn:
 
 
 def _arc(length: float, angle: float, bend: float) -> np.ndarray:
-    """Float (POINTS, 2): a quadratic Bézier curve from the origin, `bend` times its length off the
-    straight line."""
+    """Return a quadratic Bézier curve from the origin, float (POINTS, 2).
+
+    It departs from the straight line by `bend` times its length.
+    """
     t = np.linspace(0, 1, POINTS)
     along, across = length * t, 2 * bend * length * t * (1 - t)
     cos, sin = math.cos(angle), math.sin(angle)
@@ -68,7 +70,7 @@ def _arc(length: float, angle: float, bend: float) -> np.ndarray:
 
 
 def _pressure(rng: np.random.Generator) -> np.ndarray:
-    """Float (POINTS,), 0.3..1: scratches swell, thin out and end in a point, at times abruptly."""
+    """Draw relative widths, float (POINTS,), 0.3..1: scratches swell and thin out."""
     t = np.linspace(0, 1, POINTS)
     swell = 0.85 + 0.15 * np.sin(2 * math.pi * (rng.uniform(0.5, 2) * t + rng.uniform(0, 1)))
     ends = rng.uniform(0.01, 0.4, 2)
@@ -77,7 +79,7 @@ def _pressure(rng: np.random.Generator) -> np.ndarray:
 
 
 def _gaps(rng: np.random.Generator) -> np.ndarray:
-    """Bool (POINTS - 1,): False in two or three gaps; the first and last piece stay."""
+    """Draw gaps, bool (POINTS - 1,): False in two or three; the first and last piece stay."""
     inked = np.ones(POINTS - 1, bool)
     for _ in range(rng.integers(2, 4)):
         start = rng.integers(3, POINTS - 9)
@@ -86,7 +88,7 @@ def _gaps(rng: np.random.Generator) -> np.ndarray:
 
 
 def _ink(colour: str, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The line's colour, 0..255: (3,), or (H, W, 3) where the surface shines through."""
+    """Draw the line's colour, 0..255: (3,), or (H, W, 3) if the surface shines through."""
     if colour == "random":
         return rng.uniform(0, 255, 3)
     if colour == "grey":

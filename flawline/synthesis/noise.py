@@ -1,4 +1,4 @@
-"""Noise: smooth blobs on the object, filled with something that does not belong there."""
+"""Noise: smooth blobs on the object, filled with foreign texture or noise."""
 
 import math
 
@@ -53,11 +53,11 @@ def draw_noise(options: Noise, canvas: Canvas) -> Drawn:
 
 
 def _blobs(mask: np.ndarray, cover: float, cells: float, rng: np.random.Generator) -> np.ndarray:
-    """Float32 (H, W), 0 or 1: the peaks of the clouds near one place, on `cover` of the object."""
+    """Draw blobs, float32 (H, W), 0 or 1: peaks of clouds on a fraction `cover` of the object."""
     height, width = mask.shape
     x, y = random_point(mask, rng)
     down, across = np.ogrid[:height, :width]
-    # defects come in groups: clouds thin out with the distance from one place
+    # defects come in groups: clouds fade with the distance from one place
     distance = np.hypot(across - x, down - y) / side_of(mask.shape)
     clouds = smooth_noise(rng, (height, width), cells) - distance
     levels = clouds[mask > 0]
@@ -67,7 +67,7 @@ def _blobs(mask: np.ndarray, cover: float, cells: float, rng: np.random.Generato
 
 
 def _drawn_texture(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Float32 (H, W, 3), 0..255: stripes, a weave or clouds of two colours."""
+    """Draw stripes, a weave or clouds of two colours: float32 (H, W, 3), 0..255."""
     down, across = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     angle, period = rng.uniform(0, math.pi), scaled(rng.uniform(3, 20), shape)
     along = (math.cos(angle) * across + math.sin(angle) * down) * (2 * math.pi / period)

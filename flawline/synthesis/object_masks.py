@@ -1,4 +1,4 @@
-"""Where the object is, learned from good training images alone.
+"""Find where the object is, learned from good training images alone.
 
 ``mean_difference``: parts in varying poses average out, so the training images show the background
 behind them. ``border_color``: aligned parts lie on a background that the image's border shows.
@@ -19,25 +19,25 @@ from flawline.synthesis.base import side_of
 
 Method = Literal["mean_difference", "border_color", "whole"]
 
-# `auto`: below, the border is plain compared with the image; above, it is textured as the rest is.
+# `auto`: up to here the border is plain compared with the image; above, it is as textured.
 PLAIN_BORDER = 0.6
-# `auto`: standard deviation over images against contrast within an image; above, poses vary.
+# `auto`: standard deviation over images, relative to the contrast within one; above, poses vary.
 VARYING_POSE = 0.5
-# How far above Otsu's threshold a difference is surely no shadow; set on drawn parts with shadows.
+# Factor above Otsu's threshold from which a difference is not a shadow; set on drawn parts.
 STRONG = 1.4
-SAMPLE = 200  # training images that statistics are taken from
+SAMPLE = 200  # training images used for statistics
 ROUNDS = 3
-RARELY_SEEN = 0.15  # part of the images; the background is not known where it is seen less
-BORDER = 0.04  # width of the border, as a part of the side of a square image
+RARELY_SEEN = 0.15  # fraction of images below which a pixel's background counts as unknown
+BORDER = 0.04  # width of the border, as a fraction of the side of a square image
 
 
 @dataclass(frozen=True)
 class ObjectModel:
-    """What `fit` learned: enough to mask any image of the category.
+    """A model that masks any image of the category.
 
     Attributes
     ----------
-    method : chosen method.
+    method : the method in use.
     reason : why `auto` chose it; "configured" otherwise.
     background : float32 (H, W, 3), expected image without object; zeros where not needed.
     thresholds : differences from the background below which a pixel is surely not object, and
@@ -59,7 +59,7 @@ class ObjectModel:
 
     @classmethod
     def load(cls, background: Path | str, about: Path | str) -> Self:
-        """Read what `save` wrote."""
+        """Read a saved model."""
         return cls(background=np.array(read_array(background)), **read_json(about))
 
 
@@ -89,7 +89,7 @@ def fit(
         covered = float(np.mean(shares))
         if 0.01 < covered < 0.95:
             return model
-        reason = f"{candidate} covered {covered:.0%} of the image, which is no object"
+        reason = f"{candidate} covered {covered:.0%} of the image, which is not an object"
     raise AssertionError("whole always fits")
 
 
@@ -99,11 +99,11 @@ def mask_of(
     options: ObjectMaskOptions,
     counted: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The object's mask, uint8 (H, W), 0 or 1, of one image, uint8 (H, W, 3).
+    """Mask the object in one image: uint8 (H, W, 3) to uint8 (H, W), 0 or 1.
 
-    What differs strongly from the background is object, what hardly differs is not; between the
-    two, a watershed puts the outline on the strongest edge, which leaves soft shadows outside.
-    Pixels that do not count, those where `counted`, uint8 (H, W), is 0, are never object.
+    Pixels that differ strongly from the background are object, those that hardly differ are not.
+    Between the two, a watershed puts the outline on the strongest edge, which leaves soft shadows
+    outside. Pixels where `counted`, uint8 (H, W), is 0 are never object.
     """
     shape = image.shape[:2]
     counts = _counting(counted, shape) > 0
@@ -119,7 +119,7 @@ def mask_of(
     markers = np.where(surely > 0, 2, np.where(perhaps > 0, 0, 1)).astype(np.int32)
     relief = np.clip(smooth, 0, 255).astype(np.uint8)
     labels = cv2.watershed(relief, markers)
-    # pixels on the outline itself, and all at the image's border, have no label
+    # pixels on the outline itself, and all at the image's border, are unlabelled
     found = (labels == 2) | ((labels == -1) & (different > high))
     closing = _disc(options.closing, shape)
     closed = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_CLOSE, closing)
@@ -146,7 +146,7 @@ def mask_all(
 
 
 def _counting(counted: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
-    """Where pixels count, uint8 `shape`."""
+    """Return which pixels count, uint8 `shape`."""
     return np.broadcast_to(np.uint8(1) if counted is None else counted, shape)
 
 
@@ -160,7 +160,7 @@ def _choose(measured: dict[str, float]) -> tuple[Method, str]:
 
 
 def _measure(smooth: np.ndarray, counting: np.ndarray) -> dict[str, float]:
-    """How varied the border is, and how much the middle varies over images (both unitless)."""
+    """Measure how varied the border is, and how much the middle varies over images (no units)."""
     grey = smooth.mean(3)
     pairs = list(zip(grey, map(_border, counting), strict=True))
     within = np.median([one[own > 0].std() for one, own in zip(grey, counting, strict=True)])
@@ -192,10 +192,11 @@ def _fit(
 
 
 def _empty_scene(smooth: np.ndarray, counting: np.ndarray) -> np.ndarray:
-    """The mean of the training images without the object.
+    """Estimate the mean of the training images without the object.
 
-    The object is first told from the light that the border shows; its pixels are left out of the
-    mean, which shows it better, and so on. What is hidden in all images is filled from around.
+    The object is first separated from the light at the border. Its pixels are left out of the
+    mean, which then separates it better, and so on. Pixels hidden in all images are filled from
+    their surroundings.
     """
     border = _border(_always(counting))
     plane = [_plane(smooth[..., channel].mean(axis=0), border) for channel in range(3)]
@@ -221,12 +222,12 @@ def _background_of(smooth: np.ndarray, counts: np.ndarray, model: ObjectModel) -
 
 
 def _aligned_light(image: np.ndarray, counts: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """The background as bright as this image's border is."""
+    """Scale the background to the brightness of this image's border."""
     return background + np.median((image - background)[_border(counts)], axis=0)
 
 
 def _plane(values: np.ndarray, border: np.ndarray) -> np.ndarray:
-    """Light that falls off evenly over the image, fitted to the border without its outliers."""
+    """Fit a plane of light to the border, without its outliers."""
     height, width = values.shape
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     y, x = y / height - 0.5, x / width - 0.5
@@ -241,13 +242,13 @@ def _plane(values: np.ndarray, border: np.ndarray) -> np.ndarray:
 
 
 def _always(counting: np.ndarray) -> np.ndarray:
-    """Bool (H, W): what counts in all images, or else in any, (N, H, W)."""
+    """Return which pixels count in all images, or else in any: (N, H, W) to bool (H, W)."""
     always = np.asarray(counting.all(axis=0))
     return always if always.any() else np.asarray(counting.any(axis=0))
 
 
 def _border(counts: np.ndarray) -> np.ndarray:
-    """Bool (H, W): what counts at the border of the box around all that counts, (H, W)."""
+    """Return the counted pixels at the border of their bounding box: bool (H, W)."""
     border = counts > 0
     if not border.any():
         border = np.ones_like(border)
@@ -258,7 +259,7 @@ def _border(counts: np.ndarray) -> np.ndarray:
 
 
 def _fill(image: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """Fill what was never seen from its surroundings."""
+    """Fill hidden pixels from their surroundings."""
     if not hidden.any():
         return image
     bytes_ = np.clip(image, 0, 255).astype(np.uint8)
@@ -271,10 +272,10 @@ def _difference(image: np.ndarray, background: np.ndarray) -> np.ndarray:
 
 
 def _thresholds(differences: list[np.ndarray], counting: np.ndarray) -> tuple[float, float]:
-    """Surely background below the first, surely object above the second.
+    """Return two differences: surely background below the first, surely object above the second.
 
-    Otsu's method twice: between logarithms it tells noise from all else, shadows included; between
-    the plain values it tells strong from faint.
+    Otsu's method is used twice: on logarithms it separates noise from the rest, shadows included;
+    on the plain values it separates strong from faint.
     """
     pairs = zip(differences, counting, strict=True)
     values = np.concatenate([found[own > 0][::7] for found, own in pairs])
@@ -301,7 +302,7 @@ def _disc(diameter: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _without_small(mask: np.ndarray) -> np.ndarray:
-    """Drop specks and fill pinholes: below a hundredth of the largest piece."""
+    """Drop specks and fill pinholes smaller than a hundredth of the largest piece."""
     for value in (1, 0):
         count, labels, stats, _ = cv2.connectedComponentsWithStats((mask == value).astype(np.uint8))
         areas = stats[1:, cv2.CC_STAT_AREA]

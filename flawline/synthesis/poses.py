@@ -1,4 +1,4 @@
-"""Good training images in other poses, for memories of parts and textures that lie anyhow."""
+"""Good training images in other poses, for memories of parts and textures in any direction."""
 
 import math
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from flawline.options.poses import Poses
 from flawline.seeding import generator
 from flawline.synthesis.base import object_or_whole
 
-TRIES = 20  # angles drawn until a part stays in the picture
-ROUND = 1.2  # length over breadth of an object, below which it has no axis
+TRIES = 20  # angles drawn at most until a part stays in the picture
+ROUND = 1.2  # length over breadth below which an object has no axis
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ def pose_images(
     images : uint8 (N, H, W, 3), RGB.
     object_masks : uint8 (N, H, W), 0 or 1; a whole image is a texture.
     images_path : .npy file for uint8 (N P, H, W, 3).
-    counted_path : .npy file for uint8 (N P, H, W), 0 where nothing of the image is.
-    category : what the angles derive from, with the options' seed.
-    counted : uint8 (N, H, W), what counts of the images; all, if None.
+    counted_path : .npy file for uint8 (N P, H, W), 0 outside the turned image.
+    category : with the options' seed, determines the angles.
+    counted : uint8 (N, H, W), 1 where pixels count; all, if None.
     """
     total = len(images) * options.count
     with (
@@ -75,7 +75,7 @@ def poses_of(
     options: Poses,
     rng: np.random.Generator,
 ) -> Iterator[Posed]:
-    """All further poses of one image.
+    """Make all further poses of one image.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def _rotated(
     options: Poses,
     rng: np.random.Generator,
 ) -> Posed:
-    """Turned so that its axis lies in one part of the circle; the angles of all copies fill it."""
+    """Turn an image so that its axis points into one part of the circle."""
     height, width = counted.shape
     y, x = np.nonzero(place)
     points = np.stack([x, y], axis=1).astype(np.float64)
@@ -133,7 +133,7 @@ def _rotated(
 
 
 def _axis(points: np.ndarray) -> float:
-    """Direction of the longest extent of points around their mean, degrees; 0 for round ones."""
+    """Return the direction of the longest extent of points, degrees; 0 for round objects."""
     variances, directions = np.linalg.eigh(points.T @ points)
     if variances[1] < ROUND**2 * variances[0]:
         return 0.0
@@ -141,7 +141,7 @@ def _axis(points: np.ndarray) -> float:
 
 
 def _turn(centre: tuple[float, float], degrees: float, mirrored: bool) -> np.ndarray:
-    """An affine map, float64 (2, 3): mirrored left to right, then turned, around a point."""
+    """Return an affine map, float64 (2, 3), that mirrors left to right and turns about a point."""
     turn = cv2.getRotationMatrix2D(centre, degrees, 1.0)
     if mirrored:
         mirror = np.array([[-1, 0, 2 * centre[0]], [0, 1, 0], [0, 0, 1]])

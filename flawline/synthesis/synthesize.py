@@ -28,7 +28,7 @@ DRAW: dict[str, Callable[[Any, Canvas], Drawn]] = {
     "noise": draw_noise,
 }
 
-VISIBLE = 0.0002  # least part of the image that must change
+VISIBLE = 0.0002  # least fraction of the image that must change
 TRIES = 20
 
 
@@ -74,7 +74,7 @@ def synthesize(
     """
     rows = options.images or len(images)
     sources = Sources(images, object_masks)
-    # one thread of the pool is one image: OpenCV's own threads would only compete
+    # the pool runs one image per thread: OpenCV's threads would only compete
     cv2.setNumThreads(1)
     with (
         new_array(images_path, (rows, *images.shape[1:]), np.uint8) as made,
@@ -103,7 +103,7 @@ def synthesize(
 
 
 class InvisibleError(FlawlineError):
-    """A recipe drew again and again without a visible change."""
+    """A recipe drew repeatedly without a visible change."""
 
 
 def draw_one(
@@ -113,14 +113,14 @@ def draw_one(
     rng: np.random.Generator,
     counted: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Draw on one training image, again and again until the change can be seen.
+    """Draw on one training image, repeatedly until the change is visible.
 
     Parameters
     ----------
     sources : the training images
     row : of the image to draw on
     options : which recipes
-    rng : makes all choices
+    rng : draws all random choices
     counted : uint8 (H, W), 1 where the image may change; everywhere, if None
 
     Returns
@@ -162,7 +162,7 @@ def draw_one(
 
 
 def _as_seen(drawn: Drawn, before: np.ndarray, counted: np.ndarray) -> Drawn:
-    """A grey camera sees coloured defects in grey; what does not count is as it was."""
+    """Make a defect grey for a grey camera, and restore pixels that do not count."""
     image = drawn.image
     if (before == before[..., :1]).all():
         image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Asked = tuple[str, str, list[str], tuple[int, int]]
 
-# So usual that torchvision, whose import takes seconds, is not asked: backbone to layers.
+# Common backbones and their layers: checking them need not import torchvision, which takes seconds.
 STAGES = frozenset({"layer1", "layer2", "layer3", "layer4"})
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "wide_resnet101_2")
 USUAL = {"gabor": frozenset({"fine", "medium", "coarse"})} | dict.fromkeys(RESNETS, STAGES)
@@ -29,8 +29,8 @@ def check_features(config: "Config", origin: str, cache: Path) -> None:
     """Refuse a backbone, weights name or layer that does not exist or gives no map.
 
     Names that passed once are remembered in `cache`, because asking torchvision takes seconds;
-    the usual ones pass at once.
-    Where torch is not installed (jobs then have environments of their own), nothing is checked.
+    common ones pass at once. Where torch is not installed (jobs then have their own
+    environments), nothing is checked.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def check_features(config: "Config", origin: str, cache: Path) -> None:
 
 
 def _seen(prepare: "Prepare") -> tuple[int, int]:
-    """The shape that networks see; where it follows from the photographs, a typical one."""
+    """Return the shape that networks see; a typical one if it follows from the photographs."""
     if prepare.tiles:
         return prepare.tiles.size, prepare.tiles.size
     size = prepare.size
@@ -84,9 +84,9 @@ def _is_usual(backbone: str, weights: str, layers: list[str]) -> bool:
 
 
 def _ask(names: list[Asked]) -> list[str | None] | None:
-    """What is wrong with each; None where torch is not installed.
+    """Return what is wrong with each; None where torch is not installed.
 
-    In a process of its own: torch would stay in the memory of a Snakemake that runs for days.
+    A separate process asks, or torch would stay in the memory of a Snakemake that runs for days.
     """
     if importlib.util.find_spec("torchvision") is None:
         return None

@@ -10,7 +10,7 @@ from flawline.config import Config, load_config
 from flawline.errors import FlawlineError
 from flawline.workflow.check_backbones import check_features
 
-HIDDEN = Path(".snakemake/flawline")  # what is remembered from one run to the next
+HIDDEN = Path(".snakemake/flawline")  # caches that survive a run
 
 
 def validated(given: dict[str, Any], workflow: Any, source: Path) -> Config:

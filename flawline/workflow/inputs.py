@@ -1,4 +1,4 @@
-"""The input files of the rules: for each job, just what it has to see."""
+"""The input files of the rules: for each job, only those that it needs."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -22,11 +22,11 @@ class Inputs:
         self.layout = layout
 
     def made_data(self, wildcards: Wildcards) -> Files:
-        """Return the stamp of data that a rule makes; nothing for the user's own folder."""
+        """Return the stamp of downloaded or drawn data; nothing for the user's own folder."""
         return [] if self.config.provided else f"{self.layout.data}/{wildcards.category}.json"
 
     def seen(self, subset: str) -> Input:
-        """Return a function for what networks see of a subset: its images, or their tiles."""
+        """Return a function for the images of a subset that networks see, or their tiles."""
 
         def seen(wildcards: Wildcards) -> Files:
             tiles = self.config.of(wildcards.category).prepare.tiles
@@ -35,7 +35,7 @@ class Inputs:
         return seen
 
     def counted(self, subset: str) -> Input:
-        """Return a function for which pixels count, if some of the category may not."""
+        """Return a function for the file of counted pixels, if some may not count."""
 
         def counted(wildcards: Wildcards) -> Files:
             if not self.config.of(wildcards.category).restricted:
@@ -55,7 +55,7 @@ class Inputs:
         return self._in_subset(wildcards, self._calibrated_on(wildcards), "images.npy")
 
     def calibration_counted(self, wildcards: Wildcards) -> Files:
-        """Return which of their pixels count."""
+        """Return the file of their counted pixels."""
         return self.counted(self._calibrated_on(wildcards))(wildcards)
 
     def backbone(self, wildcards: Wildcards) -> Files:
@@ -70,7 +70,7 @@ class Inputs:
         return sorted(str(path) for folder in folders if folder for path in folder.glob("*"))
 
     def detector(self, subset: str, *, training: bool = False) -> Named:
-        """Return a function for just what the detector has to see of a subset.
+        """Return a function for the files of a subset that the detector needs.
 
         Parameters
         ----------
@@ -115,14 +115,14 @@ class Inputs:
         return inputs
 
     def scored(self, wildcards: Wildcards) -> dict[str, Files]:
-        """Return what is scored and, if each image is left out, which training images are akin."""
+        """Return what is scored and, if each image is left out, which images belong together."""
         files = self.detector("{subset}")(wildcards)
         if wildcards.subset == "train" and self._mode(wildcards) == "leave_one_out":
             files["folds"] = f"{self.layout.protocol}/train/folds.csv".format(**wildcards)
         return files
 
     def drawn(self, wildcards: Wildcards) -> dict[str, Files]:
-        """Return what the detector sees of all three subsets, to train on other draws."""
+        """Return the files of all three subsets that the detector needs to train on other draws."""
         files: dict[str, Files] = {}
         for subset in SUBSETS:
             seen = self.detector(subset, training=subset == "train")(wildcards)

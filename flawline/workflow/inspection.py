@@ -1,4 +1,4 @@
-"""What the rule that inspects new images is passed, and what it says in the end."""
+"""Inputs and params of the rule that inspects new images, and its closing line."""
 
 import csv
 from pathlib import Path
@@ -37,7 +37,7 @@ class Inspection:
 
     @property
     def batch(self) -> dict[str, str]:
-        """What the history of batches calls this one and its detector."""
+        """The names of this batch and its detector in the history."""
         return {"inspection": str(self._given.name)} | self._detector
 
     def content(self, wildcards: Wildcards) -> str:
@@ -48,7 +48,7 @@ class Inspection:
         return folder_digest(folder, HIDDEN / "inspection.json")
 
     def trained(self, wildcards: Wildcards) -> str:
-        """Return a digest of the trained detector; if there is none, an error says so."""
+        """Return a digest of the trained detector, or raise an error if there is none."""
         try:
             check_files(self.run)
         except FlawlineError as error:
@@ -73,7 +73,7 @@ class Inspection:
 
 
 def inspection_table(inspection: Inspection | None) -> Any:
-    """Return an input function for the table of an inspection; without one, it says how to ask."""
+    """Return an input function for the table of an inspection; without one, it raises an error."""
 
     def table(wildcards: Wildcards) -> str:
         if inspection is None:

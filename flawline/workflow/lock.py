@@ -11,8 +11,8 @@ from pathlib import Path
 def unlock_after_a_kill(folder: Path) -> None:
     """Remove Snakemake's locks unless another run is alive in the working directory.
 
-    An flock in `folder`, which the kernel releases with its process, tells whether one is. Nothing
-    is done on a file system without locks, or one that cannot be written.
+    An flock in `folder`, which the kernel releases with its process, tells whether one is. On a
+    read-only file system, or one without locks, nothing is done.
     """
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -23,8 +23,8 @@ def unlock_after_a_kill(folder: Path) -> None:
         except BlockingIOError:
             if Path(".snakemake/locks").is_dir():
                 print(
-                    "Another run is at work in this folder: wait until it ends (with --unlock both "
-                    "would write the same files).",
+                    "Another run is working in this folder: wait until it ends. With --unlock, "
+                    "both would write the same files.",
                     file=sys.stderr,
                 )
         fcntl.flock(handle, fcntl.LOCK_SH)

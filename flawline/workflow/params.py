@@ -1,4 +1,4 @@
-"""What the rules pass to their scripts: of a configuration, just what each job uses."""
+"""Params of the rules: only the part of the configuration that each job uses."""
 
 import json
 from collections.abc import Callable
@@ -40,16 +40,16 @@ class Params:
         )
 
     def configuration(self, wildcards: Wildcards) -> str:
-        """Return all of it, as text: Snakemake compares params in the order of their keys."""
+        """Return the whole configuration, as text: Snakemake compares params in key order."""
         content = self.config.model_dump(mode="json", exclude={"inspect"})
         return json.dumps(content, sort_keys=True)
 
     def folder(self, wildcards: Wildcards) -> str:
-        """Return what the paths of photographs are relative to."""
+        """Return the folder that paths of photographs are relative to."""
         return str(self.config.folder)
 
     def photographs(self, cache: Path) -> Param:
-        """Return a function for the content of the user's own photographs; made ones have a stamp.
+        """Return a function for the digest of the user's own photographs; others have a stamp.
 
         Parameters
         ----------
@@ -60,7 +60,7 @@ class Params:
         )
 
     def split(self, wildcards: Wildcards) -> dict[str, Any]:
-        """Return what the split of a protocol depends on."""
+        """Return the options that the split of a protocol depends on."""
         own = self.config.of(wildcards.category)
         parts = {"fraction": own.calibration.held_back, "folds": own.calibration.fold_count}
         if wildcards.protocol == "supervised":
@@ -71,7 +71,7 @@ class Params:
         return options
 
     def regions(self, wildcards: Wildcards) -> dict[str, Any]:
-        """Return the ignored regions, and what the mask's content is."""
+        """Return the ignored regions, and the hash of their mask."""
         regions = self.config.of(wildcards.category).regions
         content = None if regions.mask_file is None else file_hash(regions.mask_file)
         return plain(regions, mask_sha256=content)
@@ -82,7 +82,7 @@ class Params:
         return {key: threshold[key] for key in COSTS} if threshold["rule"] == "cost" else {}
 
     def fold_count(self, wildcards: Wildcards) -> int | None:
-        """Return how many models made the calibration scores; None if it was the one in use."""
+        """Return the number of models that made the calibration scores; None for the one in use."""
         calibration = self.config.of(wildcards.category).calibration
         return calibration.fold_count if calibration.mode == "cross" else None
 
@@ -93,7 +93,7 @@ class Params:
         )
 
     def separates(self, wildcards: Wildcards) -> bool:
-        """Return whether scoring can leave out what was remembered of an image itself."""
+        """Check whether scoring can leave out what was remembered of an image itself."""
         return bool(self.of_detector("apart")(wildcards) != "no")
 
     def implementation(self, wildcards: Wildcards) -> str:
@@ -124,7 +124,7 @@ class Params:
 
 
 class Code:
-    """Content hashes of the code that jobs run: Snakemake's own trigger goes by time."""
+    """Content hashes of the code that jobs run, because Snakemake's trigger compares times."""
 
     def __init__(self, scripts: Path, params: Params) -> None:
         self.scripts = scripts
@@ -132,18 +132,18 @@ class Code:
         self._known: dict[tuple[str, ...], str] = {}
 
     def of(self, script: str, *modules: str) -> str:
-        """Return that of a script, of all that it imports and of modules that it loads by name."""
+        """Return the hash of a script, its imports and the modules that it loads by name."""
         key = (script, *modules)
         if key not in self._known:
             self._known[key] = code_fingerprint(self.scripts / script, *modules)
         return self._known[key]
 
     def with_method(self, script: str) -> Param:
-        """Return a function for that of a script together with the method of its detector."""
+        """Return a function for the hash of a script and the method of its detector."""
         return lambda wildcards: self.of(
             script, self.params.implementation(wildcards).split(":")[0]
         )
 
     def of_templates(self, *names: str, packages: tuple[str, ...] = ("report",)) -> str:
-        """Return that of the templates that pages are rendered from."""
+        """Return the hash of the templates that pages are rendered from."""
         return templates_fingerprint([PACKAGE / name / "templates" for name in packages], *names)

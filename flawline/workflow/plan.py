@@ -19,7 +19,7 @@ from flawline.features.store import STORE, has, likely_key
 from flawline.provenance import file_hash
 from flawline.stages import STAGES
 
-# what other params say
+# words for other params
 PARAMS = {
     "image_size": "prepare.size",
     "resize": "prepare.resize",
@@ -36,13 +36,13 @@ PARAMS = {
     "templates": "the report's templates",
     "configuration": "the configuration",
 }
-# what a run can get more of; the first that is new explains the rest
+# wildcards that a run can get new values of; the first new one explains the rest
 PARTS = ("category", "synthetic", "features", "detector", "seed")
 LONG = 24  # characters; longer values are not shown
 
 
 def plan(arguments: list[str]) -> str:
-    """One line about what Snakemake would do with these arguments.
+    """Return one line about what Snakemake would do with these arguments.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def plan(arguments: list[str]) -> str:
 
 
 def describe(workflow: Any) -> str:
-    """The plan of a workflow whose DAG is built, as one line."""
+    """Return the plan of a workflow whose DAG is built, as one line."""
     dag = workflow.dag
     jobs = [job for level in dag.toposorted() for job in level if not job.rule.norun]
     pending = [job for job in jobs if dag.needrun(job)]
@@ -92,7 +92,7 @@ def describe(workflow: Any) -> str:
 
 
 def reasons(dag: Any, jobs: list[Any]) -> list[str]:
-    """Why jobs run, each cause once, without those that only follow from another job."""
+    """Return why jobs run, each cause once, without those that only follow from another job."""
     if all(dag.reason(job).missing_output for job in jobs):
         return ["nothing was made yet"]
     new = new_parts(dag, jobs)
@@ -113,7 +113,7 @@ def reasons(dag: Any, jobs: list[Any]) -> list[str]:
 
 
 def new_parts(dag: Any, jobs: list[Any]) -> set[tuple[str, str]]:
-    """Categories, detectors, seeds and so on that nothing was made of yet."""
+    """Return the categories, detectors, seeds and so on that have no results yet."""
     made, seen = set(), set()
     for job in jobs:
         parts = {(part, job.wildcards_dict.get(part)) for part in PARTS}
@@ -124,7 +124,7 @@ def new_parts(dag: Any, jobs: list[Any]) -> set[tuple[str, str]]:
 
 
 def causes(dag: Any, job: Any, new: set[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """A job's own reasons, each as (what happened, to what)."""
+    """Yield a job's own reasons, each as (what happened, to what)."""
     reason, names = dag.reason(job), job.wildcards_dict
     if reason.forced:
         yield "asked for by force", job.rule.name
@@ -146,7 +146,7 @@ def causes(dag: Any, job: Any, new: set[tuple[str, str]]) -> Iterator[tuple[str,
 
 
 def changed_params(job: Any, change: Any) -> Iterator[str]:
-    """Keys of the configuration, or other words, for a job's params that are not as they were."""
+    """Yield keys of the configuration, or other words, for the changed params of a job."""
     before = [_value(text) for text in change.only_old]
     for name, value in job.params.items():
         if repr(value) not in change.only_new:
@@ -163,7 +163,7 @@ def changed_params(job: Any, change: Any) -> Iterator[str]:
 
 
 def changed_options(before: Iterable[Any], now: dict[str, Any]) -> Iterator[str]:
-    """Keys whose values differ, with both values where they are short."""
+    """Yield keys whose values differ, with both values where they are short."""
     old = next((value for value in before if isinstance(value, dict)), {})
     for key in sorted(old.keys() | now.keys()):
         if key not in old or key not in now:
@@ -181,7 +181,7 @@ def _value(text: str) -> Any:
 
 
 def in_store(dag: Any, job: Any) -> bool:
-    """Whether an extraction would find its features in the store."""
+    """Check whether an extraction would find its features in the store."""
     images = job.input.images
     if any(dag.needrun(maker) for maker in dag.dependencies[job]):
         return False

@@ -19,7 +19,7 @@ def memory(base: int, per_input: int = 0) -> Callable[..., int]:
     """
 
     def mem_mb(wildcards: Wildcards, input: Sequence[str], attempt: int) -> int:
-        # inputs that the same group of jobs makes are not there yet
+        # inputs that the same group of jobs makes do not exist yet
         sizes = [Path(file).stat().st_size for file in input if Path(file).is_file()]
         return attempt * (base + per_input * sum(sizes) // 2**20)
 
@@ -56,7 +56,7 @@ def train_first(wildcards: Wildcards) -> int:
 
 
 class MachineResources:
-    """What depends on where the jobs run."""
+    """GPUs and threads, which depend on where the jobs run."""
 
     def __init__(self, workflow: Any) -> None:
         self._workflow = workflow
@@ -67,11 +67,11 @@ class MachineResources:
         return int(self._elsewhere or self._gpu_here)
 
     def threads_of_many(self, wildcards: Wildcards) -> int:
-        """Return the threads of stages of many jobs: on few cores, they finish sooner with one."""
+        """Return the threads of stages with many jobs: on few cores, one thread each is faster."""
         cores = self._workflow.resource_settings.cores or 1
         return 4 if self._elsewhere else min(max(cores // 4, 1), 4)
 
     @property
     def _elsewhere(self) -> bool:
-        """Whether jobs run on other machines, or this process is a job on such a machine."""
+        """True if jobs run on other machines, or if this process is such a remote job."""
         return bool(self._workflow.remote_exec or not self._workflow.local_exec)

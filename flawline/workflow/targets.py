@@ -1,4 +1,4 @@
-"""What a run is to make, and what it says in the end."""
+"""The files that a run makes, and its closing line."""
 
 import csv
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Targets:
         ]
 
     def categories(self, mode: str) -> list[str]:
-        """Return the categories whose thresholds are calibrated in one way."""
+        """Return the categories whose thresholds are calibrated in a mode."""
         config = self.config
         return [name for name in config.category_names if config.of(name).calibration.mode == mode]
 
@@ -36,7 +36,7 @@ class Targets:
         return [f"{self.layout.detector}/{file}".format(**names) for names in self._runs()]
 
     def pictures(self) -> list[str]:
-        """Return what the methods see, of every run whose method can show it."""
+        """Return the picture of what the method sees, for every run whose method can show it."""
         return self._done("pictures")
 
     def contact_sheets(self) -> list[str]:
@@ -70,7 +70,7 @@ class Targets:
                     }
 
     def _jobs(self) -> Iterator[Job]:
-        """Each stage with the wildcards of its jobs; those of a category once for every run."""
+        """Yield each stage with the wildcards of its jobs; a category's once for every run."""
         yield "compare", {}
         for category in self.config.category_names:
             for synthetic in self.config.synthetic:
@@ -147,7 +147,7 @@ def closing_line(workflow: Any, layout: Layout) -> str:
     from flawline.evaluation.comparison import best_in_words
 
     if layout.report not in {str(file) for job in workflow.dag.jobs for file in job.output}:
-        return "Done: what was asked for is there."
+        return "Done: the requested files are there."
     table = Path(layout.comparison, "best.csv")
     best = ""
     if table.exists():

@@ -34,7 +34,7 @@ def cut(path: Path) -> None:
 
 
 def as_text(folder: Path) -> None:
-    (folder / "test/crack/000.png").write_text("this is no photograph")
+    (folder / "test/crack/000.png").write_text("this is not a photograph")
 
 
 def as_other_suffix(folder: Path) -> None:
@@ -294,7 +294,7 @@ class TestProblems:
 
     @pytest.fixture
     def all_damages(self, category: Path) -> Path:
-        """Every damage in a defect type of its own, and too few good images."""
+        """Every kind of damage in a separate defect type, and too few good images."""
         crack, masks = category / "test/crack", category / "ground_truth/crack"
         for i, (apply, *_) in enumerate(DAMAGES):
             for folder in (crack, masks):
@@ -399,5 +399,5 @@ class TestRefusing:
         assert "2 problems" in message
         assert "train/good: too few training images" in message
         assert "test/a.png" in message
-        assert "the line cannot go on" in message
+        assert "the pipeline cannot go on" in message
         assert "on_problem" not in message

@@ -146,7 +146,7 @@ class TestTiles:
 
     def test_may_each_have_a_memory_of_their_own(self) -> None:
         count, pieces = 6, len(TILED.tiling or ())
-        # every tile has a level of its own: strange in another place
+        # every tile has its own level, which is strange in another place
         levels = np.tile(np.arange(pieces) * 10.0, count)[:, None, None, None]
         train = (cells_like(count * pieces, 8, 8, 0) + levels).astype(np.float16)
         test = (cells_like(pieces, 8, 8, 1) + levels[:pieces]).astype(np.float16)

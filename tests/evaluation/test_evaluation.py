@@ -1,4 +1,4 @@
-"""Figures against their definitions and against scikit-learn."""
+"""Metrics against their definitions and against scikit-learn."""
 
 import csv
 import json
@@ -203,7 +203,7 @@ def test_perfect_maps_have_perfect_areas_and_none_is_above_one() -> None:
     good = counted(maps[:2], masks[:2]).normal
     found = pixel_metrics(counted(maps, masks), good)
     assert found == pytest.approx(dict.fromkeys(found, 1.0))
-    assert max(figure for figure in found.values() if figure is not None) <= 1
+    assert max(value for value in found.values() if value is not None) <= 1
 
 
 def test_a_constant_map_gets_what_chance_gets() -> None:
@@ -247,8 +247,8 @@ def test_bins_move_the_figures_by_little() -> None:
     assert len(edges) <= 1030
     exact = pixel_metrics(counts, good.normal)
     binned = pixel_metrics(counts.binned(edges), good.binned(edges).normal)
-    for name, figure in exact.items():
-        assert binned[name] == pytest.approx(figure, abs=0.002), name
+    for name, value in exact.items():
+        assert binned[name] == pytest.approx(value, abs=0.002), name
 
 
 def test_pixel_counts_of_parts_add_up_to_the_whole() -> None:
@@ -402,8 +402,8 @@ def test_every_figure_lies_in_its_interval() -> None:
         part, name = key.split(".")
         assert low <= found[part][name] <= high, key
         assert low < high, key
-    figures = {f"{part}.{name}" for part in ("image", "pixel") for name in found[part]}
-    assert figures - set(found["intervals"]) == {"pixel.regions", "image.tpr_at_1_fpr"}
+    metrics = {f"{part}.{name}" for part in ("image", "pixel") for name in found[part]}
+    assert metrics - set(found["intervals"]) == {"pixel.regions", "image.tpr_at_1_fpr"}
     assert found["image"]["tpr_at_1_fpr"] is None
     again = evaluated(types, scores.tolist(), 0.5, maps, masks)
     assert again == found
@@ -622,11 +622,11 @@ def test_over_categories_there_are_signed_ranks_and_a_critical_difference() -> N
 
 def test_the_smallest_p_knows_the_number_of_pairs_and_ties() -> None:
     def least(categories: int, tied: int) -> float:
-        figures = {"x": 0.9, "y": 0.8, "z": 0.7}
+        metrics = {"x": 0.9, "y": 0.8, "z": 0.7}
         metrics = [
-            run(f"c{i}", name, 0, 1.0 if name != "z" and i < tied else figures[name] - i / 100)
+            run(f"c{i}", name, 0, 1.0 if name != "z" and i < tied else metrics[name] - i / 100)
             for i in range(categories)
-            for name in figures
+            for name in metrics
         ]
         table = signed_ranks(run_table(metrics))
         table = table[table["metric"] == "image_auroc"]

@@ -83,11 +83,11 @@ def test_a_resample_is_evaluated_as_if_its_images_were_repeated() -> None:
     repeated = np.repeat(np.arange(20), weights[0])
     values = count_scores(labels, scores)[2]
     one_hot = scores[:, None] == values
-    figures = ranking_values(
+    metrics = ranking_values(
         weights[0, :10] @ one_hot[:10], weights[0, 10:] @ one_hot[10:].astype(int)
     )
     expected = roc_auc_score(labels[repeated], scores[repeated])
-    assert float(figures["auroc"]) == pytest.approx(expected)
+    assert float(metrics["auroc"]) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("bad", "good"), [(63, 20), (20, 12)])
@@ -138,15 +138,15 @@ def test_intervals_at_a_threshold_cover_the_truth_and_are_never_points(
     recall: float, alarms: float
 ) -> None:
     rng, labels = np.random.default_rng(0), np.repeat([1, 0], [30, 20])
-    figures = decision_values(30 * recall, 30 * (1 - recall), 20 * alarms, 20 * (1 - alarms))
+    metrics = decision_values(30 * recall, 30 * (1 - recall), 20 * alarms, 20 * (1 - alarms))
     covered: dict[str, int] = {}
     for _ in range(500):
         called = rng.random(50) < np.where(labels == 1, recall, alarms)
         for key, (low, high) in decision_intervals(labels, called.astype(float), 0.5, 0.95).items():
             name = key.removeprefix("at_threshold.")
             assert low < high
-            covered[name] = covered.get(name, 0) + (low <= float(figures[name]) <= high)
-    assert set(covered) == set(figures)
+            covered[name] = covered.get(name, 0) + (low <= float(metrics[name]) <= high)
+    assert set(covered) == set(metrics)
     assert min(covered.values()) >= 0.93 * 500
 
 
@@ -217,8 +217,8 @@ def test_as_few_categories_as_are_needed_can_tell_pairs_apart() -> None:
 
 
 def test_mean_ranks_share_ties() -> None:
-    figures = np.array([[0.9, 0.8, 0.8], [0.7, 0.9, 0.6]])
-    assert friedman(figures).mean_ranks.tolist() == [1.5, 1.75, 2.75]
+    metrics = np.array([[0.9, 0.8, 0.8], [0.7, 0.9, 0.6]])
+    assert friedman(metrics).mean_ranks.tolist() == [1.5, 1.75, 2.75]
 
 
 # Demsar (2006), table 6: AUC of C4.5 with and without m and cf, 14 data sets
@@ -247,9 +247,9 @@ def test_ranks_are_those_of_demsars_example() -> None:
 def test_many_categories_have_the_critical_difference_of_nemenyis_table() -> None:
     rng = np.random.default_rng(0)
     for detectors, q in [(3, 2.343), (4, 2.569), (10, 3.164)]:
-        figures = rng.normal(size=(60, detectors)) + np.arange(detectors)
+        metrics = rng.normal(size=(60, detectors)) + np.arange(detectors)
         expected = q * math.sqrt(detectors * (detectors + 1) / (6 * 60))
-        assert friedman(figures).critical_difference == pytest.approx(expected, rel=0.06)
+        assert friedman(metrics).critical_difference == pytest.approx(expected, rel=0.06)
 
 
 def test_no_ranks_are_told_apart_by_too_few_categories_nor_without_a_difference() -> None:

@@ -1,4 +1,4 @@
-"""Inspecting new images: the line's own scores, refusals, and files of every kind."""
+"""Inspecting new images: the pipeline's own scores, refusals, and files of every kind."""
 
 import csv
 import os

@@ -1,4 +1,4 @@
-"""Inspecting photographs that are no squares, and of which not all counts."""
+"""Inspecting photographs that are not square, with pixels that do not count."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -69,7 +69,7 @@ def test_every_epoch_sees_every_row_once_in_another_order() -> None:
 
 def test_an_epoch_can_have_more_rows_than_there_are() -> None:
     task = Task()
-    task.run(an_epoch=14, epochs=2)
+    task.run(rows_per_epoch=14, epochs=2)
     assert task.trainer.steps == 8
     for start in (0, 4):
         rows = [row for batch in task.seen[start : start + 4] for row in batch]
@@ -165,8 +165,10 @@ def test_models_of_cross_calibration_take_as_many_steps_with_a_validation(fracti
     fold = replace(whole.take(np.arange(48)), scheduled=60)
     (all_left, _), (left, _) = (data.parted(fraction, 0) for data in (whole, fold))
     assert len(left) < len(all_left)
-    assert left.an_epoch(len(left)) == all_left.an_epoch(len(all_left)) == len(all_left)
-    by_rows = [data.an_epoch(len(one), fraction) for data, one in ((whole, all_left), (fold, left))]
+    assert left.rows_per_epoch(len(left)) == all_left.rows_per_epoch(len(all_left)) == len(all_left)
+    by_rows = [
+        data.rows_per_epoch(len(one), fraction) for data, one in ((whole, all_left), (fold, left))
+    ]
     assert by_rows == [len(all_left)] * 2
 
 

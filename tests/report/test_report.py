@@ -624,7 +624,7 @@ class TestTheCasesShown:
         assert {one.kind for one in found} == {CALIBRATION}
         assert found[1].image[0, 0, 0] == 3
         assert [one.boxes.tolist() for one in found] == [[], [[1, 1, 4, 3]]]
-        assert found[0].title == "train/good/1.png: calibration good, score 0.3000"
+        assert found[0].title == "train/good/1.png: calibration image, score 0.3000"
 
     def test_keep_room_for_both_kinds(self) -> None:
         reasons = [reason for _, reason in choose(LABELS, SCORES, 0.5, 3)]

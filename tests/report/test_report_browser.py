@@ -101,7 +101,7 @@ def file(runs: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as engine:
-        # a container has no sandbox of its own
+        # Chromium's sandbox does not work in a container
         found = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield found
         found.close()

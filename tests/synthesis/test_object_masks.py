@@ -114,7 +114,7 @@ def test_an_empty_scene_has_no_object(bolts: np.ndarray) -> None:
 
 
 def oblong(shape: tuple[int, int], count: int = 20) -> tuple[np.ndarray, np.ndarray]:
-    """Dark discs anywhere on a light table, in images that are no squares, and their masks."""
+    """Dark discs anywhere on a light table, in images that are not square, and their masks."""
     rng = np.random.default_rng(3)
     images = np.clip(rng.normal(200, 2, (count, *shape, 3)), 0, 255).astype(np.uint8)
     truth = np.zeros((count, *shape), np.uint8)

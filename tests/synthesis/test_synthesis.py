@@ -169,7 +169,7 @@ class TestASyntheticSet:
             assert mapped.dtype == np.uint8
 
     def test_reads_memory_maps(self, tmp_path: Path) -> None:
-        np.save(tmp_path / "goods.npy", BARS.images)
+        np.save(tmp_path / "good_images.npy", BARS.images)
         np.save(tmp_path / "objects.npy", BARS.object_masks)
         mapped = [
             np.load(tmp_path / f"{file}.npy", mmap_mode="r") for file in ("good_images", "objects")

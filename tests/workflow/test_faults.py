@@ -223,7 +223,7 @@ class TestSnakemakeItself:
         training = job(line, running, "train.py")
         training.suspend()
         refused = line.fails()
-        assert "Another run is at work in this folder" in refused
+        assert "Another run is working in this folder" in refused
         assert "Directory cannot be locked" in refused
         assert line.snakemake("-n").returncode == 0
         assert running.poll() is None

@@ -162,7 +162,7 @@ class TestWhatRunsAgain:
             f"results/mine/{name}/unsupervised/train/images.npy" for name in ("bolt", "weave")
         ]
         said = project.run(*targets).stdout
-        assert "Done: what was asked for is there." in said
+        assert "Done: the requested files are there." in said
         assert "report.html" not in said
         image = photographs / "bolt/train/good/000.png"
         image.touch()

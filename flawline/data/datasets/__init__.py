@@ -1,4 +1,4 @@
-"""The kinds of dataset: one module each, and one line here."""
+"""The kinds of dataset: one module and one line here for each."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
@@ -17,7 +17,7 @@ from flawline.data.datasets.mvtec_ad_2 import MvtecAd2
 from flawline.data.datasets.mvtec_loco import MvtecLoco
 from flawline.data.datasets.visa import Visa
 
-# where a folder could be of several kinds, the first is suggested
+# if a folder could be of several kinds, the first is suggested
 KINDS: tuple[type[Dataset], ...] = (
     Folder,
     MvtecAd,
@@ -42,7 +42,7 @@ def _kind(given: Any) -> str:
 
 
 def kind_of(dataset: type[Dataset]) -> str:
-    """The word that chooses a kind in the configuration."""
+    """Return the word that chooses a kind in the configuration."""
     return str(dataset.model_fields["kind"].default)
 
 

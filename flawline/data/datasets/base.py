@@ -1,4 +1,4 @@
-"""What every kind of dataset tells: its categories, and which photographs each has of what."""
+"""The contract of every kind of dataset: its categories and their photographs."""
 
 import os
 import re
@@ -33,11 +33,11 @@ class Entry:
     ----------
     image_id : its name in all tables, unique within the category.
     path, mask_path : relative to the dataset's folder; a mask may be a folder of several pictures
-        that are one mask together; empty if there is none.
-    split : train or test; empty where it is dealt to either.
+        that form one mask; empty if there is none.
+    split : train or test; empty if it is still to be dealt.
     defect_type : good, or what is wrong with the part.
-    group : photographs of one group stay on one side of every split; empty for a group of its own.
-    height, width, sha256, float_white, fingerprint : known when it was read.
+    group : photographs of one group stay on one side of every split; empty if it is alone.
+    height, width, sha256, float_white, fingerprint : known once it is read.
     """
 
     image_id: str
@@ -59,7 +59,7 @@ class Entry:
 
 
 class Listing:
-    """The photographs of a category as they are found, and what is wrong with the folders.
+    """The photographs found for a category, and the problems of its folders.
 
     Parameters
     ----------
@@ -84,17 +84,17 @@ class Listing:
         mask: Path | None = None,
         group: str = "",
     ) -> None:
-        """Take a file as a photograph, or say why it is none.
+        """Add a file as a photograph, or report why it is not one.
 
         Parameters
         ----------
-        key : what `match_masks` knows it by.
+        key : by which `match_masks` finds it.
         """
         self._seen.add(path)
         image_id = shown(path, self.root)
         if image_id != path.relative_to(self.root).as_posix():
             expected = "a name in UTF-8"
-            self._problem(image_id, "name is no text", "bytes that are not UTF-8", expected)
+            self._problem(image_id, "file name is not valid UTF-8", "other bytes", expected)
         elif path.suffix.lower() not in SUFFIXES:
             self._problem(
                 image_id,
@@ -114,12 +114,12 @@ class Listing:
     def add_folder(
         self, folder: Path, split: str, defect_type: str, name: str, files: list[Path] | None = None
     ) -> None:
-        """Take all files below a folder as photographs of one type, but labels beside them.
+        """Add all files below a folder as photographs of one type, without labels beside them.
 
         Parameters
         ----------
-        name : what the keys of its photographs begin with.
-        files : those of the folder that count; all, if None.
+        name : prefix of its photographs' keys.
+        files : files of the folder to add; all, if None.
         """
         files = files_below(folder) if files is None else files
         stems = {(path.parent, path.stem.casefold()): path for path in files}
@@ -132,7 +132,7 @@ class Listing:
                     shown(path, self.root),
                     "label beside its photograph",
                     f"the label of {partner.name}, by its name",
-                    "photographs alone; labels belong into ground_truth/<defect type>",
+                    "only photographs; labels belong in ground_truth/<defect type>",
                     "the label is left out",
                 )
                 continue
@@ -198,11 +198,11 @@ class Listing:
         )
 
     def report_unread(self, advice: Callable[[str], str]) -> None:
-        """List the folders of the category with images that nothing has read.
+        """Report the category's folders with images that are not read.
 
         Parameters
         ----------
-        advice : from a folder's name to what should be there instead.
+        advice : maps a folder's name to what should be there instead.
         """
         unread: dict[str, int] = {}
         for path in files_below(self.root):
@@ -221,12 +221,12 @@ class Listing:
     def report(
         self, path: Path, problem: str, found: str, expected: str, if_skipped: str = LEFT_OUT
     ) -> None:
-        """Say what is wrong with a file, which nothing else has to read then."""
+        """Report a problem with a file, and count it as read."""
         self._seen.add(path)
         self._problem(shown(path, self.root), problem, found, expected, if_skipped)
 
     def seen(self, paths: Iterable[Path]) -> None:
-        """Say that files have been dealt with."""
+        """Mark files as read."""
         self._seen.update(paths)
 
     def _problem(
@@ -241,38 +241,38 @@ class Listing:
 class Dataset(Options):
     """Where photographs come from."""
 
-    provided: ClassVar[bool] = True  # the user's own folder is read; else a rule makes it
+    provided: ClassVar[bool] = True  # the user's own folder is read; otherwise a rule makes it
     kind: str
     name: Name
 
     @property
     @abstractmethod
     def folder(self) -> Path:
-        """What the paths of photographs are relative to."""
+        """The folder that paths of photographs are relative to."""
 
     @abstractmethod
     def categories(self) -> list[str]:
-        """Names of the categories, sorted; raises a FlawlineError where there is none."""
+        """Return the names of the categories, sorted; raise a FlawlineError if there are none."""
 
     @abstractmethod
     def listing(self, category: str) -> Listing:
-        """All photographs of a category; images are not opened."""
+        """List all photographs of a category; images are not opened."""
 
     def passed_over(self) -> list[str]:
-        """Folders beside the categories that hold images and are none, with what is in them."""
+        """Describe folders beside the categories that hold images but are not categories."""
         return []
 
     def files(self, category: str) -> list[Path]:
-        """All files that a category is made of."""
+        """List all files of a category."""
         return files_below(self.folder / category)
 
     def digest(self, category: str, cache: Path) -> str:
-        """Digest of the names and contents of a category's files, as in `data.source`."""
+        """Return the digest of the names and contents of a category's files."""
         return digest_of(self.files(category), self.folder, cache)
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Whether a folder looks like one of this kind."""
+        """Check whether a folder looks like a dataset of this kind."""
         return False
 
 
@@ -292,12 +292,12 @@ class FromFolder(Dataset):
             ) from None
 
     def subfolders(self, what: str = "one folder per category") -> list[Path]:
-        """Folders in the source, sorted, none hidden.
+        """List the folders in the source, sorted, without hidden ones.
 
         Raises
         ------
         FlawlineError
-            If there is no source.
+            If the source does not exist.
         """
         if not is_folder(self.folder):
             raise FlawlineError(
@@ -308,21 +308,21 @@ class FromFolder(Dataset):
 
 
 class Dealt(Options):
-    """Options of kinds whose photographs come without a split into train and test."""
+    """Options of datasets without a split into train and test."""
 
     test_fraction: float = Field(
-        0.2, gt=0, lt=1, description="Part of the good photographs that is tested on."
+        0.2, gt=0, lt=1, description="Fraction of good photographs used for testing."
     )
-    seed: int = Field(0, ge=0, description="Of the choice which ones.")
+    seed: int = Field(0, ge=0, description="Seed of their choice.")
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """Folders in a folder, sorted, none hidden."""
+    """List the folders in a folder, sorted, without hidden ones."""
     return sorted(path for path in folder.glob("*") if path.is_dir() and not is_hidden(path.name))
 
 
 def as_given(folder: Path, inner: str) -> list[Path]:
-    """Folders at a relative path, whatever the case of its letters."""
+    """Find the folders at a relative path, ignoring case."""
     found = [folder]
     for name in inner.split("/"):
         found = [one for each in found for one in folders_in(each) if one.name.casefold() == name]
@@ -330,22 +330,22 @@ def as_given(folder: Path, inner: str) -> list[Path]:
 
 
 def shown(path: Path, folder: Path) -> str:
-    """A path below `folder` as text that every table can hold; odd bytes become \\x and digits."""
+    """Return a path below `folder` as printable text; odd bytes become \\x and digits."""
     return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
 
 
 def has_images(folder: Path) -> bool:
-    """Whether there is any file below a folder that is named as an image."""
+    """Check whether a file below a folder has an image's suffix."""
     return any(path.suffix.lower() in SUFFIXES for path in files_below(folder))
 
 
 def names_that_print(names: list[str], folder: Path) -> list[str]:
-    """The same names.
+    """Return the names unchanged, once they are checked.
 
     Raises
     ------
     FlawlineError
-        If one cannot name a category.
+        If a name cannot be that of a category.
     """
     if braced := [name for name in names if "{" in name or "}" in name]:
         raise FlawlineError(
@@ -362,6 +362,6 @@ def names_that_print(names: list[str], folder: Path) -> list[str]:
 
 
 def unlabelled(stem: str) -> str:
-    """The stem of the photograph that a label of such a name belongs to; the same for no label."""
+    """Return the stem of a label's photograph; other stems unchanged."""
     found = LABEL.fullmatch(stem)
     return found["of"] if found else stem

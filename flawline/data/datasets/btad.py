@@ -18,10 +18,10 @@ class Btad(Laid):
     name: Name = "btad"
 
     def layout(self) -> Layout:
-        """Good photographs are called ok."""
+        """Return the layout; good photographs are called ok."""
         return Layout(train=("train/ok",), good="ok")
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Whether a category, or the folder itself, has ``train/ok``."""
+        """Check whether a category, or the folder itself, has ``train/ok``."""
         return any(as_given(each, "train/ok") for each in [folder, *folders_in(folder)])

@@ -26,13 +26,13 @@ class Demo(Dataset):
 
     @property
     def folder(self) -> Path:
-        """Where they are drawn."""
+        """The folder that they are drawn to."""
         return Path("data") / self.name / "images"
 
     def categories(self) -> list[str]:
-        """Their names."""
+        """Return their names."""
         return list(CATEGORIES)
 
     def listing(self, category: str) -> Listing:
-        """All photographs of a category."""
+        """List all photographs of a category."""
         return Layout().listing(self.folder / category, self.folder)

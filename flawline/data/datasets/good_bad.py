@@ -1,9 +1,9 @@
-"""Folders of good and of bad photographs, nothing split into training and test yet.
+"""Folders of good and of bad photographs, not yet split into training and test.
 
 <category>/good/*    <category>/bad/*    <category>/bad/<defect type>/*
 
-Any names, any number of folders. Masks, where there are any, in a folder ``ground_truth`` beside
-them, under the same path.
+Any names and any number of folders. Masks, if there are any, are in a folder ``ground_truth``
+beside them, under the same path.
 """
 
 from pathlib import Path
@@ -36,12 +36,13 @@ class GoodBad(FromFolder, Dealt):
     )
     bad: list[str] = Field(
         ["bad"],
-        description="Folders of bad ones; a folder in them is a defect type, else they are one.",
+        description="Folders of bad photographs; each folder in them is a defect type, or they are "
+        "one type.",
     )
     masks: str = Field("ground_truth", description="Folder of masks, if there is one.")
 
     def categories(self) -> list[str]:
-        """Folders that have a folder of good photographs; or the source alone, if it has one."""
+        """List the folders with a folder of good photographs, or the source if it has one."""
         folders = self.subfolders()
         if self._good_photographs(self.folder):
             return names_that_print([self.folder.resolve().name], self.folder)
@@ -56,7 +57,7 @@ class GoodBad(FromFolder, Dealt):
         return names_that_print(found, self.folder)
 
     def listing(self, category: str) -> Listing:
-        """All photographs of a category."""
+        """List all photographs of a category."""
         root = self.root(category)
         found = Listing(root, self.folder)
         for name in self.good:
@@ -79,11 +80,11 @@ class GoodBad(FromFolder, Dealt):
         found.add_folder(folder, "", folder.name, name, alone)
 
     def root(self, category: str) -> Path:
-        """The category's folder: the source itself, if that has good photographs."""
+        """Return the category's folder: the source itself, if that has good photographs."""
         return self.folder if self._good_photographs(self.folder) else self.folder / category
 
     def files(self, category: str) -> list[Path]:
-        """All files below the category's folder."""
+        """List all files below the category's folder."""
         return files_below(self.root(category))
 
     def _good_photographs(self, folder: Path) -> list[Path]:
@@ -91,7 +92,7 @@ class GoodBad(FromFolder, Dealt):
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Whether a category, or the folder itself, has folders of such names."""
+        """Check whether a category, or the folder itself, has folders of these names."""
         for each in [folder, *folders_in(folder)]:
             names = {path.name.casefold() for path in folders_in(each)}
             if names & GOOD_NAMES and names & BAD_NAMES:

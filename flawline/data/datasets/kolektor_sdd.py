@@ -3,7 +3,7 @@
 kos01/Part0.jpg    kos01/Part0_label.bmp, black where the part is good
 
 The photographs of one commutator show one part from eight sides, so they are a group. Nearly every
-commutator has a defect: where one is trained on, its defective sides are neither trained on nor
+commutator has a defect. If one is trained on, its defective sides are neither trained on nor
 tested.
 """
 
@@ -27,11 +27,11 @@ class KolektorSdd(FromFolder, Dealt):
     kind: Literal["kolektor_sdd"] = "kolektor_sdd"
     name: Name = "kolektor_sdd"
     test_fraction: float = Field(
-        0.5, gt=0, lt=1, description="Part of the good photographs that is tested on."
+        0.5, gt=0, lt=1, description="Fraction of good photographs used for testing."
     )
 
     def categories(self) -> list[str]:
-        """The one that it has."""
+        """Return its only category."""
         if not any(map(_is_part, self.subfolders("kos01 to kos50"))):
             raise FlawlineError(
                 f"dataset.source: no folder kos01, kos02, ... in {str(self.folder)!r}."
@@ -40,7 +40,7 @@ class KolektorSdd(FromFolder, Dealt):
         return [CATEGORY]
 
     def listing(self, category: str) -> Listing:
-        """All photographs, in a group for each commutator."""
+        """List all photographs, grouped by commutator."""
         found = Listing(self.folder, self.folder)
         for part in filter(_is_part, folders_in(self.folder)):
             add_labelled(found, part, "", ENDING, DEFECT, part.name)
@@ -48,19 +48,19 @@ class KolektorSdd(FromFolder, Dealt):
         return found
 
     def files(self, category: str) -> list[Path]:
-        """All files below the source."""
+        """List all files below the source."""
         return files_below(self.folder)
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Whether there is a folder of a commutator."""
+        """Check whether there is a folder of a commutator."""
         return any(map(_is_part, folders_in(folder)))
 
 
 def add_labelled(
     found: Listing, folder: Path, split: str, ending: str, defect_type: str, group: str = ""
 ) -> None:
-    """Take photographs with a label picture beside each, black where the part is good.
+    """Add photographs with a label picture beside each, black where the part is good.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def _is_part(folder: Path) -> bool:
 
 
 def _is_black(label: Path) -> bool:
-    # the configuration knows all kinds of dataset, and planning must not wait for OpenCV
+    # the configuration imports all kinds of dataset, and planning must not load OpenCV
     from flawline.data.masks import is_black
 
     return is_black(label)

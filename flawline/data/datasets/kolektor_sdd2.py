@@ -2,7 +2,7 @@
 
 {train,test}/10000.png    {train,test}/10000_GT.png, black where the surface is good
 
-Defective photographs of the training split are left to supervised detectors.
+Only supervised detectors use defective photographs of the training split.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ class KolektorSdd2(FromFolder):
     name: Name = "kolektor_sdd2"
 
     def categories(self) -> list[str]:
-        """The one that it has."""
+        """Return its only category."""
         self.subfolders("train and test")
         if not all(as_given(self.folder, split) for split in ("train", "test")):
             raise FlawlineError(
@@ -35,7 +35,7 @@ class KolektorSdd2(FromFolder):
         return [CATEGORY]
 
     def listing(self, category: str) -> Listing:
-        """All photographs of both splits."""
+        """List all photographs of both splits."""
         found = Listing(self.folder, self.folder)
         for split in ("train", "test"):
             for folder in as_given(self.folder, split):
@@ -44,12 +44,12 @@ class KolektorSdd2(FromFolder):
         return found
 
     def files(self, category: str) -> list[Path]:
-        """All files below the source."""
+        """List all files below the source."""
         return files_below(self.folder)
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Whether there are labels beside the photographs of a training split."""
+        """Check whether there are labels beside the photographs of a training split."""
         return any(
             path.stem.endswith(ENDING)
             for train in as_given(folder, "train")

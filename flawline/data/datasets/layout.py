@@ -1,4 +1,4 @@
-"""MVTec AD's layout and its relatives: folders for training and test, one folder a defect type."""
+"""MVTec AD's layout and similar ones: folders for training and test, one per defect type."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from flawline.data.folder_digest import SUFFIXES, files_below
 from flawline.data.problems import LEFT_OUT, Problem
 from flawline.errors import FlawlineError
 
-# what people call good parts; a defect type of such a name is a mistake more often than not
+# names for good parts; a defect type with such a name is usually a mistake
 GOOD_NAMES = {
     *("good", "goods", "ok", "okay", "io", "i.o", "i.o.", "normal", "normals", "pass", "passed"),
     *("fine", "perfect", "intact", "nominal", "defect_free", "defect-free", "no_defect", "gut"),
@@ -27,15 +27,15 @@ GOOD_NAMES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a category has what; folders are found whatever the case of their letters.
+    """The folders of a category, found whatever the case of their letters.
 
     Attributes
     ----------
-    train : folders of good photographs to learn from; the first must be there.
+    train : folders of good photographs to learn from; the first must exist.
     test : folder of test photographs, in one folder for each defect type.
     good : name of the folder of good test photographs there.
     masks : folder of masks, in one folder for each defect type.
-    untold : folders of photographs that nothing is known of, which are not read.
+    untold : folders of unlabelled photographs, which are not read.
     """
 
     train: tuple[str, ...] = ("train/good",)
@@ -45,7 +45,7 @@ class Layout:
     untold: tuple[str, ...] = ()
 
     def listing(self, root: Path, base: Path) -> Listing:
-        """All photographs of a category.
+        """List all photographs of a category.
 
         Parameters
         ----------
@@ -108,11 +108,11 @@ class Laid(FromFolder):
     """A dataset of category folders in one `Layout`."""
 
     def layout(self) -> Layout:
-        """Where a category has what."""
+        """Return the folders of a category."""
         return Layout()
 
     def categories(self) -> list[str]:
-        """Folders that have training photographs."""
+        """List the folders that have training photographs."""
         inner = self.layout().train[0]
         found = [path.name for path in self.subfolders() if as_given(self.root(path.name), inner)]
         if not found:
@@ -126,7 +126,7 @@ class Laid(FromFolder):
         return names_that_print(found, self.folder)
 
     def _level(self) -> str:
-        """What to give instead, where the folder is one level away from the dataset's."""
+        """Say what to give instead, if the folder is one level away from the dataset's."""
         inner = self.layout().train[0]
         if as_given(self.folder, inner):
             folder = self.folder.resolve()
@@ -146,7 +146,7 @@ class Laid(FromFolder):
         return ""
 
     def passed_over(self) -> list[str]:
-        """Folders beside the categories that hold images and are none, with what is in them."""
+        """Describe folders beside the categories that hold images but are not categories."""
         known = set(self.categories())
         return [
             f"{path.name!r} has images, but no {self.layout().train[0]}.{what_is_there(path)}"
@@ -155,16 +155,16 @@ class Laid(FromFolder):
         ]
 
     def root(self, category: str) -> Path:
-        """The folder that holds a category's training and test folders."""
+        """Return the folder that holds a category's training and test folders."""
         return self.folder / category
 
     def listing(self, category: str) -> Listing:
-        """All photographs of a category."""
+        """List all photographs of a category."""
         return self.layout().listing(self.root(category), self.folder)
 
 
 def what_is_there(folder: Path) -> str:
-    """A sentence on what a folder holds, and of which kind it may be."""
+    """Return a sentence on what a folder holds, and of which kind it may be."""
     from flawline.data.datasets import KINDS, kind_of
 
     names = [f"{path.name}/" for path in folders_in(folder)]
@@ -179,5 +179,5 @@ def what_is_there(folder: Path) -> str:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Files directly in a folder, none hidden."""
+    """List the files directly in a folder, without hidden ones."""
     return [path for path in files_below(folder) if path.parent == folder]

@@ -1,7 +1,7 @@
 """A CSV file with a row for each photograph, wherever the photographs are.
 
-Columns: path (relative to the file), and, where they are wanted, category, split (train, test),
-label (good, bad), defect_type, mask (relative to the file) and group.
+Columns: path (relative to the file) and, optionally, category, split (train, test), label (good,
+bad), defect_type, mask (relative to the file) and group.
 """
 
 import csv
@@ -21,7 +21,7 @@ BAD_LABELS = {"bad", "1", "true", "defective", "defect", "anomaly", "anomalous",
 
 
 class Manifest(FromFolder, Dealt):
-    """A CSV file with a row for each photograph; those without a split are dealt to either."""
+    """A CSV file with a row for each photograph; those without a split are dealt."""
 
     kind: Literal["manifest"] = "manifest"
 
@@ -32,7 +32,7 @@ class Manifest(FromFolder, Dealt):
 
     @property
     def folder(self) -> Path:
-        """Where the file is."""
+        """The folder of the file."""
         return self.file.parent
 
     @cached_property
@@ -43,7 +43,7 @@ class Manifest(FromFolder, Dealt):
                 f"column `path` and any of {', '.join(COLUMNS[1:])}."
             )
         text = self.file.read_text(encoding="utf-8-sig")
-        # the header has no quotes and names known columns, so its separator is what is between them
+        # the header names known columns without quotes, so the separator is whatever is between
         separator = next((one for one in ",;\t" if one in text.partition("\n")[0]), ",")
         reader = csv.DictReader(text.splitlines(), delimiter=separator)
         given = [name.strip() for name in reader.fieldnames or ()]
@@ -74,7 +74,7 @@ class Manifest(FromFolder, Dealt):
             if not row["path"]:
                 wrong.append(f"{where}: no path")
             elif (old := known.setdefault(self._within(row["path"]), where)) != where:
-                wrong.append(f"{where}: {row['path']!r} is in {old} already")
+                wrong.append(f"{where}: {row['path']!r} is already in {old}")
             if split.casefold() not in SPLITS:
                 wrong.append(f"{where}: split {split!r}; expected train, test, or nothing")
             if label and label.casefold() not in GOOD_LABELS | BAD_LABELS:
@@ -95,7 +95,7 @@ class Manifest(FromFolder, Dealt):
             raise FlawlineError("\n".join(wrong[:20] + more))
 
     def _within(self, given: str) -> str | None:
-        """A path relative to the folder, or None if it is outside."""
+        """Return a path relative to the folder, or None if it is outside."""
         path = Path(given)
         try:
             inner = path.relative_to(self.folder) if path.is_absolute() else path
@@ -104,14 +104,14 @@ class Manifest(FromFolder, Dealt):
         return None if ".." in inner.parts else inner.as_posix()
 
     def categories(self) -> list[str]:
-        """Those of the column, or one of the file's name."""
+        """Return the values of the column, or one category with the file's name."""
         found = sorted({row.get("category") or self.file.stem for row in self._rows})
         if not found:
             raise FlawlineError(f"{self.file}: no rows; expected one for each photograph")
         return names_that_print(found, self.file)
 
     def listing(self, category: str) -> Listing:
-        """All photographs of a category."""
+        """List all photographs of a category."""
         found = Listing(self.folder, self.folder)
         for row in self._of(category):
             mask = row.get("mask")
@@ -125,7 +125,7 @@ class Manifest(FromFolder, Dealt):
         return found
 
     def files(self, category: str) -> list[Path]:
-        """The CSV file, and the photographs and masks that it names."""
+        """List the CSV file, and the photographs and masks that it names."""
         named = [row.get(column) for row in self._of(category) for column in ("path", "mask")]
         return [self.file, *(self.folder / name for name in named if name)]
 
@@ -134,7 +134,7 @@ class Manifest(FromFolder, Dealt):
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Whether there is a CSV file that names paths."""
+        """Check whether there is a CSV file that names paths."""
         for path in folder.glob("*.csv"):
             with path.open(encoding="utf-8-sig", errors="replace") as file:
                 if "path" in [name.strip().strip('"') for name in file.readline().split(",")]:

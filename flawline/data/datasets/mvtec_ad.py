@@ -60,18 +60,18 @@ class MvtecAd(Laid):
 
     @property
     def provided(self) -> bool:  # type: ignore[override]
-        """Whether the user has it."""
+        """Check whether the user has the folder."""
         return self.source != "download"
 
     @property
     def folder(self) -> Path:
-        """The source, or where the download is unpacked."""
+        """The source, or the folder that the download is unpacked to."""
         return super().folder if self.provided else Path("data") / self.name / "images"
 
     def categories(self) -> list[str]:
-        """Its fifteen, or those that the folder has."""
+        """Return all fifteen, or those in the folder."""
         return super().categories() if self.provided else list(CATEGORIES)
 
     def passed_over(self) -> list[str]:
-        """Folders with images that are no categories; nobody else's are in a download."""
+        """Describe other folders with images; a download has none."""
         return super().passed_over() if self.provided else []

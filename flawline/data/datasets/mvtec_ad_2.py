@@ -3,7 +3,7 @@
 <category>[/<category>]/{train,validation}/good/*    .../test_public/{good,bad}/*
 .../test_public/ground_truth/bad/<name>_mask.png
 
-The private test photographs have no labels, so nothing can be measured on them.
+The private test photographs have no labels, so they are not read.
 """
 
 from pathlib import Path
@@ -15,13 +15,13 @@ from flawline.options.base import Name
 
 
 class MvtecAd2(Laid):
-    """MVTec AD 2. Its validation photographs are learned from and calibrated with, too."""
+    """MVTec AD 2. Its validation photographs also serve for training and calibration."""
 
     kind: Literal["mvtec_ad_2"] = "mvtec_ad_2"
     name: Name = "mvtec_ad_2"
 
     def layout(self) -> Layout:
-        """With validation photographs and the public test."""
+        """Return the layout with validation photographs and the public test."""
         return Layout(
             train=("train/good", "validation/good"),
             test="test_public",
@@ -30,13 +30,13 @@ class MvtecAd2(Laid):
         )
 
     def root(self, category: str) -> Path:
-        """The category's folder, or the one of the same name in it, as archives unpack."""
+        """Return the category's folder, or the one of the same name in it, as archives unpack."""
         folder = self.folder / category
         return folder / category if (folder / category).is_dir() else folder
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Whether a category, or the folder itself, has a public test."""
+        """Check whether a category, or the folder itself, has a public test."""
         first = [folder, *folders_in(folder)]
         second = [inner for each in first for inner in folders_in(each)]
         return any((each / "test_public").is_dir() for each in [*first, *second])

@@ -21,7 +21,7 @@ COLUMNS = ("object", "split", "label", "image", "mask")
 
 
 class Visa(FromFolder):
-    """VisA, split as its authors' table for one class at a time says."""
+    """VisA, split by its authors' table for one class at a time."""
 
     kind: Literal["visa"] = "visa"
     name: Name = "visa"
@@ -32,8 +32,8 @@ class Visa(FromFolder):
         path = self.folder / TABLE
         if not is_file(path):
             raise FlawlineError(
-                f"dataset.source: no {TABLE} in {str(self.folder)!r}, which says what is trained "
-                f"on. It comes with VisA.{what_is_there(self.folder)}"
+                f"dataset.source: no {TABLE} in {str(self.folder)!r}, the table of the split. "
+                f"It comes with VisA.{what_is_there(self.folder)}"
             )
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
@@ -44,7 +44,7 @@ class Visa(FromFolder):
             return list(reader)
 
     def categories(self) -> list[str]:
-        """Its objects, as far as they are there."""
+        """Return the objects that have a folder."""
         objects = sorted({row["object"] for row in self._rows})
         found = [name for name in objects if (self.folder / name).is_dir()]
         if not found:
@@ -55,7 +55,7 @@ class Visa(FromFolder):
         return found
 
     def listing(self, category: str) -> Listing:
-        """All photographs of an object."""
+        """List all photographs of an object."""
         found = Listing(self.folder / category, self.folder)
         for row in self._rows:
             if row["object"] == category:
@@ -68,11 +68,11 @@ class Visa(FromFolder):
         return found
 
     def files(self, category: str) -> list[Path]:
-        """All files below the object's folder, and the table."""
+        """List all files below the object's folder, and the table."""
         return [*super().files(category), self.folder / TABLE]
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Whether the table is there, or a folder's ``Data/Images``."""
+        """Check whether the table or a folder ``Data/Images`` exists."""
         inner = any(path.is_dir() for path in folder.glob("*/Data/Images"))
         return inner or (folder / TABLE).is_file()

@@ -1,4 +1,4 @@
-"""What a part's model says of its surface, where it lies, and the camera that photographs it."""
+"""The surface of a part, its pose, and the camera that photographs it."""
 
 import math
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from flawline.data.demo.canvas import Field, Point, f32, rgb, side_of, soft, tin
 
 @dataclass(frozen=True)
 class Surface:
-    """What the camera looks at: `height` in units of the coordinates, `colour` float32 (3, R, C)
-    in 0..1, `cover` 1 on the part and 0 on the `table`."""
+    """The surface that the camera sees: `height` in units of the coordinates, `colour` float32
+    (3, R, C) in 0..1, `cover` 1 on the part and 0 on the `table`."""
 
     height: Field
     colour: np.ndarray
@@ -24,7 +24,7 @@ class Surface:
     def painted(
         self, where: Field, ink: Sequence[float], opacity: float, raised: float = 0.0
     ) -> "Surface":
-        """Ink laid on the part; `raised` above its surface, or cut into it if negative."""
+        """Lay ink on the part, `raised` above its surface, or cut into it if negative."""
         where = where * self.cover
         colour = tint(self.colour, ink, opacity * where)
         return replace(self, height=self.height + raised * where, colour=colour)
@@ -32,7 +32,7 @@ class Surface:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a part lies: turned by `angle`, enlarged by `scale`, moved by `shift`."""
+    """The pose of a part: turned by `angle`, enlarged by `scale`, moved by `shift`."""
 
     angle: float
     scale: float
@@ -62,7 +62,7 @@ class Camera:
         light = np.array([-0.4, -0.45, 0.8]) + rng.normal(0, 0.015, 3)
         exposure = rng.normal(1, 0.01) * rng.normal(1, 0.004, 3)
         falloff = (rng.normal(-0.05, 0.006), rng.normal(-0.05, 0.006))
-        # A sensor's colour filter makes neighbours alike, hence the blur.
+        # A sensor's colour filter correlates neighbours, hence the blur.
         grain = cv2.GaussianBlur(rng.standard_normal((height, width, 3), np.float32), (0, 0), 0.5)
         return cls(f32(light / np.linalg.norm(light)), f32(exposure), falloff, 0.014 * f32(grain))
 

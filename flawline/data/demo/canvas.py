@@ -18,7 +18,7 @@ Point = tuple[float, float]
 
 
 def side_of(field: Field) -> float:
-    """Side in pixels of the square that has the area of this canvas or image: two units long."""
+    """Return the side, pixels, of a square with the area of this canvas or image: two units."""
     return math.sqrt(field.shape[0] * field.shape[1])
 
 
@@ -40,7 +40,7 @@ def mix(a: Any, b: Any, weight: Any) -> Any:
 
 
 def rgb(colour: Any) -> np.ndarray:
-    """Red, green and blue as float32 (3, 1, 1), to spread over a canvas."""
+    """Return red, green and blue as float32 (3, 1, 1), to spread over a canvas."""
     return f32(colour)[:, None, None]
 
 
@@ -52,7 +52,7 @@ def tint(colour: np.ndarray, ink: Sequence[float], amount: Field) -> np.ndarray:
 
 
 def coordinates(height: int, width: int) -> tuple[Field, Field]:
-    """x and y of every pixel of the canvas of an image of `height` x `width` pixels."""
+    """Return x and y of every pixel of the canvas of an image of `height` x `width` pixels."""
     unit = SUPERSAMPLING * math.sqrt(height * width) / 2
     across, down = (
         (np.arange(length, dtype=np.float32) + 0.5) * (1 / unit) - length / unit / 2
@@ -63,7 +63,7 @@ def coordinates(height: int, width: int) -> tuple[Field, Field]:
 
 
 def inside(*distances: Field) -> Field:
-    """Coverage of a shape given distances from its edges, positive inside: one pixel of ramp."""
+    """Return a shape's coverage from distances to its edges, positive inside, over one pixel."""
     distance = reduce(np.minimum, distances)
     return np.clip(distance * (side_of(distance) / 2) + 0.5, 0, 1)
 
@@ -81,7 +81,7 @@ def polar(angle: float, radius: float) -> Point:
 
 
 def noise(rng: np.random.Generator, x: Field, y: Field, cells: float) -> Field:
-    """Smooth noise of about unit variance with `cells` cells per unit length, fixed to (x, y)."""
+    """Draw smooth noise of about unit variance with `cells` per unit length, fixed to (x, y)."""
     lattice = rng.standard_normal((192, 192), np.float32)
     u, v = f32(x * cells + 96), f32(y * cells + 96)
     return f32(cv2.remap(lattice, u, v, cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP))
@@ -90,14 +90,14 @@ def noise(rng: np.random.Generator, x: Field, y: Field, cells: float) -> Field:
 def blob(
     rng: np.random.Generator, x: Field, y: Field, centre: Point, radius: float, edge: float = 0.15
 ) -> Field:
-    """A ragged spot: 1 inside, 0 outside, falling over `edge` of its radius."""
+    """Draw a ragged spot: 1 inside, 0 outside, falling over `edge` of its radius."""
     distance = np.hypot(x - centre[0], y - centre[1]) / radius
     distance += 0.18 * noise(rng, x, y, 1.3 / radius) + 0.08 * noise(rng, x, y, 4 / radius)
     return smoothstep(1 + edge, 1 - edge, distance)
 
 
 def distance_to(lines: Sequence[np.ndarray], shape: tuple[int, ...]) -> Field:
-    """Distance of each pixel of a canvas from polylines [n x 2], both in image coordinates."""
+    """Return each pixel's distance from polylines [n x 2], both in image coordinates."""
     canvas = np.full(shape, 255, np.uint8)
     side = side_of(canvas)
     middle = np.array(shape[::-1]) / side
@@ -107,7 +107,7 @@ def distance_to(lines: Sequence[np.ndarray], shape: tuple[int, ...]) -> Field:
 
 
 def stroke(lines: Sequence[np.ndarray], shape: tuple[int, ...], width: float) -> Field:
-    """Polylines drawn with a soft pen of half-width `width`, but not finer than the canvas."""
+    """Draw polylines with a soft pen of half-width `width`, but not finer than the canvas."""
     distance = distance_to(lines, shape)
     return np.exp(-((distance / max(width, 1.6 / side_of(distance))) ** 2))
 
@@ -115,7 +115,7 @@ def stroke(lines: Sequence[np.ndarray], shape: tuple[int, ...], width: float) ->
 def wander(
     rng: np.random.Generator, start: Point, heading: float, length: float, bend: float
 ) -> np.ndarray:
-    """A polyline [n x 2] whose heading drifts by about `bend` radians over its length."""
+    """Draw a polyline [n x 2] whose heading drifts by about `bend` radians over its length."""
     n = 24
     headings = heading + np.cumsum(rng.normal(0, bend / np.sqrt(n), n))
     steps = np.stack([np.cos(headings), np.sin(headings)], axis=1) * (length / n)
@@ -123,7 +123,7 @@ def wander(
 
 
 def soft(field: Field, radius: float) -> Field:
-    """Gaussian blur by `radius` in image coordinates, at a quarter of the resolution for speed."""
+    """Blur by a Gaussian of `radius` in image coordinates, for speed at a quarter resolution."""
     height, width = field.shape
     small = cv2.resize(field, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), max(radius * side_of(field) / 8, 0.3))

@@ -1,4 +1,4 @@
-"""Drawing the demo dataset in the folder layout of MVTec AD.
+"""Draw the demo dataset in the folder layout of MVTec AD.
 
 Every part is modelled as a `Surface` (relief, colour, gloss, outline) and seen through a `Camera`
 (light, lens, sensor). A defect changes the model, never the photograph; both models go through the
@@ -74,7 +74,7 @@ def draw(
     Returns
     -------
     Sample
-        Depends on nothing but the arguments, so neither on what else is drawn nor in what order.
+        Depends on the arguments alone, not on other images or their order.
     """
     clean, image, cover = photographs(category, split, defect_type, number, size, seed)
     difference = np.abs(image - clean).max(axis=2)
@@ -127,8 +127,8 @@ def write_category(
     """Draw one category into `folder` as MVTec AD lays it out: `train/good`, `test/good`,
     `test/<defect type>` and `ground_truth/<defect type>`.
 
-    The folder appears, or replaces its predecessor, once all of it is drawn. `test_defective` is
-    shared out evenly over the defect types. The other parameters are those of `draw`.
+    The folder appears, or replaces its predecessor, once it is complete. `test_defective` images
+    are spread evenly over the defect types. The other parameters are those of `draw`.
     """
     _check("category", category, tuple(CATEGORIES))
     kinds = CATEGORIES[category]

@@ -78,7 +78,7 @@ class Mesh:
         return Surface(height=top * SPACING, colour=colour, cover=np.ones_like(top), gloss=0.35)
 
     def _sets(self, fall: Point = (0, 0)) -> Iterator[tuple[Field, Field, Field]]:
-        """Position across the wires of either set, along them, and whether the wire is there."""
+        """Yield positions across and along the wires of either set, and where wires are."""
         warp, weft = self.warp - f32(fall[0]), self.weft - f32(fall[1])
         for name, across, along in (("warp", warp, weft), ("weft", weft, warp)):
             there = np.ones(across.shape, bool)
@@ -87,7 +87,7 @@ class Mesh:
             yield across, along, there
 
     def _wires(self) -> list[tuple[Field, Field]]:
-        """Height in spacings and brightness of either set."""
+        """Return the height in spacings and brightness of either set."""
         rng = np.random.default_rng(self.finish)
         found = []
         for phase, (across, along, there) in enumerate(self._sets()):
@@ -102,13 +102,13 @@ class Mesh:
         return found
 
     def _somewhere(self, rng: np.random.Generator) -> Point:
-        """A place in the image, one in three at its border."""
+        """Draw a place in the image, one in three at its border."""
         place, at_border = rng.uniform(-1, 1, 2), rng.random(2) < 0.2
         place = np.where(at_border, np.sign(place) * (1 - 0.06 * np.abs(place)), place)
         return float(place[0] * self.x.max()), float(place[1] * self.y.max())
 
     def _wire_at(self, place: Point) -> tuple[str, int, float]:
-        """The wire in view that is nearest to a place: its set, its number, where along it."""
+        """Find the wire in view nearest to a place: its set, its number, the position along it."""
         (warp, _), (weft, _) = self._wires()
         away = (self.x - place[0]) ** 2 + (self.y - place[1]) ** 2
         nearest = np.argmin(np.where(np.maximum(warp, weft) > 0, away, np.inf))
@@ -142,7 +142,7 @@ class Mesh:
         return self._laid_on(fibre, dye, 0.75 + 0.25 * severity, level=0.3)
 
     def _laid_on(self, where: Field, dye: Sequence[float], opacity: float, level: float) -> Surface:
-        """Something that fills the mesh up to `level`, in spacings."""
+        """Fill the mesh with something up to `level`, in spacings."""
         surface = self.surface()
         filled = np.maximum(surface.height, level * SPACING)
         return replace(

@@ -101,7 +101,7 @@ def yarn(
     presence: Field | float,
     phase: int,
 ) -> tuple[Field, Field]:
-    """One of the two sets of threads: its height in thread spacings and its brightness."""
+    """Return one of the two sets of threads: its height in thread spacings and its brightness."""
     thread = np.floor(across).astype(np.int32)
     crossing = np.floor(along - 0.5).astype(np.int32)
     over = f32([1, 1, -1, -1])
