@@ -64,16 +64,16 @@ def watchdog() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def line_that_ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small copy of the project that ran once for the tests of all workers, to be copied.
 
-    What it said is in the file beside it, `line.out`.
+    What it said is in the file beside it, `project.out`.
     """
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
-    folder, said = shared / "line", shared / "line.out"
-    with (shared / "line.lock").open("w") as lock:
+    folder, said = shared / "project", shared / "project.out"
+    with (shared / "project.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not said.exists():
             said.write_text(Project(folder, ROOT).run().stdout)

@@ -435,7 +435,7 @@ class TestMistakes:
     def test_a_file_that_holds_no_keys_is_refused(self, given: Any) -> None:
         assert "must hold keys" in refused(given)
 
-    def test_a_key_that_is_no_text_is_refused(self, whole: dict[str, Any]) -> None:
+    def test_a_key_that_is_not_text_is_refused(self, whole: dict[str, Any]) -> None:
         assert "unknown key '1'" in refused({**whole, 1: 2})
 
     def test_a_key_with_braces_is_shown_as_it_is(self, whole: dict[str, Any]) -> None:
@@ -600,7 +600,7 @@ def test_the_schema_file_is_up_to_date() -> None:
     assert written == Config.model_json_schema(), "run `make schema`"
 
 
-def test_what_to_lower_for_want_of_memory_are_keys_that_exist() -> None:
+def test_what_to_lower_if_memory_runs_out_are_keys_that_exist() -> None:
     given = yaml.safe_load((ROOT / "config" / "all_methods.yaml").read_text())
     config = load_config(given | {"dataset": {"name": "demo"}}, "all_methods.yaml")
     for name in config.detectors:

@@ -53,7 +53,7 @@ OVERRIDES = {
 }
 
 
-class Line:
+class TrainedCategory:
     """The results of one category, made by the functions that the scripts call."""
 
     def __init__(self, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""A Slurm of one machine with two GPUs that are none, for as long as a test needs it.
+"""A Slurm of one machine with two mock GPUs, for as long as a test needs it.
 
 Needs root and Debian's packages slurm-wlm and munge. The configuration has to be in /etc/slurm, as
 Snakemake clears the variable that would name another place. A configuration that is not this one's

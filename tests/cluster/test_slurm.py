@@ -89,12 +89,12 @@ class Run:
 class Finished:
     """A run by Slurm with two GPUs, what the same is at home, and what was seen of the GPUs."""
 
-    def __init__(self, slurm: Slurm, line_that_ran: Path, folder: Path) -> None:
-        self.local = Project.copied(line_that_ran, folder / "local")
+    def __init__(self, slurm: Slurm, finished_project: Path, folder: Path) -> None:
+        self.local = Project.copied(finished_project, folder / "local")
         for more in ("detectors/featcae", "object_masks", "synthetic"):
             for made in self.local.folder.glob(f"results/demo/*/unsupervised/{more}"):
                 shutil.rmtree(made)
-        self.cluster = Project(folder / "slurm", line_that_ran)
+        self.cluster = Project(folder / "slurm", finished_project)
         self.local.configure(TINY)
         self.cluster.configure(TINY)
         self.local.run()
@@ -119,9 +119,9 @@ def no_run_outlives_its_test(slurm: Slurm) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def finished(
-    slurm: Slurm, line_that_ran: Path, tmp_path_factory: pytest.TempPathFactory
+    slurm: Slurm, finished_project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Finished:
-    done = Finished(slurm, line_that_ran, tmp_path_factory.mktemp("cluster"))
+    done = Finished(slurm, finished_project, tmp_path_factory.mktemp("cluster"))
     print(f"by Slurm: {done.seconds:.0f} s")
     return done
 

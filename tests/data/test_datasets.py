@@ -218,7 +218,7 @@ class TestEveryKind:
                 dataset(kind, source).categories()
 
     @pytest.mark.parametrize("kind", [kind_of(kind) for kind in KINDS if kind_of(kind) != "demo"])
-    def test_an_empty_source_is_no_dataset(self, kind: str, tmp_path: Path) -> None:
+    def test_an_empty_source_is_not_a_dataset(self, kind: str, tmp_path: Path) -> None:
         with pytest.raises(FlawlineError):
             dataset(kind, tmp_path).categories()
 
@@ -284,7 +284,7 @@ class TestNothingIsPassedOver:
         assert self.problems(part) == [(f"test/{name}", "good, or a defect type?")]
 
     @pytest.mark.parametrize("ending", ["_mask", "_label", "_GT", "_seg", "-mask"])
-    def test_labels_beside_photographs_are_no_photographs(self, part: Path, ending: str) -> None:
+    def test_labels_beside_photographs_are_not_photographs(self, part: Path, ending: str) -> None:
         save(part / f"test/scratch/000{ending}.bmp", MARKED)
         found = [(f"test/scratch/000{ending}.bmp", "label beside its photograph")]
         assert self.problems(part) == found
@@ -334,12 +334,12 @@ class TestNothingIsPassedOver:
         problem = "which mask belongs to which photograph"
         assert self.problems(part) == [("ground_truth/scratch/000.png", problem)]
 
-    def test_what_file_managers_leave_is_no_matter(self, part: Path) -> None:
+    def test_leftovers_of_file_managers_do_not_matter(self, part: Path) -> None:
         for name in ("train/good/@eaDir/000.png", "__MACOSX/train/good/000.png", "test/.x/000.png"):
             save(part / name, photograph(next(numbers)))
         assert self.problems(part) == []
 
-    def test_folders_that_are_no_categories_are_named(
+    def test_folders_that_are_not_categories_are_named(
         self, part: Path, minimal: dict[str, Any]
     ) -> None:
         photographs(part.parent / "ok_ng/ok", 2)

@@ -629,7 +629,7 @@ def test_a_damaged_tar_header_is_not_taken_for_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\3\4", b"<html>Please log in</html>"])
-def test_a_file_that_is_no_archive_is_an_error(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_archive_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "set.tar.xz").write_bytes(content)
     assert "Expected a complete tar or zip archive" in refuse(tmp_path / "set.tar.xz")
 

@@ -72,7 +72,7 @@ class TestDecoding:
         found = decode_image(save(tmp_path / f"a.{suffix}", grey))
         assert close(found, np.stack([grey >> 8] * 3, axis=2))
 
-    def test_big_endian_sixteen_bit_tiff_is_no_noise(self, tmp_path: Path) -> None:
+    def test_big_endian_sixteen_bit_tiff_is_not_read_as_noise(self, tmp_path: Path) -> None:
         grey = np.arange(0, 65_536, 64, dtype=np.uint16).reshape(32, 32)
         image = Image.frombytes("I;16B", (32, 32), grey.astype(">u2").tobytes())
         image.save(tmp_path / "a.tif")
@@ -232,7 +232,7 @@ class TestMasks:
         image.save(tmp_path / "a.png")
         assert np.array_equal(decode_mask(tmp_path / "a.png"), self.expected())
 
-    def test_black_is_no_defect_wherever_a_palette_has_it(self, tmp_path: Path) -> None:
+    def test_black_is_not_a_defect_wherever_a_palette_has_it(self, tmp_path: Path) -> None:
         image = Image.fromarray((~self.expected()).astype(np.uint8)).convert("P")
         image.putpalette([255, 255, 255, 0, 0, 0])
         image.save(tmp_path / "a.png")

@@ -324,7 +324,7 @@ class TestProblems:
         columns = ["file", "problem", "found", "expected", "can_go_on", "if_skipped"]
         assert list(problem_table([]).columns) == columns
 
-    def test_too_few_usable_good_images_end_the_line(self, category: Path) -> None:
+    def test_too_few_usable_good_images_end_the_pipeline(self, category: Path) -> None:
         assert look(category, min_train_good=4)[1] == []
         (category / "train/good/000.png").write_bytes(b"")
         problem = next(p for p in look(category, min_train_good=4)[1] if p.can_go_on == "no")
@@ -347,9 +347,7 @@ class TestProblems:
         assert str(category) in str(refused.value)
         assert "<category>/train/good" in str(refused.value)
 
-    def test_a_folder_named_megapixels_is_no_reason_to_call_an_image_large(
-        self, category: Path
-    ) -> None:
+    def test_a_folder_named_megapixels_does_not_make_an_image_large(self, category: Path) -> None:
         folder = category.with_name("megapixels")
         category.rename(folder)
         as_text(folder)

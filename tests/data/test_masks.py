@@ -119,7 +119,7 @@ def test_what_marks_no_defect_is_refused_by_name(tmp_path: Path, kind: str) -> N
         check_mask(tmp_path / "a.png", values, lossy, textured())
 
 
-def test_a_defect_of_most_of_the_part_is_no_mistake(tmp_path: Path) -> None:
+def test_a_defect_of_most_of_the_part_is_not_a_mistake(tmp_path: Path) -> None:
     large = np.zeros((SIDE, SIDE), np.uint8)
     large[10:90, 5:90] = 255
     check_mask(tmp_path / "a.png", large, False, textured())

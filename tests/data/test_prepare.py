@@ -185,7 +185,7 @@ class TestSplit:
         two = split_unsupervised(index_of(40), **(options | other))
         assert not one["subset"].equals(two["subset"])
 
-    def test_the_choice_is_no_run_of_neighbours(self) -> None:
+    def test_the_choice_is_not_a_run_of_neighbours(self) -> None:
         table = split_unsupervised(index_of(40, tests=0), fraction=0.5, seed=0, category="bottle")
         chosen = np.flatnonzero(table["subset"] == "calibration")
         assert len(set(np.diff(chosen))) > 1

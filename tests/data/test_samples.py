@@ -111,7 +111,7 @@ def test_every_type_of_a_tiff_shows_what_it_was_made_from(
 
 
 @pytest.mark.parametrize("kind", ["uint16", "uint32", "float32, 0 to 1"])
-def test_where_0_is_white_the_picture_is_no_negative(tmp_path: Path, kind: str) -> None:
+def test_where_0_is_white_the_picture_is_not_a_negative(tmp_path: Path, kind: str) -> None:
     assert same(shown(tmp_path, tiff(FULL[kind](255 - surface()), t262=0)), surface())
     assert same(shown(tmp_path, tiff(255 - surface(), t262=0)), surface())
 
@@ -230,7 +230,7 @@ def test_a_white_far_below_the_values_is_refused(tmp_path: Path) -> None:
         shown(tmp_path, tiff(FULL["uint16"](surface())), Levels(255))
 
 
-def test_the_noise_of_a_plain_surface_is_no_blank_image(tmp_path: Path) -> None:
+def test_the_noise_of_a_plain_surface_is_not_a_blank_image(tmp_path: Path) -> None:
     noisy = np.random.default_rng(0).normal(200, 1, (64, 64)).round().astype(np.uint8)
     assert same(shown(tmp_path, tiff(noisy)), noisy)
 

@@ -128,7 +128,7 @@ def test_one_image_or_equal_scores_are_enough_for_a_finite_threshold(
 
 
 @pytest.mark.parametrize("scores", [[], [1, math.nan], [1, math.inf]])
-def test_scores_that_are_no_numbers_are_refused(scores: list[float]) -> None:
+def test_scores_that_are_not_numbers_are_refused(scores: list[float]) -> None:
     with pytest.raises(ValueError, match="finite numbers"):
         choose_threshold(np.array(scores), "maximum")
 

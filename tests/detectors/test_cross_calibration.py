@@ -1,4 +1,4 @@
-"""Cross-calibration: every training good is scored by a model that never saw it."""
+"""Cross-calibration: every good training image is scored by a model that never saw it."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -159,7 +159,7 @@ def test_the_second_stage_leaves_generator_and_critic_as_they_were(
 
 
 @pytest.mark.parametrize(("every", "learned"), [(1, 6), (4, 1), (6, 1)])
-def test_the_generator_learns_at_every_so_many_critic_steps(
+def test_the_generator_learns_once_per_several_critic_steps(
     train: Data, every: int, learned: int
 ) -> None:
     found = detector(generator_every=every)

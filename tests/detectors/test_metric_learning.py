@@ -337,7 +337,7 @@ def test_all_convolutions_train_by_default() -> None:
 # --- twins
 
 
-def test_twins_are_drawn_anew_for_every_step_and_by_seed() -> None:
+def test_new_twins_are_drawn_for_every_step_and_by_seed() -> None:
     found = detector()
     small = found._shrunk(TRAIN.images)
     draw = found._drawing(small, TRAIN)
@@ -455,7 +455,7 @@ def test_options_survive_their_own_dump(changes: dict[str, Any]) -> None:
     assert MetricLearningOptions.model_validate(dumped) == options
 
 
-def test_a_loss_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_a_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         metric_learning, "cross_entropy", lambda a, b: cross_entropy(a, b) * math.nan
     )

@@ -71,7 +71,7 @@ def drift_of(folds: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
     return drift(np.concatenate([own for own, _ in folds]), folds[0][1] / 2, GOOD, folds)
 
 
-def test_where_images_are_left_out_only_higher_good_images_are_drift() -> None:
+def test_where_images_are_left_out_only_higher_scores_are_drift() -> None:
     shifts = {-1: False, 0: False, 1: True}
     for shift, drifted in shifts.items():
         found = drift(GOOD[:30], GOOD[30:] + 1.5 * shift, GOOD, higher_only=True)

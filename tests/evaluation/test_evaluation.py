@@ -458,7 +458,7 @@ def test_without_defects_the_figures_are_empty_and_the_note_says_why() -> None:
 
 
 @pytest.mark.parametrize("counted", [None, np.zeros((0, 4, 4), np.uint8)])
-def test_without_test_images_there_is_no_figure_and_the_note_says_what_to_add(
+def test_without_test_images_nothing_is_measured_and_the_note_says_what_to_add(
     counted: np.ndarray | None,
 ) -> None:
     maps, masks = np.zeros((0, 4, 4), np.float16), np.zeros((0, 4, 4), np.uint8)
@@ -488,7 +488,7 @@ def test_without_good_images_there_is_recall_alone() -> None:
     assert "Add good parts to test/good" in found["note"]
 
 
-def test_without_masks_there_are_no_pixel_figures() -> None:
+def test_without_masks_there_are_no_pixel_metrics() -> None:
     empty = np.zeros((2, 4, 4))
     found = evaluated(
         ["good", "crack"],

@@ -30,7 +30,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-class Line:
+class FeatureFiles:
     """A results folder with prepared images, a store, and a count of extractions."""
 
     def __init__(self, folder: Path) -> None:
@@ -54,8 +54,8 @@ class Line:
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Line:
-    return Line(tmp_path)
+def files(tmp_path: Path) -> FeatureFiles:
+    return FeatureFiles(tmp_path)
 
 
 @pytest.fixture
@@ -78,35 +78,35 @@ def same_file(*paths: Path) -> bool:
 
 class TestWhatWasExtractedOnce:
     def test_is_shared_by_configurations_and_datasets_and_kept_on_disk_once(
-        self, line: Line, extracted: list[Path]
+        self, files: FeatureFiles, extracted: list[Path]
     ) -> None:
-        images = line.images("bolt")
-        first = line.provide(images)
-        other_name = line.provide(images, "bank_too")
-        other_dataset = line.provide(line.images("bolt", dataset="theirs"))
+        images = files.images("bolt")
+        first = files.provide(images)
+        other_name = files.provide(images, "bank_too")
+        other_dataset = files.provide(files.images("bolt", dataset="theirs"))
         assert extracted == [first]
-        entry = line.store / f"{entries(line.store)[0].key}.npy"
+        entry = files.store / f"{entries(files.store)[0].key}.npy"
         assert same_file(first, other_name, other_dataset, entry)
         about = [path.with_suffix(".json") for path in (first, other_name, other_dataset, entry)]
         assert len({path.read_bytes() for path in about}) == 1
 
     def test_is_found_again_when_a_setting_is_switched_back(
-        self, line: Line, extracted: list[Path]
+        self, files: FeatureFiles, extracted: list[Path]
     ) -> None:
-        images = line.images("bolt")
-        path = line.provide(images)
+        images = files.images("bolt")
+        path = files.provide(images)
         before = path.read_bytes(), path.with_suffix(".json").read_bytes()
-        line.provide(images, layers=["fine", "coarse"])
+        files.provide(images, layers=["fine", "coarse"])
         assert path.read_bytes() != before[0]
         path.unlink()  # as Snakemake does before a job
-        line.provide(images)
+        files.provide(images)
         assert len(extracted) == 2
         assert (path.read_bytes(), path.with_suffix(".json").read_bytes()) == before
 
-    def test_is_the_same_as_without_a_store(self, line: Line, tmp_path: Path) -> None:
-        images = line.images("bolt")
-        line.provide(images)
-        taken = line.provide(images)
+    def test_is_the_same_as_without_a_store(self, files: FeatureFiles, tmp_path: Path) -> None:
+        images = files.images("bolt")
+        files.provide(images)
+        taken = files.provide(images)
         plain = tmp_path / "plain.npy"
         extraction.extract(
             read_array(images),
@@ -118,22 +118,24 @@ class TestWhatWasExtractedOnce:
         assert taken.read_bytes() == plain.read_bytes()
         assert read_json(taken.with_suffix(".json")) == read_json(plain.with_suffix(".json"))
 
-    def test_is_taken_without_importing_torch(self, line: Line) -> None:
-        images = line.images("bolt")
-        path = line.provide(images)
+    def test_is_taken_without_importing_torch(self, files: FeatureFiles) -> None:
+        images = files.images("bolt")
+        path = files.provide(images)
         path.unlink()
         code = (
             "import sys; from pathlib import Path; from flawline.features.store import provide\n"
-            f"provide(Path({str(images)!r}), Path({str(path)!r}), store=Path({str(line.store)!r}),"
+            f"provide(Path({str(images)!r}), Path({str(path)!r}), store=Path({str(files.store)!r}),"
             f" gpus=0, threads=1, **{OPTIONS!r})\n"
             "assert 'torch' not in sys.modules"
         )
         subprocess.run([sys.executable, "-c", code], check=True)
         assert path.is_file()
 
-    def test_is_not_taken_for_other_images(self, line: Line, extracted: list[Path]) -> None:
-        bolt = line.provide(line.images("bolt", seed=0))
-        weave = line.provide(line.images("weave", seed=1))
+    def test_is_not_taken_for_other_images(
+        self, files: FeatureFiles, extracted: list[Path]
+    ) -> None:
+        bolt = files.provide(files.images("bolt", seed=0))
+        weave = files.provide(files.images("weave", seed=1))
         assert extracted == [bolt, weave]
         assert bolt.read_bytes() != weave.read_bytes()
 
@@ -186,11 +188,11 @@ class TestTheKey:
         assert address("a", device="cpu", **OPTIONS) != first
 
     def test_tells_auto_precision_by_what_it_turned_out_to_be(
-        self, line: Line, extracted: list[Path], monkeypatch: pytest.MonkeyPatch
+        self, files: FeatureFiles, extracted: list[Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         wanted = {"backbone": "resnet18", "layers": ["relu"], "precision": "auto"}
         monkeypatch.setattr("flawline.devices.has_half_precision_units", lambda device: False)
-        images = line.images("bolt")
+        images = files.images("bolt")
         monkeypatch.setattr(
             extraction,
             "extract",
@@ -200,22 +202,24 @@ class TestTheKey:
                 path.with_suffix(".json").write_text(json.dumps({"sha256": file_hash(path)})),
             ),
         )
-        line.provide(images, **wanted)
-        line.provide(images, **wanted)
-        line.provide(images, **wanted | {"precision": "float32"})
+        files.provide(images, **wanted)
+        files.provide(images, **wanted)
+        files.provide(images, **wanted | {"precision": "float32"})
         assert len(extracted) == 1
         monkeypatch.setattr("flawline.devices.has_half_precision_units", lambda device: True)
-        line.provide(images, **wanted)
+        files.provide(images, **wanted)
         assert len(extracted) == 2
 
 
 class TestDamage:
     @pytest.mark.parametrize("part", ["array", "cut array", "json", "array gone", "json gone"])
-    def test_is_extracted_anew(self, line: Line, extracted: list[Path], part: str) -> None:
-        images = line.images("bolt")
-        path = line.provide(images)
+    def test_is_extracted_again(
+        self, files: FeatureFiles, extracted: list[Path], part: str
+    ) -> None:
+        images = files.images("bolt")
+        path = files.provide(images)
         good = path.read_bytes()
-        array = next(line.store.glob("*.npy"))
+        array = next(files.store.glob("*.npy"))
         about = array.with_suffix(".json")
         path.unlink()
         if part == "array":
@@ -226,37 +230,37 @@ class TestDamage:
             about.write_text("{")
         else:
             (array if part == "array gone" else about).unlink()
-        assert line.provide(images).read_bytes() == good
+        assert files.provide(images).read_bytes() == good
         assert len(extracted) == 2
         path.unlink()
-        line.provide(images)
+        files.provide(images)
         assert len(extracted) == 2
 
     def test_done_to_a_results_file_in_place_does_not_spread(
-        self, line: Line, extracted: list[Path]
+        self, files: FeatureFiles, extracted: list[Path]
     ) -> None:
-        images = line.images("bolt")
-        path = line.provide(images)
+        images = files.images("bolt")
+        path = files.provide(images)
         good = path.read_bytes()
         with path.open("r+b") as file:
             file.seek(-40, os.SEEK_END)
             file.write(bytes(20))
-        assert line.provide(images, "bank_too").read_bytes() == good
+        assert files.provide(images, "bank_too").read_bytes() == good
         assert len(extracted) == 2
 
 
-def provide_at_once(barrier: Any, line: Line, images: Path, name: str) -> None:
+def provide_at_once(barrier: Any, files: FeatureFiles, images: Path, name: str) -> None:
     barrier.wait()
-    line.provide(images, name)
+    files.provide(images, name)
 
 
 class TestJobsAtTheSameTime:
-    def test_that_make_the_same_features_both_end_well(self, line: Line) -> None:
-        images = line.images("bolt")
+    def test_that_make_the_same_features_both_end_well(self, files: FeatureFiles) -> None:
+        images = files.images("bolt")
         spawn = multiprocessing.get_context("spawn")
         barrier = spawn.Barrier(2)
         jobs = [
-            spawn.Process(target=provide_at_once, args=(barrier, line, images, name))
+            spawn.Process(target=provide_at_once, args=(barrier, files, images, name))
             for name in ("a", "b")
         ]
         for job in jobs:
@@ -266,19 +270,19 @@ class TestJobsAtTheSameTime:
         assert [job.exitcode for job in jobs] == [0, 0]
         folder = images.parent / "features"
         assert (folder / "a.npy").read_bytes() == (folder / "b.npy").read_bytes()
-        assert len(entries(line.store)) == 1
-        assert not list(line.results.rglob("*.part"))
+        assert len(entries(files.store)) == 1
+        assert not list(files.results.rglob("*.part"))
 
     def test_that_make_other_bits_leave_nothing_that_is_taken_for_right(
-        self, line: Line, tmp_path: Path
+        self, files: FeatureFiles, tmp_path: Path
     ) -> None:
         for name, text in (("a", b"1"), ("b", b"2")):
             (tmp_path / f"{name}.npy").write_bytes(text)
             about = {"sha256": file_hash(tmp_path / f"{name}.npy")}
             (tmp_path / f"{name}.json").write_text(json.dumps(about))
-        keep(line.store, "key", tmp_path / "a.npy")
-        (tmp_path / "b.npy").replace(line.store / "key.npy")
-        assert not take(line.store, "key", tmp_path / "c.npy")
+        keep(files.store, "key", tmp_path / "a.npy")
+        (tmp_path / "b.npy").replace(files.store / "key.npy")
+        assert not take(files.store, "key", tmp_path / "c.npy")
         assert not (tmp_path / "c.npy").exists()
 
 
@@ -290,87 +294,90 @@ class TestAFileSystemWithoutHardLinks:
 
         monkeypatch.setattr(os, "link", refuse)
 
-    def test_gets_copies(self, line: Line, extracted: list[Path]) -> None:
-        images = line.images("bolt")
-        first = line.provide(images)
-        second = line.provide(images, "bank_too")
+    def test_gets_copies(self, files: FeatureFiles, extracted: list[Path]) -> None:
+        images = files.images("bolt")
+        first = files.provide(images)
+        second = files.provide(images, "bank_too")
         assert extracted == [first]
         assert not same_file(first, second)
         assert first.read_bytes() == second.read_bytes()
 
-    def test_still_knows_what_is_used(self, line: Line) -> None:
-        images = line.images("bolt")
-        path = line.provide(images)
-        assert [entry.users for entry in entries(line.store)] == [[path]]
-        assert clean(line.store) == []
+    def test_still_knows_what_is_used(self, files: FeatureFiles) -> None:
+        images = files.images("bolt")
+        path = files.provide(images)
+        assert [entry.users for entry in entries(files.store)] == [[path]]
+        assert clean(files.store) == []
         path.unlink()
-        assert len(clean(line.store)) == 1
+        assert len(clean(files.store)) == 1
 
 
 class TestAFullDisk:
     @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), FlawlineError("full")])
     def test_costs_the_entry_not_the_features(
-        self, line: Line, monkeypatch: pytest.MonkeyPatch, error: Exception
+        self, files: FeatureFiles, monkeypatch: pytest.MonkeyPatch, error: Exception
     ) -> None:
         def refuse(source: Path, target: Path) -> None:
             raise error
 
         monkeypatch.setattr(store, "_link", refuse)
-        assert line.provide(line.images("bolt")).is_file()
-        assert entries(line.store) == []
+        assert files.provide(files.images("bolt")).is_file()
+        assert entries(files.store) == []
 
 
 class TestCleaning:
     def test_deletes_what_no_results_use_and_says_what_it_frees(
-        self, line: Line, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        self,
+        files: FeatureFiles,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        images = line.images("bolt")
-        line.provide(images, layers=["coarse"])
-        path = line.provide(images)
-        used, unused = entries(line.store)
+        images = files.images("bolt")
+        files.provide(images, layers=["coarse"])
+        path = files.provide(images)
+        used, unused = entries(files.store)
         assert (used.users, unused.users) == ([path], [])
         size = path.stat().st_size
         assert (used.freed, unused.freed) == (0, unused.size)
 
         def command(*arguments: str) -> str:
-            monkeypatch.setattr(sys, "argv", ["store", "--store", str(line.store), *arguments])
+            monkeypatch.setattr(sys, "argv", ["store", "--store", str(files.store), *arguments])
             store.main()
             return capsys.readouterr().out
 
         assert "entries that would be deleted: 1," in command("clean", "--dry-run")
-        assert len(entries(line.store)) == 2
+        assert len(entries(files.store)) == 2
         listed = command("list")
         assert str(path) in listed
         assert "nothing" in listed
         said = command("clean")
         assert "entries deleted: 1," in said
         assert unused.key[:12] in said
-        assert [entry.key for entry in entries(line.store)] == [used.key]
+        assert [entry.key for entry in entries(files.store)] == [used.key]
         assert path.stat().st_size == size
 
-    def test_knows_results_that_were_moved_here_from_elsewhere(self, line: Line) -> None:
-        path = line.provide(line.images("bolt"))
+    def test_knows_results_that_were_moved_here_from_elsewhere(self, files: FeatureFiles) -> None:
+        path = files.provide(files.images("bolt"))
         content = path.read_bytes()
         path.unlink()
         path.write_bytes(content)
-        assert [entry.users for entry in entries(line.store)] == [[path]]
+        assert [entry.users for entry in entries(files.store)] == [[path]]
 
     def test_deletes_what_killed_jobs_left_but_not_what_a_job_may_be_writing(
-        self, line: Line
+        self, files: FeatureFiles
     ) -> None:
-        path = line.provide(line.images("bolt"))
-        old, new = line.store / ".key.npy.17.part", line.store / ".key.npy.18.part"
-        orphan = line.store / "key.npy"
+        path = files.provide(files.images("bolt"))
+        old, new = files.store / ".key.npy.17.part", files.store / ".key.npy.18.part"
+        orphan = files.store / "key.npy"
         for file in (old, new, orphan):
             file.touch()
         past = time.time() - 2 * store.LEFT_OVER
-        for file in (old, orphan, line.store / f"{entries(line.store)[0].key}.json"):
+        for file in (old, orphan, files.store / f"{entries(files.store)[0].key}.json"):
             os.utime(file, (past, past))
-        clean(line.store)
+        clean(files.store)
         assert not old.exists()
         assert not orphan.exists()
         assert new.exists()
-        assert [entry.users for entry in entries(line.store)] == [[path]]
+        assert [entry.users for entry in entries(files.store)] == [[path]]
 
-    def test_of_a_store_that_does_not_exist_is_no_error(self, line: Line) -> None:
-        assert clean(line.store) == []
+    def test_of_a_store_that_does_not_exist_is_not_an_error(self, files: FeatureFiles) -> None:
+        assert clean(files.store) == []

@@ -352,7 +352,7 @@ class TestWrongBackbones:
         with pytest.raises(FlawlineError, match=r"'layer4\..*cut before the last layer"):
             build_backbone("resnet18", weights, ["layer4"])
 
-    def test_missing_batch_counters_are_no_matter(
+    def test_missing_batch_counters_do_not_matter(
         self, state: dict[str, torch.Tensor], tmp_path: Path
     ) -> None:
         kept = {name: state[name] for name in state if not name.endswith("num_batches_tracked")}
@@ -384,7 +384,7 @@ class TestWrongBackbones:
 
     @pytest.mark.parametrize("kind", ["model", "list", "number", "nested", "text", "nothing"])
     @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-    def test_a_file_that_is_no_state_dict_is_refused(
+    def test_a_file_that_is_not_a_state_dict_is_refused(
         self, tmp_path: Path, kind: str, suffix: str
     ) -> None:
         path = tmp_path / f"x.{suffix}"

@@ -237,7 +237,7 @@ ODD: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("kind", ODD)
 @pytest.mark.parametrize("part", ["train/good", "test/bent", "ground_truth/bent"])
-def test_what_is_no_image_file_is_left_out_and_never_waited_for(
+def test_what_is_not_an_image_file_is_left_out_and_never_waited_for(
     tmp_path: Path, kind: str, part: str
 ) -> None:
     folder = tmp_path / "nut"
@@ -262,7 +262,7 @@ def test_what_is_no_image_file_is_left_out_and_never_waited_for(
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ODD if kind != "pages"])
-def test_a_file_that_is_no_image_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+def test_a_file_that_is_not_an_image_is_refused_by_name(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "strange.png"
     ODD[kind](path)
     for read in (decode_image, decode_mask):
@@ -270,7 +270,7 @@ def test_a_file_that_is_no_image_is_refused_by_name(tmp_path: Path, kind: str) -
             read(path)
 
 
-def test_a_category_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_category_whose_name_is_not_text_is_refused(tmp_path: Path) -> None:
     (Path(os.fsdecode(os.fsencode(tmp_path) + b"/n\xfft")) / "train/good").mkdir(parents=True)
     with pytest.raises(FlawlineError, match=r"n\\xfft"):
         Folder(name="any", source=str(tmp_path)).categories()

@@ -50,7 +50,7 @@ def test_drift_is_told_by_its_direction() -> None:
     assert "No drift seen" in compared(verdicts(rng.normal(10, 1, 60), model), model).verdict
 
 
-def test_lower_scores_are_no_drift_where_images_were_left_out() -> None:
+def test_lower_scores_are_not_drift_if_images_were_left_out() -> None:
     rng = np.random.default_rng(0)
     found = [drift_of(shift, rng, mode="leave_one_out") for shift in (-1.5, 1.5)]
     assert found == ["none", "higher"]

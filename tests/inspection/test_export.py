@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from trained_category import DETECTORS, SHAPE, Line
+from trained_category import DETECTORS, SHAPE, TrainedCategory
 
 from flawline.data.geometry import Geometry
 from flawline.errors import FlawlineError
@@ -51,32 +51,34 @@ EXPORTED = ("patchcore", "two_sets", "featcae", "autoencoder", "ssim", *list(MOR
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Line:
-    line = Line(tmp_path_factory.mktemp("line"))
-    line.given["detectors"] = DETECTORS | MORE
+def category(tmp_path_factory: pytest.TempPathFactory) -> TrainedCategory:
+    category = TrainedCategory(tmp_path_factory.mktemp("category"))
+    category.given["detectors"] = DETECTORS | MORE
     for name in (*EXPORTED, "reweighted", "masked", "metric"):
-        line.train(name)
-    return line
+        category.train(name)
+    return category
 
 
-def good_photographs(line: Line) -> list[Photograph]:
-    return checked_photographs(line.run("patchcore"))
+def good_photographs(category: TrainedCategory) -> list[Photograph]:
+    return checked_photographs(category.run("patchcore"))
 
 
-def new_ones(line: Line) -> list[Photograph]:
-    images, counted = (read_array(line.protocol / f"test/{n}.npy") for n in ("images", "counted"))
+def new_ones(category: TrainedCategory) -> list[Photograph]:
+    images, counted = (
+        read_array(category.protocol / f"test/{n}.npy") for n in ("images", "counted")
+    )
     pairs = zip(images, counted, strict=True)
     return [Photograph(image, (80, 80), None, counts) for image, counts in pairs]
 
 
 @pytest.mark.parametrize("detector", EXPORTED)
 def test_scores_maps_and_decisions_are_those_of_pytorch(
-    line: Line, tmp_path: Path, detector: str
+    category: TrainedCategory, tmp_path: Path, detector: str
 ) -> None:
-    trained, path = line.trained(detector), tmp_path / "x.onnx"
-    export(trained, good_photographs(line), path, category="bolt")
+    trained, path = category.trained(detector), tmp_path / "x.onnx"
+    export(trained, good_photographs(category), path, category="bolt")
     session = onnxruntime.InferenceSession(path)
-    new = new_ones(line)
+    new = new_ones(category)
     for count in (1, 5, len(new)):  # any number of images
         given = {
             "images": np.stack([one.image for one in new[:count]]),
@@ -95,11 +97,11 @@ def test_scores_maps_and_decisions_are_those_of_pytorch(
 
 
 def test_all_good_images_are_compared_and_images_above_the_threshold(
-    line: Line, tmp_path: Path
+    category: TrainedCategory, tmp_path: Path
 ) -> None:
-    good_images = good_photographs(line)
-    assert len(good_images) == len(read_array(line.protocol / "calibration/images.npy"))
-    trained = line.trained("patchcore")
+    good_images = good_photographs(category)
+    assert len(good_images) == len(read_array(category.protocol / "calibration/images.npy"))
+    trained = category.trained("patchcore")
     trained.threshold["value"] *= 1.2  # between the good images and the altered ones
     found = export(trained, good_images, tmp_path / "x.onnx")
     assert (found.good, found.altered) == (len(good_images), min(8, len(good_images)))
@@ -109,10 +111,14 @@ def test_all_good_images_are_compared_and_images_above_the_threshold(
 
 @pytest.mark.parametrize(("threshold", "refused"), [(0.9, True), (0.999, False)])
 def test_other_decisions_are_refused_but_for_scores_at_the_threshold(
-    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threshold: float, refused: bool
+    category: TrainedCategory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    threshold: float,
+    refused: bool,
 ) -> None:
     """The detector's threshold is the largest score of good images, the graph's a part of it."""
-    trained, good_images = line.trained("patchcore"), good_photographs(line)
+    trained, good_images = category.trained("patchcore"), good_photographs(category)
     top = float(trained.score(good_images).scores.max())
     trained.threshold["value"] = threshold * top
     graph = exporting.Graph(trained)
@@ -128,10 +134,10 @@ def test_other_decisions_are_refused_but_for_scores_at_the_threshold(
         )
 
 
-def test_the_file_says_what_it_is(line: Line, tmp_path: Path) -> None:
+def test_the_file_says_what_it_is(category: TrainedCategory, tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
-    trained = line.trained("patchcore")
-    export(trained, good_photographs(line), path, category="bolt")
+    trained = category.trained("patchcore")
+    export(trained, good_photographs(category), path, category="bolt")
     found = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
     assert found["category"] == "bolt"
     assert found["method"] == "patchcore"
@@ -150,32 +156,34 @@ def test_the_file_says_what_it_is(line: Line, tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_exported_says_so_and_leaves_no_file(
-    line: Line, tmp_path: Path, detector: str, why: str
+    category: TrainedCategory, tmp_path: Path, detector: str, why: str
 ) -> None:
     with pytest.raises(FlawlineError, match=why):
-        export(line.trained(detector), good_photographs(line), tmp_path / "x.onnx")
+        export(category.trained(detector), good_photographs(category), tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_graph_that_scores_otherwise_is_not_written(
-    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    category: TrainedCategory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = exporting._smoothing_matrix
     monkeypatch.setattr(exporting, "_smoothing_matrix", lambda *given: real(*given) * 1.05)
     with pytest.raises(FlawlineError, match="Nothing was written"):
-        export(line.trained("patchcore"), good_photographs(line), tmp_path / "x.onnx")
+        export(category.trained("patchcore"), good_photographs(category), tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("forked")
-def test_the_command_line_writes_a_file_or_says_why_not(line: Line, tmp_path: Path) -> None:
+def test_the_command_line_writes_a_file_or_says_why_not(
+    category: TrainedCategory, tmp_path: Path
+) -> None:
     config = tmp_path / "my.yaml"
-    config.write_text(yaml.safe_dump(json.loads(json.dumps(line.given))))
+    config.write_text(yaml.safe_dump(json.loads(json.dumps(category.given))))
     command = [sys.executable, "-m", "flawline.inspection.export", "--configfile", str(config)]
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*command, *arguments], cwd=line.root, capture_output=True, text=True, check=False
+            [*command, *arguments], cwd=category.root, capture_output=True, text=True, check=False
         )
 
     done = run("--detector", "autoencoder", str(tmp_path / "x.onnx"))

@@ -56,7 +56,7 @@ def test_a_run_has_parameters_metrics_curves_and_the_report(tmp_path: Path, repo
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["report.html"]
 
 
-def test_the_same_run_is_logged_once_and_a_changed_one_anew(tmp_path: Path, report: Path) -> None:
+def test_the_same_run_is_logged_once_and_a_changed_one_again(tmp_path: Path, report: Path) -> None:
     first, again, other = (
         log_runs([(metrics(auroc), TRAINING)], report, tmp_path / "store", "demo")
         for auroc in (0.9, 0.9, 0.8)

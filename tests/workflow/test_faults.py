@@ -1,6 +1,6 @@
 """Whatever goes wrong: a clear message, and one more command ends with the bytes of a quiet run.
 
-A small line runs once. Each test disturbs a copy of it for real, with signals, full and read-only
+A small project runs once. Each test really disturbs a copy of it: by signals, full and read-only
 disks, damaged and replaced files.
 """
 
@@ -54,7 +54,7 @@ SCRIPTS = {
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a disk for the test")
 
 
-class Line(Project):
+class DisturbedProject(Project):
     """A copy of the project that is disturbed."""
 
     config = SMALL
@@ -91,7 +91,7 @@ class Line(Project):
         }
         return {name: content for name, content in found.items() if "feature_store" not in name}
 
-    def ends_as(self, undisturbed: "Line") -> None:
+    def ends_as(self, undisturbed: "DisturbedProject") -> None:
         """One more run brings everything to what it would have been."""
         self.run()
         found, expected = self.bytes(), undisturbed.bytes()
@@ -102,17 +102,21 @@ class Line(Project):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(line_that_ran: Path, tmp_path_factory: pytest.TempPathFactory) -> Line:
-    """The line that ran, without one of its two categories."""
-    smaller = Line.copied(line_that_ran, tmp_path_factory.mktemp("undisturbed") / "line")
+def undisturbed(
+    finished_project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> DisturbedProject:
+    """The finished project, without one of its two categories."""
+    smaller = DisturbedProject.copied(
+        finished_project, tmp_path_factory.mktemp("undisturbed") / "project"
+    )
     shutil.rmtree(smaller.folder / RESULTS / "bolt")
     smaller.run()
     return smaller
 
 
 @pytest.fixture
-def line(undisturbed: Line, tmp_path: Path) -> Line:
-    return Line.copied(undisturbed.folder, tmp_path / "line")
+def project(undisturbed: DisturbedProject, tmp_path: Path) -> DisturbedProject:
+    return DisturbedProject.copied(undisturbed.folder, tmp_path / "project")
 
 
 @pytest.fixture
@@ -134,9 +138,9 @@ def disk(tmp_path: Path) -> Iterator[Callable[..., None]]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def job(line: Line, running: subprocess.Popen[str], script: str) -> psutil.Process:
+def job(project: DisturbedProject, running: subprocess.Popen[str], script: str) -> psutil.Process:
     """The process of a script's job once it has begun to write its log."""
-    logs = line.folder / RESULTS / "logs"
+    logs = project.folder / RESULTS / "logs"
     name = {"report.py": "report"}.get(script, script.removesuffix(".py"))
     while running.poll() is None:
         for child in psutil.Process(running.pid).children(recursive=True):
@@ -150,11 +154,11 @@ def job(line: Line, running: subprocess.Popen[str], script: str) -> psutil.Proce
     raise AssertionError(running.communicate()[0])
 
 
-def kill(line: Line, rule: str, *arguments: str) -> str:
+def kill(project: DisturbedProject, rule: str, *arguments: str) -> str:
     """Kill the first job of a rule; returns what the run says, which must fail."""
-    shutil.rmtree(line.folder / RESULTS / "logs")
-    running = line.start("--forcerun", *(arguments or [rule]))
-    job(line, running, SCRIPTS[rule]).kill()
+    shutil.rmtree(project.folder / RESULTS / "logs")
+    running = project.start("--forcerun", *(arguments or [rule]))
+    job(project, running, SCRIPTS[rule]).kill()
     said, _ = running.communicate()
     assert running.returncode == 1, said
     return said
@@ -162,84 +166,86 @@ def kill(line: Line, rule: str, *arguments: str) -> str:
 
 class TestAJobThatFails:
     def test_leaves_a_report_of_the_rest_that_the_next_run_renews(
-        self, line: Line, undisturbed: Line
+        self, project: DisturbedProject, undisturbed: DisturbedProject
     ) -> None:
         model = str(FEATCAE / "model/model.safetensors")
-        said = kill(line, "train", model)
+        said = kill(project, "train", model)
         log = "results/demo/logs/train/weave.unsupervised.featcae.seed0.log"
         assert "Report of 1 of 2 runs: results/demo/report.html" in said
         assert "Missing: weave, featcae (unsupervised), seed 0" in said
         assert f"{log}: the job was killed, often because it ran out of memory" in said
-        page = (line.folder / RESULTS / "report.html").read_text(encoding="utf-8")
+        page = (project.folder / RESULTS / "report.html").read_text(encoding="utf-8")
         for words in ("Runs without results", "weave, featcae (unsupervised), seed 0", log):
             assert words in page
-        runs = read_table(line.folder / RESULTS / "comparison/runs.csv")
+        runs = read_table(project.folder / RESULTS / "comparison/runs.csv")
         assert runs["detector"].tolist() == ["patchcore"]
-        assert (line.folder / FEATCAE / "metrics.json").exists()  # of before: must not be shown
-        line.ends_as(undisturbed)
-        page = (line.folder / RESULTS / "report.html").read_text(encoding="utf-8")
+        assert (project.folder / FEATCAE / "metrics.json").exists()  # of before: must not be shown
+        project.ends_as(undisturbed)
+        page = (project.folder / RESULTS / "report.html").read_text(encoding="utf-8")
         assert "Runs without results" not in page
 
     @pytest.mark.slow
     def test_does_not_hide_its_error_when_the_report_of_the_rest_fails_too(
-        self, line: Line, undisturbed: Line
+        self, project: DisturbedProject, undisturbed: DisturbedProject
     ) -> None:
-        other = line.folder / RESULTS / "weave/unsupervised/detectors/patchcore/seed0"
+        other = project.folder / RESULTS / "weave/unsupervised/detectors/patchcore/seed0"
         whole = (other / "metrics.json").read_bytes()
         (other / "metrics.json").write_bytes(whole[:100])
         os.utime(other / "metrics.json", (1_000_000_000, 1_000_000_000))
-        said = kill(line, "train", str(FEATCAE / "model/model.safetensors"))
+        said = kill(project, "train", str(FEATCAE / "model/model.safetensors"))
         assert "No report could be made (FlawlineError: " in said
         assert "patchcore/seed0/metrics.json: the file is cut off or damaged" in said
         assert "featcae.seed0.log: the job was killed" in said
         (other / "metrics.json").unlink()
-        line.ends_as(undisturbed)
+        project.ends_as(undisturbed)
 
     @pytest.mark.slow
-    def test_that_only_draws_loses_no_figures(self, line: Line, undisturbed: Line) -> None:
+    def test_that_only_draws_keeps_all_metrics(
+        self, project: DisturbedProject, undisturbed: DisturbedProject
+    ) -> None:
         gallery = FEATCAE / "figures/gallery.jpg"
-        said = kill(line, "figures", str(gallery))
+        said = kill(project, "figures", str(gallery))
         assert "Report of 2 of 2 runs" in said
-        page = (line.folder / RESULTS / "report.html").read_text(encoding="utf-8")
+        page = (project.folder / RESULTS / "report.html").read_text(encoding="utf-8")
         assert "Runs without pictures" in page
-        line.ends_as(undisturbed)
+        project.ends_as(undisturbed)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("rule", SCRIPTS)
     def test_by_a_kill_is_made_up_for_by_the_next_run(
-        self, line: Line, undisturbed: Line, rule: str
+        self, project: DisturbedProject, undisturbed: DisturbedProject, rule: str
     ) -> None:
-        said = kill(line, rule)
+        said = kill(project, rule)
         assert "the job was killed" in said
-        line.ends_as(undisturbed)
+        project.ends_as(undisturbed)
 
 
 class TestSnakemakeItself:
     def test_runs_once_in_a_folder_and_goes_on_after_a_kill(
-        self, line: Line, undisturbed: Line
+        self, project: DisturbedProject, undisturbed: DisturbedProject
     ) -> None:
-        shutil.rmtree(line.folder / RESULTS / "logs")
-        running = line.start("--forcerun", str(FEATCAE / "model/model.safetensors"))
-        training = job(line, running, "train.py")
+        shutil.rmtree(project.folder / RESULTS / "logs")
+        running = project.start("--forcerun", str(FEATCAE / "model/model.safetensors"))
+        training = job(project, running, "train.py")
         training.suspend()
-        refused = line.fails()
+        refused = project.fails()
         assert "Another run is working in this folder" in refused
         assert "Directory cannot be locked" in refused
-        assert line.snakemake("-n").returncode == 0
+        assert project.snakemake("-n").returncode == 0
         assert running.poll() is None
         running.send_signal(signal.SIGKILL)
         running.wait()
         psutil.wait_procs([training], 60)
         assert not training.is_running()
-        line.ends_as(undisturbed)
+        project.ends_as(undisturbed)
 
 
 class TestASecondRunFromScratch:
     def test_gives_the_bytes_of_the_first_though_a_job_was_killed(
-        self, undisturbed: Line, tmp_path: Path
+        self, undisturbed: DisturbedProject, tmp_path: Path
     ) -> None:
         """With processes of their own, as a user has them; most other tests fork theirs."""
-        again = Line(tmp_path / "killed", undisturbed.folder)
+        again = DisturbedProject(tmp_path / "killed", undisturbed.folder)
         endless = {"weave": {"detectors": {"featcae": {"epochs": 10**9}}}}
         again.configure(SMALL | {"overrides": endless})
         running = again.start()
@@ -273,120 +279,126 @@ def training_job(running: subprocess.Popen[str], log: Path) -> psutil.Process:
 class TestDamagedFiles:
     @pytest.mark.slow
     @pytest.mark.parametrize("damage", ["cut off", "damaged"])
-    def test_arrays_are_named_and_made_anew(
-        self, line: Line, undisturbed: Line, damage: str
+    def test_arrays_are_named_and_made_again(
+        self, project: DisturbedProject, undisturbed: DisturbedProject, damage: str
     ) -> None:
-        file = line.folder / FEATURES
+        file = project.folder / FEATURES
         about, content = file.stat(), bytearray(file.read_bytes())
         content[len(content) // 2] ^= 4
         file.write_bytes(content[:-1000] if damage == "cut off" else content)
         os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
-        said = line.fails("--forcerun", str(FEATCAE / "model/model.safetensors"))
+        said = project.fails("--forcerun", str(FEATCAE / "model/model.safetensors"))
         assert f"{FEATURES}: the file is {damage}" in said
         assert f"rm '{FEATURES}'" in said
         file.unlink()
-        line.ends_as(undisturbed)
+        project.ends_as(undisturbed)
 
     @pytest.mark.slow
-    def test_models_are_named_and_trained_anew(self, line: Line, undisturbed: Line) -> None:
+    def test_models_are_named_and_trained_again(
+        self, project: DisturbedProject, undisturbed: DisturbedProject
+    ) -> None:
         folder = FEATCAE / "model"
-        file = line.folder / folder / "model.safetensors"
+        file = project.folder / folder / "model.safetensors"
         about, content = file.stat(), bytearray(file.read_bytes())
         content[-7] ^= 16
         file.write_bytes(content)
         os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
-        said = line.fails("--forcerun", str(FEATCAE / "test/scores.csv"))
+        said = project.fails("--forcerun", str(FEATCAE / "test/scores.csv"))
         assert f"{folder}: no readable FeatCAE model" in said
         assert "model.safetensors does not match its checksum" in said
         shutil.rmtree(file.parent)
-        line.ends_as(undisturbed)
+        project.ends_as(undisturbed)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("file", ["weave/unsupervised/split.csv", "comparison/best.csv"])
-    def test_deleted_tables_are_made_again(self, line: Line, undisturbed: Line, file: str) -> None:
-        (line.folder / RESULTS / file).unlink()
-        line.ends_as(undisturbed)
+    def test_deleted_tables_are_made_again(
+        self, project: DisturbedProject, undisturbed: DisturbedProject, file: str
+    ) -> None:
+        (project.folder / RESULTS / file).unlink()
+        project.ends_as(undisturbed)
 
     @pytest.mark.slow
     def test_deleted_arrays_are_made_again_when_they_are_asked_for(
-        self, line: Line, undisturbed: Line
+        self, project: DisturbedProject, undisturbed: DisturbedProject
     ) -> None:
-        (line.folder / FEATURES).unlink()
-        assert line.pending_rules() <= {"extract_features"}
-        line.run()
-        assert not (line.folder / FEATURES).exists()
-        done = line.snakemake("--cores", "2", str(FEATURES), *ONE_THREAD)
+        (project.folder / FEATURES).unlink()
+        assert project.pending_rules() <= {"extract_features"}
+        project.run()
+        assert not (project.folder / FEATURES).exists()
+        done = project.snakemake("--cores", "2", str(FEATURES), *ONE_THREAD)
         assert done.returncode == 0, done.stderr
-        line.ends_as(undisturbed)
+        project.ends_as(undisturbed)
 
 
 class TestDisks:
     @root
     @pytest.mark.slow
     def test_a_full_one_is_named(
-        self, line: Line, undisturbed: Line, disk: Callable[..., None]
+        self, project: DisturbedProject, undisturbed: DisturbedProject, disk: Callable[..., None]
     ) -> None:
-        shutil.rmtree(line.folder / "results")
-        disk(line.folder / "results", "size=600k")
-        said = line.fails()
+        shutil.rmtree(project.folder / "results")
+        disk(project.folder / "results", "size=600k")
+        said = project.fails()
         assert "there is no space left on the disk" in said
         assert "out of memory" not in said
-        disk(line.folder / "results", "size=200m")
-        line.ends_as(undisturbed)
+        disk(project.folder / "results", "size=200m")
+        project.ends_as(undisturbed)
 
     @root
     @pytest.mark.slow
     def test_a_read_only_one_is_named(
-        self, line: Line, undisturbed: Line, disk: Callable[..., None]
+        self, project: DisturbedProject, undisturbed: DisturbedProject, disk: Callable[..., None]
     ) -> None:
-        kept = line.folder / "kept"
-        (line.folder / "results").rename(kept)
-        disk(line.folder / "results", "size=200m")
-        subprocess.run(["cp", "-a", f"{kept}/.", line.folder / "results"], check=True)
-        disk(line.folder / "results", "ro")
-        said = line.fails("--forcerun", "threshold")
+        kept = project.folder / "kept"
+        (project.folder / "results").rename(kept)
+        disk(project.folder / "results", "size=200m")
+        subprocess.run(["cp", "-a", f"{kept}/.", project.folder / "results"], check=True)
+        disk(project.folder / "results", "ro")
+        said = project.fails("--forcerun", "threshold")
         assert "Write-protected output files" in said
         assert "results/demo/weave/unsupervised/detectors" in said
-        disk(line.folder / "results", "rw")
-        line.ends_as(undisturbed)
+        disk(project.folder / "results", "rw")
+        project.ends_as(undisturbed)
 
 
 class TestTheMachine:
     @pytest.mark.slow
-    def test_may_set_its_clock_back_between_runs(self, line: Line, undisturbed: Line) -> None:
+    def test_may_set_its_clock_back_between_runs(
+        self, project: DisturbedProject, undisturbed: DisturbedProject
+    ) -> None:
         tomorrow = time.time() + 86_400
-        for path in line.folder.rglob("*"):
+        for path in project.folder.rglob("*"):
             if path.is_file() and ".snakemake" not in path.parts:
                 os.utime(path, (tomorrow, tomorrow))
-        assert line.pending() == {}
-        line.configure(deepcopy(SMALL) | {"threshold": {"rule": "maximum"}})
-        said = line.fails()
+        assert project.pending() == {}
+        project.configure(deepcopy(SMALL) | {"threshold": {"rule": "maximum"}})
+        said = project.fails()
         assert "the clock was set back" in said
         command = re.search(r"find results data .*", said)
         assert command
-        (line.folder / "data").mkdir(exist_ok=True)
-        subprocess.run(command[0], shell=True, cwd=line.folder, check=True)
-        line.run()
-        assert line.pending() == {}
-        line.configure(SMALL)
-        line.ends_as(undisturbed)
+        (project.folder / "data").mkdir(exist_ok=True)
+        subprocess.run(command[0], shell=True, cwd=project.folder, check=True)
+        project.run()
+        assert project.pending() == {}
+        project.configure(SMALL)
+        project.ends_as(undisturbed)
 
     @pytest.mark.slow
     def test_may_run_sixteen_jobs_at_once_within_its_memory(
-        self, line: Line, undisturbed: Line
+        self, project: DisturbedProject, undisturbed: DisturbedProject
     ) -> None:
-        shutil.rmtree(line.folder / "results")
+        shutil.rmtree(project.folder / "results")
         many = ("--cores", "16", *ONE_THREAD, "--resources", "gpu=1", "mem_mb=4000")
-        done = line.snakemake(*many)
+        done = project.snakemake(*many)
         assert done.returncode == 0, done.stdout + done.stderr
-        line.ends_as(undisturbed)
+        project.ends_as(undisturbed)
 
 
 class TestSourceImages:
     """Of the user's own folder, replaced between two runs."""
 
     @pytest.fixture
-    def mine(self, tmp_path: Path) -> Line:
+    def mine(self, tmp_path: Path) -> DisturbedProject:
         photographs = tmp_path / "photographs"
         few = {"train_good": 10, "test_good": 2, "test_defective": 2}
         write_category(photographs / "weave", "weave", size=64, **few)
@@ -396,17 +408,19 @@ class TestSourceImages:
         config = deepcopy(SMALL) | {"dataset": dataset, "synthetic": {}}
         del config["detectors"]["featcae"]
 
-        class Mine(Line):
+        class Mine(DisturbedProject):
             pass
 
         Mine.config = config
-        line = Mine(tmp_path / "mine", ROOT)
-        line.run()
-        return line
+        project = Mine(tmp_path / "mine", ROOT)
+        project.run()
+        return project
 
     @pytest.mark.slow
     @pytest.mark.parametrize("change", ["same size and time", "removed"])
-    def test_that_changed_are_noticed(self, mine: Line, tmp_path: Path, change: str) -> None:
+    def test_that_changed_are_noticed(
+        self, mine: DisturbedProject, tmp_path: Path, change: str
+    ) -> None:
         good = tmp_path / "photographs/weave/train/good"
         old = good / "000.png"
         about = old.stat()
@@ -423,8 +437,8 @@ class TestSourceImages:
         mine.ends_as(fresh)
 
     @pytest.mark.slow
-    def test_that_are_damaged_are_named_and_once_mended_everything_is_made_anew(
-        self, mine: Line, tmp_path: Path
+    def test_that_are_damaged_are_named_and_once_fixed_everything_is_made_again(
+        self, mine: DisturbedProject, tmp_path: Path
     ) -> None:
         image = tmp_path / "photographs/weave/train/good/003.png"
         whole = image.read_bytes()

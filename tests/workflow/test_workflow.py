@@ -1,4 +1,4 @@
-"""The line as a whole: what runs, what runs again, what may see what, what survives a kill.
+"""The whole pipeline: what runs, what runs again, what may see what, what survives a kill.
 
 A small copy of the project runs once; the tests then ask Snakemake what it would do after a change
 of a copy of that.
@@ -23,8 +23,8 @@ from flawline.provenance import file_hash
 
 
 @pytest.fixture(scope="module")
-def finished(line_that_ran: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return Project.copied(line_that_ran, tmp_path_factory.mktemp("finished") / "line")
+def finished(finished_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project.copied(finished_project, tmp_path_factory.mktemp("finished") / "project")
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ class TestAFinishedRun:
             assert name in page
 
     def test_ends_with_one_line_that_says_where_the_report_is_and_what_was_best(
-        self, line_that_ran: Path
+        self, finished_project: Path
     ) -> None:
-        said = line_that_ran.with_suffix(".out").read_text()
+        said = finished_project.with_suffix(".out").read_text()
         lines = [line for line in said.splitlines() if line.startswith("Report: ")]
         assert len(lines) == 1
         assert "results/demo/report.html" in lines[0]
@@ -145,9 +145,9 @@ class TestWhatRunsAgain:
         assert project.pending_rules() == {"compare", "report_page"}
 
     def test_a_changed_source_image_reruns_its_category(
-        self, line_that_ran: Path, tmp_path: Path
+        self, finished_project: Path, tmp_path: Path
     ) -> None:
-        project = Project(tmp_path / "project", line_that_ran)
+        project = Project(tmp_path / "project", finished_project)
         photographs = tmp_path / "photographs"
         for name in ("bolt", "weave"):
             few = {"train_good": 10, "test_good": 2, "test_defective": 0}
@@ -245,9 +245,9 @@ class TestThePlanInOneLine:
 
 class TestTheFeatureStore:
     def test_gives_the_features_back_when_a_setting_is_switched_back(
-        self, line_that_ran: Path, tmp_path: Path
+        self, finished_project: Path, tmp_path: Path
     ) -> None:
-        project = Project(tmp_path / "project", line_that_ran)
+        project = Project(tmp_path / "project", finished_project)
         folder = project.folder / "results/demo/bolt/unsupervised/train/features"
         target = str(folder.relative_to(project.folder) / "gabor.npy")
         log = "results/demo/logs/extract_features/bolt.unsupervised.train.gabor.log"
@@ -312,7 +312,7 @@ def jobs(finished: Project) -> list[dict[str, Any]]:
 
 
 class TestTheLeakRule:
-    def test_holds_for_every_file_of_the_line(self, jobs: list[dict[str, Any]]) -> None:
+    def test_holds_for_every_file_of_the_pipeline(self, jobs: list[dict[str, Any]]) -> None:
         assert {"train", "score", "threshold", "evaluate"} <= {job["rule"] for job in jobs}
         assert leaks(jobs) == set()
 
@@ -458,9 +458,9 @@ class TestInspectingNewImages:
 
 class TestDownloadingMvtecAd:
     def test_gets_unpacks_and_indexes_the_archive_and_names_the_licence_once(
-        self, line_that_ran: Path, tmp_path: Path
+        self, finished_project: Path, tmp_path: Path
     ) -> None:
-        project = Project(tmp_path / "project", line_that_ran)
+        project = Project(tmp_path / "project", finished_project)
         served = tmp_path / "served"
         for name in ("bottle", "screw"):
             write_category(
