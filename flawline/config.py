@@ -260,12 +260,12 @@ class Config(Options):
             return _validated(_merge(base, changes))
 
 
-def load_config(given: dict[str, Any], origin: str) -> Config:
+def load_config(content: dict[str, Any], origin: str) -> Config:
     """Validate a configuration and the overrides of every category.
 
     Parameters
     ----------
-    given : the parsed YAML.
+    content : the parsed YAML.
     origin : the file's name, for messages.
 
     Raises
@@ -282,9 +282,9 @@ def load_config(given: dict[str, Any], origin: str) -> Config:
     5
     """
     with prefixed(f"{origin}: "):
-        if wrong := list(unwritable(given, [])):
+        if wrong := list(unwritable(content, [])):
             raise FlawlineError("\n".join(wrong))
-        config = _validated(given)
+        config = _validated(content)
         for category in config.category_names:
             config.of(category)
         _ = config.inspected

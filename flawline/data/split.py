@@ -28,7 +28,7 @@ def units_of(groups: Sequence[str]) -> np.ndarray:
 
 
 def deal(
-    labels: np.ndarray, units: np.ndarray, fraction: float, lot: np.random.Generator
+    labels: np.ndarray, units: np.ndarray, fraction: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Choose which photographs of a folder are tested on.
 
@@ -48,14 +48,14 @@ def deal(
     """
     good_counts = np.bincount(units, labels == 0)
     tainted = np.bincount(units, labels) > 0
-    wanted = min(max(round(fraction * good_counts.sum()), 1), int(good_counts.sum()) - 1)
-    clean = lot.permutation(np.flatnonzero(~tainted))
+    test_count = min(max(round(fraction * good_counts.sum()), 1), int(good_counts.sum()) - 1)
+    clean = rng.permutation(np.flatnonzero(~tainted))
     tested = tainted.copy()
     for unit in clean:
-        if good_counts[tested].sum() + good_counts[unit] <= wanted:
+        if good_counts[tested].sum() + good_counts[unit] <= test_count:
             tested[unit] = True
-    for unit in lot.permutation(np.flatnonzero(tainted))[1:]:
-        if good_counts[tested].sum() - good_counts[unit] >= wanted and good_counts[unit]:
+    for unit in rng.permutation(np.flatnonzero(tainted))[1:]:
+        if good_counts[tested].sum() - good_counts[unit] >= test_count and good_counts[unit]:
             tested[unit] = False
     return tested[units]
 
@@ -133,12 +133,12 @@ def split_supervised(
     units = units_of(_groups(table))
     kinds = _kinds(table, units)
     for kind, rows in table.groupby(kinds).groups.items():
-        kept = (
+        least_left = (
             2 if kind == "good" else 1
         )  # good images to train on and good images to calibrate with
-        if len(rows) > kept:
-            lot = generator(test_seed, category, "test", str(kind))
-            part = _part(rows.to_numpy(), test_fraction, lot, units, kept)
+        if len(rows) > least_left:
+            rng = generator(test_seed, category, "test", str(kind))
+            part = _part(rows.to_numpy(), test_fraction, rng, units, least_left)
             table.loc[part, "subset"] = "test"
     defective = table["label"] == 1
     good_rows = table.index[(table["subset"] == "train") & ~defective].to_numpy()
@@ -165,10 +165,10 @@ def held_back(table: "pd.DataFrame", *, fraction: float, seed: int, category: st
     bool (N,).
     """
     good = np.flatnonzero(table["label"].to_numpy() == 0)
-    lot = generator(seed, category, "calibration")
-    found = np.zeros(len(table), bool)
-    found[_part(good, fraction, lot, units_of(_groups(table)))] = True
-    return found
+    rng = generator(seed, category, "calibration")
+    held = np.zeros(len(table), bool)
+    held[_part(good, fraction, rng, units_of(_groups(table)))] = True
+    return held
 
 
 def fold_table(table: "pd.DataFrame") -> "pd.DataFrame":
@@ -196,7 +196,7 @@ def _calibrate(
     seed: int,
     category: str,
 ) -> None:
-    lot = generator(seed, category, "calibration")
+    rng = generator(seed, category, "calibration")
     units = units_of(_groups(table))
     count = len(np.unique(units[good_rows]))
     table["fold"] = -1
@@ -207,7 +207,7 @@ def _calibrate(
                 "none can be held back for the threshold; add images of other groups, or "
                 "tell the groups apart (data.groups)"
             )
-        table.loc[_part(good_rows, fraction, lot, units), "subset"] = "calibration"
+        table.loc[_part(good_rows, fraction, rng, units), "subset"] = "calibration"
         return
     if mode == "leave_one_out":
         if count < 2:
@@ -224,7 +224,7 @@ def _calibrate(
             f"{category}: {len(good_rows)} good training images{of_groups} cannot be dealt into "
             f"{folds} folds; lower calibration.folds, or add images"
         )
-    for fold, part in enumerate(_folds(good_rows, folds, lot, units)):
+    for fold, part in enumerate(_folds(good_rows, folds, rng, units)):
         table.loc[part, "fold"] = fold
 
 
@@ -248,32 +248,32 @@ def _kinds(table: "pd.DataFrame", units: np.ndarray) -> np.ndarray:
 def _part(
     rows: np.ndarray,
     fraction: float,
-    lot: np.random.Generator,
+    rng: np.random.Generator,
     units: np.ndarray,
-    kept: int = 1,
+    least_left: int = 1,
 ) -> np.ndarray:
     """Draw a part of the rows: at least one unit, and at least `kept` rows are left."""
-    count = min(max(round(fraction * len(rows)), 1), len(rows) - kept)
+    count = min(max(round(fraction * len(rows)), 1), len(rows) - least_left)
     _, first, sizes = np.unique(units[rows], return_index=True, return_counts=True)
     size_of = dict(zip(units[rows[first]].tolist(), sizes.tolist(), strict=True))
-    chosen, taken = [], 0
-    for row in lot.permutation(rows[np.sort(first)]):
+    chosen_units, taken = [], 0
+    for row in rng.permutation(rows[np.sort(first)]):
         size = size_of[units[row]]
-        if taken + size <= count or (not taken and size <= len(rows) - kept):
-            chosen.append(units[row])
+        if taken + size <= count or (not taken and size <= len(rows) - least_left):
+            chosen_units.append(units[row])
             taken += size
-    return rows[np.isin(units[rows], chosen)]
+    return rows[np.isin(units[rows], chosen_units)]
 
 
 def _folds(
-    rows: np.ndarray, folds: int, lot: np.random.Generator, units: np.ndarray
+    rows: np.ndarray, folds: int, rng: np.random.Generator, units: np.ndarray
 ) -> list[np.ndarray]:
     """Deal the rows into parts of about equal size; units stay together."""
     _, first, sizes = np.unique(units[rows], return_index=True, return_counts=True)
     if len(first) == len(rows):
-        return np.array_split(lot.permutation(rows), folds)
+        return np.array_split(rng.permutation(rows), folds)
     parts: list[list[int]] = [[] for _ in range(folds)]
-    order = lot.permutation(len(first))
+    order = rng.permutation(len(first))
     for unit in sorted(order.tolist(), key=lambda unit: -sizes[unit]):
         smallest = min(parts, key=len)
         smallest += rows[units[rows] == units[rows[first[unit]]]].tolist()

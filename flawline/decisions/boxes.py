@@ -60,15 +60,15 @@ def find_boxes(anomaly_map: np.ndarray, limit: float, min_area: int = 1) -> np.n
     anomaly_map = np.asarray(anomaly_map, np.float32)  # NumPy would round the limit to half a float
     above = (anomaly_map > limit).astype(np.uint8)
     count, regions, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
-    found = []
+    boxes = []
     for region in range(1, count):  # 0 is the rest of the image
         x, y, width, height, area = (int(value) for value in stats[region])
         if area >= min_area:
             part = slice(y, y + height), slice(x, x + width)
             peak = float(anomaly_map[part][regions[part] == region].max())
-            found.append((x, y, x + width, y + height, area, peak))
-    found.sort(key=lambda box: (-box[5], box[:4]))
-    return np.array(found, np.float64).reshape(-1, 6)
+            boxes.append((x, y, x + width, y + height, area, peak))
+    boxes.sort(key=lambda box: (-box[5], box[:4]))
+    return np.array(boxes, np.float64).reshape(-1, 6)
 
 
 def box_table(

@@ -47,9 +47,9 @@ def fused_threshold(
     its share of `alpha`, and `span`, the distance of that above its median calibration score.
     """
     count, scales, own = len(scores), {}, {}
-    for name, found in scores.items():
-        own[name] = choose_threshold(found, "conformal", alpha=alpha / count)
-        span = own[name]["value"] - float(np.median(found))
+    for name, values in scores.items():
+        own[name] = choose_threshold(values, "conformal", alpha=alpha / count)
+        span = own[name]["value"] - float(np.median(values))
         scales[name] = {"limit": own[name]["value"], "span": span if span > 0 else 1.0}
     n = len(next(iter(scores.values())))
     needed = images_needed(alpha / count)
@@ -68,9 +68,9 @@ def fused_threshold(
             f"{count} detectors that takes {needed} calibration images. The largest score of each "
             f"is used; on average that bounds the rate by {percent(bound)}."
         )
-    chosen = hedged(Choice(0.0, promise, bound, certified, {"needed_n": needed}), mode, folds)
+    choice = hedged(Choice(0.0, promise, bound, certified, {"needed_n": needed}), mode, folds)
     about: dict[str, Any] = {"rule": "fusion", "n": n, "mode": mode, "folds": folds, "alpha": alpha}
-    return about | costs | vars(chosen), scales
+    return about | costs | vars(choice), scales
 
 
 def fused_scores(
@@ -86,7 +86,10 @@ def fused_scores(
     scales : as `fused_threshold` returns them.
     """
     return np.max(
-        [(found - scales[name]["limit"]) / scales[name]["span"] for name, found in scores.items()],
+        [
+            (values - scales[name]["limit"]) / scales[name]["span"]
+            for name, values in scores.items()
+        ],
         axis=0,
     )
 

@@ -79,44 +79,44 @@ def choose_threshold(
     scores = np.sort(np.asarray(scores, float))
     if not len(scores) or not np.isfinite(scores).all():
         raise ValueError("a threshold needs calibration scores, all of them finite numbers")
-    chosen = hedged(RULES[rule](scores, **settings), mode, folds)
-    found = {"rule": rule, "n": len(scores), "mode": mode, "folds": folds}
-    return found | settings | vars(chosen)
+    choice = hedged(RULES[rule](scores, **settings), mode, folds)
+    context = {"rule": rule, "n": len(scores), "mode": mode, "folds": folds}
+    return context | settings | vars(choice)
 
 
-def hedged(chosen: Choice, mode: str, folds: int | None) -> Choice:
+def hedged(choice: Choice, mode: str, folds: int | None) -> Choice:
     """Weaken the promise of a choice whose scores come from other models than the one in use.
 
     Parameters
     ----------
     mode, folds : as in `choose_threshold`.
     """
-    if folds and chosen.false_alarm_bound is not None:
+    if folds and choice.false_alarm_bound is not None:
         promise = (
             f"Approximately, and at most about twice as often, as the scores come from {folds} "
             "models that each lack a part of the good images: "
-            f"{chosen.promise[0].lower()}{chosen.promise[1:]}"
+            f"{choice.promise[0].lower()}{choice.promise[1:]}"
         )
         return replace(
-            chosen,
+            choice,
             promise=promise,
-            false_alarm_bound=min(2 * chosen.false_alarm_bound, 1.0),
-            certified=chosen.certified and None,
+            false_alarm_bound=min(2 * choice.false_alarm_bound, 1.0),
+            certified=choice.certified and None,
         )
-    if mode == "leave_one_out" and chosen.false_alarm_bound is not None:
+    if mode == "leave_one_out" and choice.false_alarm_bound is not None:
         promise = (
             "About, as each image was compared with what the memory has of the others: "
-            f"{chosen.promise[0].lower()}{chosen.promise[1:]}"
+            f"{choice.promise[0].lower()}{choice.promise[1:]}"
         )
-        return replace(chosen, promise=promise, certified=chosen.certified and None)
-    return chosen
+        return replace(choice, promise=promise, certified=choice.certified and None)
+    return choice
 
 
 def costs_of(threshold: Mapping[str, Any]) -> tuple[dict[str, float], bool]:
     """Return costs and defect rate of a threshold's risk curve, and whether they are assumed."""
     assumed = "miss" not in threshold
-    given = Cost().model_dump() if assumed else threshold
-    return {key: given[key] for key in COSTS}, assumed
+    costs = Cost().model_dump() if assumed else threshold
+    return {key: costs[key] for key in COSTS}, assumed
 
 
 def _mean_std(scores: np.ndarray, k: float) -> Choice:
@@ -191,9 +191,11 @@ def _generalized_pareto(scores: np.ndarray, false_alarm_rate: float, tail: float
         return Choice(value, promise, details={"fallback": "quantile"})
     if count < MIN_EXCEEDANCES or excess[0] == excess[-1]:
         why = f"{count} scores in the tail" if count < MIN_EXCEEDANCES else "scores that are equal"
-        found = _maximum(scores)
-        promise = f"No tail can be fitted to {why}; the largest score is used. {found.promise}"
-        return Choice(found.value, promise, found.false_alarm_bound, False, {"fallback": "maximum"})
+        largest = _maximum(scores)
+        promise = f"No tail can be fitted to {why}; the largest score is used. {largest.promise}"
+        return Choice(
+            largest.value, promise, largest.false_alarm_bound, False, {"fallback": "maximum"}
+        )
     shape, scale = _fit_tail(excess)
     survival = false_alarm_rate * n / count
     reach = -math.log(survival) if abs(shape) < 1e-9 else (survival**-shape - 1) / shape

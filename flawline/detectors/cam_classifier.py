@@ -79,17 +79,17 @@ class CamClassifier(Detector):
         self.network = network.to(self.device)
         # Frozen layers give the same for an image in every epoch, so they run once.
         flips = FLIPS if self.options.flips else FLIPS[:1]
-        known = [self._early(images, flip) for flip in flips]
-        views = [torch.cat(parts) for parts in zip(*known, strict=True)]
+        early_parts = [self._early(images, flip) for flip in flips]
+        views = [torch.cat(parts) for parts in zip(*early_parts, strict=True)]
         weights = torch.tensor([1.0, self.options.defect_weight], device=self.device)
         trained = [weight for weight in network.parameters() if weight.requires_grad]
         optimizer = torch.optim.Adam(trained, self.options.learning_rate, fused=True)
 
         def step(rows: torch.Tensor) -> dict[str, torch.Tensor]:
             flip = torch.randint(len(flips), rows.shape)
-            chosen = (flip * len(labels) + rows).to(self.device)
+            row_of_view = (flip * len(labels) + rows).to(self.device)
             target = labels[rows.to(self.device)]
-            logits = self._logits(self._feature_map([part[chosen] for part in views]))
+            logits = self._logits(self._feature_map([part[row_of_view] for part in views]))
             loss = cross_entropy(logits, target, weights)
             minimize(loss, optimizer)
             right = (logits.argmax(1) == target).float().mean()
@@ -97,12 +97,12 @@ class CamClassifier(Detector):
 
         def validate() -> dict[str, torch.Tensor]:
             assert held is not None
-            found = []
+            logits = []
             with torch.inference_mode():
                 for images in held.batches(CHUNK[self.device.type]):
-                    found.append(self._logits(self._feature_map(self._early(images))))
+                    logits.append(self._logits(self._feature_map(self._early(images))))
             target = to_tensor(held.require("labels").astype(np.int64), self.device)
-            return {"loss": cross_entropy(torch.cat(found), target, weights)}
+            return {"loss": cross_entropy(torch.cat(logits), target, weights)}
 
         trainer = Trainer(
             "cam_classifier",
@@ -134,8 +134,8 @@ class CamClassifier(Detector):
         return to_tensor(labels.astype(np.int64), self.device)
 
     def _accurate_enough(self, row: dict[str, float]) -> str | None:
-        wanted = self.options.stop_accuracy
-        if wanted is None or row["accuracy"] < wanted - 1e-6:  # of float32
+        target = self.options.stop_accuracy
+        if target is None or row["accuracy"] < target - 1e-6:  # of float32
             return None
         return f"stopped at a training accuracy of {row['accuracy']:.3f}"
 
@@ -171,10 +171,10 @@ class CamClassifier(Detector):
         scores, cells = [], []
         for images in data.batches(CHUNK[self.device.type]):
             with torch.inference_mode():
-                found = self._feature_map(self._early(images))
-                good, defective = self._logits(found).unbind(1)
+                feature_map = self._feature_map(self._early(images))
+                good, defective = self._logits(feature_map).unbind(1)
                 weight, bias = (part[1] - part[0] for part in self.network["head"].parameters())
-                local = torch.einsum("nchw,c->nhw", found, weight) + bias
+                local = torch.einsum("nchw,c->nhw", feature_map, weight) + bias
             scores.append((defective - good).cpu())
             cells.append(local.cpu())
         maps = quiet(smooth_maps(torch.cat(cells).numpy(), data.geometry, 0), data)

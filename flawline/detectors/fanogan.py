@@ -248,16 +248,16 @@ class FAnoGAN(MapDetector):
     def _residuals(self, data: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return absolute and squared residuals of pixels, and squared ones of features."""
         features = self.networks["critic"][:-2]
-        found: tuple[list, list, list] = ([], [], [])
+        residuals: tuple[list, list, list] = ([], [], [])
         for images in data.batches():
             real, rebuilt = self._rebuild(images)
             with torch.inference_mode():
                 seen = (features(real) - features(rebuilt)).square().mean(1)
                 residual = real - rebuilt
                 parts = (residual.abs().mean(1), residual.square().mean(1), seen)
-            for kind, part in zip(found, parts, strict=True):
+            for kind, part in zip(residuals, parts, strict=True):
                 kind.append(part.cpu().numpy())
-        absolute, squared, feature = map(np.concatenate, found)
+        absolute, squared, feature = map(np.concatenate, residuals)
         return absolute, squared, feature
 
     def cells(self, data: Data) -> np.ndarray:

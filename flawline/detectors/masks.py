@@ -18,13 +18,13 @@ DILATION = 3
 
 def cells_of(masks: np.ndarray, shape: Shape, share: float) -> np.ndarray:
     """Find the cells of which more than `share` lies in a mask: (N, H, W) to bool (N, *shape)."""
-    found = np.empty((len(masks), *shape), bool)
+    cells = np.empty((len(masks), *shape), bool)
     for i, mask in enumerate(masks):
         values = np.asarray(mask, np.float32)
         smaller = tuple(min(pair) for pair in zip(shape, values.shape, strict=True))
         shares = cv2.resize(values, smaller[::-1], interpolation=cv2.INTER_AREA)
-        found[i] = cv2.resize(shares, shape[::-1], interpolation=cv2.INTER_NEAREST) > share
-    return found
+        cells[i] = cv2.resize(shares, shape[::-1], interpolation=cv2.INTER_NEAREST) > share
+    return cells
 
 
 def object_cells(options: ObjectMaskUse, data: Data, shape: Shape, margin: int = 0) -> np.ndarray:
@@ -37,31 +37,31 @@ def object_cells(options: ObjectMaskUse, data: Data, shape: Shape, margin: int =
     -------
     bool (N, h, w).
     """
-    found = np.ones((len(data), *shape), bool)
+    cells = np.ones((len(data), *shape), bool)
     if data.counted is not None:
-        found = cells_of(data.counted, shape, HALF)
+        cells = cells_of(data.counted, shape, HALF)
     if options.object_mask == "none":
-        return found
+        return cells
     scale = math.sqrt(math.prod(data.geometry.shape)) / 256
     around = DILATION if options.object_dilation is None else options.object_dilation
     side = 2 * round((around + margin) * scale) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     for i, mask in enumerate(data.require("object_masks")):
-        touched = found[i] & cells_of(cv2.dilate(np.asarray(mask), disc)[None], shape, 0)[0]
-        found[i] = touched if touched.any() else found[i]
-    return found
+        touched = cells[i] & cells_of(cv2.dilate(np.asarray(mask), disc)[None], shape, 0)[0]
+        cells[i] = touched if touched.any() else cells[i]
+    return cells
 
 
 def training_cells(options: ObjectMaskUse, data: Data, grid: Shape) -> np.ndarray | None:
     """Find which cells of what networks see are learned from: bool (N T, *grid); None for all."""
     shape = data.geometry.tiling.cells(grid) if data.geometry.tiling else grid
     if options.object_mask == "memory":
-        found = object_cells(options, data, shape, MEMORY_MARGIN)
+        cells = object_cells(options, data, shape, MEMORY_MARGIN)
     elif data.counted is not None:
-        found = cells_of(data.counted, shape, HALF)
+        cells = cells_of(data.counted, shape, HALF)
     else:
         return None
-    return data.cut(found, grid).astype(bool)
+    return data.cut(cells, grid).astype(bool)
 
 
 def quiet(cells: np.ndarray, data: Data) -> np.ndarray:
@@ -97,9 +97,9 @@ def image_scores(options: MapUse, values: np.ndarray, inside: np.ndarray) -> np.
     """
     scores = np.empty(len(values), np.float32)
     for i, (one, where) in enumerate(zip(values, inside, strict=True)):
-        chosen = one[where]
-        count = max(round(options.largest * len(chosen)), 1)
-        if count < len(chosen):
-            chosen = np.partition(chosen, len(chosen) - count)[-count:]
-        scores[i] = chosen.mean()
+        selected = one[where]
+        count = max(round(options.largest * len(selected)), 1)
+        if count < len(selected):
+            selected = np.partition(selected, len(selected) - count)[-count:]
+        scores[i] = selected.mean()
     return scores

@@ -112,8 +112,8 @@ class MetricLearning(Detector):
         good_images = self._shrunk(data.require("images"))
         pieces = data.geometry.pieces
         held = data.held_back(options.validation_fraction, self.seed)
-        kept = (held[:, None] * pieces + np.arange(pieces)).ravel()
-        trained = np.setdiff1d(np.arange(len(good_images)), kept)
+        held_rows = (held[:, None] * pieces + np.arange(pieces)).ravel()
+        trained = np.setdiff1d(np.arange(len(good_images)), held_rows)
         twin = self._drawing(good_images, data) if data.synthetic is None else self._picking(data)
         torch.manual_seed(derive(self.seed, "weights"))
         network = build_network(options)
@@ -136,27 +136,27 @@ class MetricLearning(Detector):
             def twin_of(kind: str, row: int) -> np.ndarray:
                 return twin(kind, row, generator(self.seed, "synthesis", when, kind, str(row)))
 
-            wanted = [(kind, row) for kind in options.kinds for row in rows.tolist()]
-            twins = pool.map(twin_of, *zip(*wanted, strict=True))
+            pairs = [(kind, row) for kind in options.kinds for row in rows.tolist()]
+            twins = pool.map(twin_of, *zip(*pairs, strict=True))
             labels = torch.arange(1 + len(options.kinds)).repeat_interleave(len(rows))
             return self._pixels(np.stack([*good_images[rows], *twins])), labels.to(self.device)
 
         def validate() -> dict[str, torch.Tensor]:
             total = torch.zeros((), device=self.device)
-            for start in range(0, len(kept), BATCH_IMAGES):
-                pixels, labels = seen(kept[start : start + BATCH_IMAGES], "validation")
+            for start in range(0, len(held_rows), BATCH_IMAGES):
+                pixels, labels = seen(held_rows[start : start + BATCH_IMAGES], "validation")
                 with torch.no_grad():
                     embeddings = network["neck"](self._feature_map(pixels).mean((2, 3)))
-                    found = network["head"](embeddings, labels)
-                    total += cross_entropy(found, labels) * len(labels)
-            return {"loss": total / (len(kept) * (1 + len(options.kinds)))}
+                    logits = network["head"](embeddings, labels)
+                    total += cross_entropy(logits, labels) * len(labels)
+            return {"loss": total / (len(held_rows) * (1 + len(options.kinds)))}
 
         def step(rows: torch.Tensor) -> dict[str, torch.Tensor]:
             pixels, labels = seen(trained[rows.numpy()], str(trainer.steps))
             network["neck"].train()
             network["head"].train()
-            found = self._feature_map(_turned(pixels) if options.turn else pixels)
-            embeddings = network["neck"](found.mean((2, 3)))
+            feature_map = self._feature_map(_turned(pixels) if options.turn else pixels)
+            embeddings = network["neck"](feature_map.mean((2, 3)))
             loss = cross_entropy(network["head"](embeddings, labels), labels)
             minimize(loss, optimizer)
             network.eval()
@@ -179,7 +179,7 @@ class MetricLearning(Detector):
                 rows_per_epoch=data.rows_per_epoch(len(trained), options.validation_fraction),
                 batch_size=options.batch_size,
                 epochs=options.epochs,
-                validate=validate if len(kept) else None,
+                validate=validate if len(held_rows) else None,
             )
         embeddings, total = [], torch.zeros((), device=self.device)
         for part in data.batches():
@@ -260,11 +260,11 @@ class MetricLearning(Detector):
         """Return the distances of images, or tiles, to the memory of images other than `own`."""
         if self.options.score_by == "local_outlier_factor":
             if own is None:
-                found = self.factor.score_samples(embeddings.cpu().numpy())
+                outlier_scores = self.factor.score_samples(embeddings.cpu().numpy())
             else:  # a remembered embedding among the others
                 rows = (own[:, None] * pieces + np.arange(pieces)).ravel()
-                found = self.factor.negative_outlier_factor_[rows]
-            return -found.astype(np.float32)
+                outlier_scores = self.factor.negative_outlier_factor_[rows]
+            return -outlier_scores.astype(np.float32)
         similarity = embeddings @ self.memory.T
         if own is not None:
             images = torch.arange(len(self.memory), device=self.device) // pieces
@@ -278,9 +278,9 @@ class MetricLearning(Detector):
         Here the neck (linear after training) is applied before pooling, so that the maps see it.
         """
         with torch.no_grad():
-            found = self._feature_map(self._pixels(self._shrunk(images))).permute(0, 2, 3, 1)
-            cells = self.network["neck"](found.flatten(0, 2))
-        return cells.reshape(found.shape).permute(0, 3, 1, 2)
+            feature_map = self._feature_map(self._pixels(self._shrunk(images))).permute(0, 2, 3, 1)
+            cells = self.network["neck"](feature_map.flatten(0, 2))
+        return cells.reshape(feature_map.shape).permute(0, 3, 1, 2)
 
     def score(self, data: Data) -> Scores:
         """Score images by their distance to memory, maps by the maximum over anomalous classes.
@@ -289,9 +289,9 @@ class MetricLearning(Detector):
         """
         embeddings, cells = [], []
         for part in data.batches():
-            found = self._seen(part)
-            embeddings.append(_embeddings(found))
-            cells.append(self._explained(found))
+            feature_maps = self._seen(part)
+            embeddings.append(_embeddings(feature_maps))
+            cells.append(self._explained(feature_maps))
         distances = self._distances(torch.cat(embeddings), data.own, data.geometry.pieces)
         scores = distances.reshape(len(data), -1).max(1)
         maps = self._maps(np.concatenate(cells), data).max(1)
@@ -316,8 +316,8 @@ class MetricLearning(Detector):
         """
         head: Any = self.network["head"]
 
-        def class_scores(found: torch.Tensor) -> torch.Tensor:
-            along = head.projections(found.mean((2, 3)))
+        def class_scores(feature_maps: torch.Tensor) -> torch.Tensor:
+            along = head.projections(feature_maps.mean((2, 3)))
             return along - along[:, :1]  # relative to the good class
 
         return grad_cam(feature_maps - self.typical, class_scores)[:, 1:].cpu().numpy()

@@ -59,9 +59,9 @@ class Memory:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the memory as named tensors."""
-        found = {"bank": self.bank.half(), "images": self.images, "tiles": self.tiles}
-        found["scale"] = torch.tensor(self.scale, dtype=torch.float64)
-        return found | (self.whitening.state() if self.whitening else {})
+        tensors = {"bank": self.bank.half(), "images": self.images, "tiles": self.tiles}
+        tensors["scale"] = torch.tensor(self.scale, dtype=torch.float64)
+        return tensors | (self.whitening.state() if self.whitening else {})
 
     @classmethod
     def restore(cls, state: dict[str, torch.Tensor], number: int, cosine: bool) -> Self:
@@ -134,14 +134,14 @@ class PatchCore(MapDetector):
         self.memories, rows = [], []
         for number in range(len(data.features)):
             names = [] if number == 0 else [str(number)]
-            patches, images, tiles, image_count = self._patches(data, number)
-            count = max(round(image_count * self.options.coreset_fraction), 1)
+            patches, images, tiles, unposed_count = self._patches(data, number)
+            count = max(round(unposed_count * self.options.coreset_fraction), 1)
             memory = Memory(self.options.distance == "cosine")
             if self.options.whitening is not None:
                 memory.whitening = Whitening.of(patches, self.options.whitening)
-            chosen = self._coreset(patches, tiles, count, memory, names)
-            memory.bank = memory.compared(patches[chosen]).float()
-            memory.images, memory.tiles = images[chosen], tiles[chosen]
+            coreset = self._coreset(patches, tiles, count, memory, names)
+            memory.bank = memory.compared(patches[coreset]).float()
+            memory.images, memory.tiles = images[coreset], tiles[coreset]
             if len(data.features) > 1:
                 memory.scale = self._typical(memory, patches)
             self.memories.append(memory)
@@ -167,7 +167,7 @@ class PatchCore(MapDetector):
         if data.posed is not None:
             posed = data.posed.features[number]
             parts.append((posed, cells_of(data.posed.counted, posed.shape[1:3], WHOLE)))
-        kept, places = [], []
+        patch_parts, places = [], []
         for array, where in parts:
             patches = readable_tensor(array, self.device).reshape(-1, channels)
             piece = torch.arange(len(array), device=self.device) % len(features)
@@ -175,25 +175,27 @@ class PatchCore(MapDetector):
             if where is not None:
                 inside = to_tensor(where, self.device).reshape(-1)
                 patches, piece = patches[inside], piece[inside]
-            kept.append(patches)
+            patch_parts.append(patches)
             places.append(piece)
-        patches, place = (one[0] if len(one) == 1 else torch.cat(one) for one in (kept, places))
-        image_count, pieces = len(kept[0]), data.geometry.pieces
-        rows = self._sample(len(patches), image_count, number)
+        patches, place = (
+            one[0] if len(one) == 1 else torch.cat(one) for one in (patch_parts, places)
+        )
+        unposed_count, pieces = len(patch_parts[0]), data.geometry.pieces
+        rows = self._sample(len(patches), unposed_count, number)
         if rows is not None:
             patches, place = patches[rows], place[rows]
         tiles = place % pieces if self.options.tile_memory else torch.zeros_like(place)
-        return patches, place // pieces, tiles, image_count
+        return patches, place // pieces, tiles, unposed_count
 
-    def _sample(self, total: int, image_count: int, number: int) -> torch.Tensor | None:
+    def _sample(self, total: int, unposed_count: int, number: int) -> torch.Tensor | None:
         """Draw rows of patches, ascending; None for all."""
-        least = max(round(image_count * self.options.coreset_fraction), 1)
-        wanted = min(max(round(total * self.options.coreset_from), least), max(MOST_PATCHES, least))
-        if wanted >= total:
+        least = max(round(unposed_count * self.options.coreset_fraction), 1)
+        count = min(max(round(total * self.options.coreset_from), least), max(MOST_PATCHES, least))
+        if count >= total:
             return None
         names = [] if number == 0 else [str(number)]
         order = torch.Generator().manual_seed(derive(self.seed, "coreset_from", *names))
-        return torch.randperm(total, generator=order)[:wanted].sort().values.to(self.device)
+        return torch.randperm(total, generator=order)[:count].sort().values.to(self.device)
 
     def _coreset(
         self,
@@ -209,20 +211,20 @@ class PatchCore(MapDetector):
             seed = derive(self.seed, "projection", *names)
             projected = project(patches, self.options.projection, seed, memory.compared)
         places = tiles.unique()
-        chosen = []
+        parts = []
         for place in places.tolist():
             rows = torch.arange(len(tiles), device=self.device)
             if len(places) > 1:
                 rows = torch.nonzero(tiles == place)[:, 0]
-            some = min(max(round(count * len(rows) / len(tiles)), 1), len(rows))
+            count_of_tile = min(max(round(count * len(rows) / len(tiles)), 1), len(rows))
             seed = derive(self.seed, "coreset", *names)
             if greedy:
-                kept = greedy_coreset(projected[rows], some, seed)
+                picks = greedy_coreset(projected[rows], count_of_tile, seed)
             else:
                 order = torch.Generator().manual_seed(seed)
-                kept = torch.randperm(len(rows), generator=order)[:some].to(self.device)
-            chosen.append(rows[kept])
-        return torch.cat(chosen)
+                picks = torch.randperm(len(rows), generator=order)[:count_of_tile].to(self.device)
+            parts.append(rows[picks])
+        return torch.cat(parts)
 
     def _typical(self, memory: Memory, patches: torch.Tensor) -> float:
         order = torch.Generator().manual_seed(derive(self.seed, "typical"))
@@ -236,8 +238,8 @@ class PatchCore(MapDetector):
         grid = max((one.shape[1:3] for one in data.features), key=math.prod)
         cells = np.zeros((len(data.features[0]), *grid), np.float32)
         for features, memory in zip(data.features, self.memories, strict=True):
-            found = self._distances(features, memory, data)
-            cells += resize_cells(found, grid) / (memory.scale * len(self.memories))
+            distances = self._distances(features, memory, data)
+            cells += resize_cells(distances, grid) / (memory.scale * len(self.memories))
         return cells
 
     def graph(self, shape: Shape) -> nn.Module:
@@ -253,16 +255,16 @@ class PatchCore(MapDetector):
         if own is not None:
             own = own.repeat_interleave(pieces * height * width).reshape(count, -1)
         patches = to_tensor(features, self.device).reshape(count, -1, channels)
-        found = torch.empty(count, height * width)
+        cells = torch.empty(count, height * width)
         places = range(pieces if self.options.tile_memory else 1)
         for place in places:
             rows = slice(place, None, len(places))
-            known = memory.tiles == place if len(places) > 1 else slice(None)
-            apart = None if own is None else Apart(own[rows].reshape(-1), images[known])
-            asked = memory.compared(patches[rows].reshape(-1, channels))
-            distances, _ = search(asked, memory.bank[known], apart=apart)
-            found[rows] = distances.reshape(-1, height * width).cpu()
-        return found.reshape(count, height, width).numpy()
+            of_tile = memory.tiles == place if len(places) > 1 else slice(None)
+            apart = None if own is None else Apart(own[rows].reshape(-1), images[of_tile])
+            queries = memory.compared(patches[rows].reshape(-1, channels))
+            distances, _ = search(queries, memory.bank[of_tile], apart=apart)
+            cells[rows] = distances.reshape(-1, height * width).cpu()
+        return cells.reshape(count, height, width).numpy()
 
     def _own(self, data: Data, memory: Memory) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Return numbers of images, int64 (N,), if any, and of remembered vectors, int64 (M,).
@@ -279,9 +281,9 @@ class PatchCore(MapDetector):
 
     def judge(self, cells: np.ndarray, data: Data) -> Scores:
         """Compute scores and maps; `reweight` weights scores by the density around the match."""
-        found = super().judge(cells, data)
+        scored = super().judge(cells, data)
         if not self.options.reweight:
-            return found
+            return scored
         count, memory = len(cells), self.memories[0]
         inside = object_cells(self.options, data, cells.shape[1:])
         on_object = np.where(inside, mask_scores(self.options, cells, data), -1).reshape(count, -1)
@@ -298,7 +300,7 @@ class PatchCore(MapDetector):
         to_around = (memory.bank[around] - strange.float()[:, None]).norm(dim=2)
         # equation 7: low if the matched vector's neighbours are as near as the vector itself
         weights = 1 - torch.exp(distances[:, 0] - to_around.logsumexp(1))
-        return Scores(found.scores * weights.cpu().numpy(), found.anomaly_maps)
+        return Scores(scored.scores * weights.cpu().numpy(), scored.anomaly_maps)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the memories, in half precision like the features, and the border's scales."""

@@ -36,9 +36,9 @@ def border_peaks(maps: np.ndarray, counted: np.ndarray | None = None) -> dict[st
         count += int(rim[y, x])
         shares.append(rim.sum() / counts.sum())
     n = len(shares)
-    found: dict[str, Any] = {"count": count, "n": n, "share": None, "gather": None}
+    summary: dict[str, Any] = {"count": count, "n": n, "share": None, "gather": None}
     if n < MIN_IMAGES:
-        return found | {"verdict": f"Fewer than {MIN_IMAGES} good test images: not tested."}
+        return summary | {"verdict": f"Fewer than {MIN_IMAGES} good test images: not tested."}
     share = float(np.mean(shares))
     gather = count > n / 2 and bool(binom.sf(count - 1, n, share) < ALPHA)
     verdict = (
@@ -50,7 +50,7 @@ def border_peaks(maps: np.ndarray, counted: np.ndarray | None = None) -> dict[st
             " The border, not the part, decides these scores: leave some room around the part, or "
             "mark what reaches into the image there as an ignored region."
         )
-    return found | {"share": share, "gather": gather, "verdict": verdict}
+    return summary | {"share": share, "gather": gather, "verdict": verdict}
 
 
 def _inner(counts: np.ndarray) -> np.ndarray:

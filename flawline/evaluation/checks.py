@@ -41,26 +41,33 @@ def check(
     of_subset = {
         str(subset): rows.reset_index(drop=True) for subset, rows in split.groupby("subset")
     }
-    found, names = {}, {}
+    scores_of_good, names = {}, {}
     for subset, table in scores.items():
         source = of_subset.get(subset, of_subset["train"]).loc[table["row"]]
         # the supervised protocol trains on defects too
         good = source["label"].to_numpy() == 0
-        found[subset] = table["score"].to_numpy()[good]
+        scores_of_good[subset] = table["score"].to_numpy()[good]
         names[subset] = source["image_id"].to_numpy()[good]
     ids = {subset: rows["image_id"].to_numpy() for subset, rows in of_subset.items()}
     own_fold = np.zeros(0, int)
     if folds:
         own_fold = of_subset["train"]["fold"].to_numpy()[scores["calibration"]["row"]]
     compared = [
-        (found["calibration"][own_fold == fold], of_test) for fold, of_test in enumerate(folds)
+        (scores_of_good["calibration"][own_fold == fold], of_test)
+        for fold, of_test in enumerate(folds)
     ]
     all_calibrate = "calibration" not in of_subset
     unlike = "calibration" if all_calibrate else "train" if apart else None
     return {
-        "drift": drift(found["calibration"], test_good, found["train"], compared, left_out),
-        "contamination": contamination(found["calibration"], names["calibration"])
-        | {"train_suspects": highest(found[unlike], names[unlike], MAX_SUSPECTS) if unlike else []},
+        "drift": drift(
+            scores_of_good["calibration"], test_good, scores_of_good["train"], compared, left_out
+        ),
+        "contamination": contamination(scores_of_good["calibration"], names["calibration"])
+        | {
+            "train_suspects": highest(scores_of_good[unlike], names[unlike], MAX_SUSPECTS)
+            if unlike
+            else []
+        },
         "near_duplicates": describe_duplicates(pairs, ids),
         "border": border,
     }

@@ -136,11 +136,11 @@ def best_by_category(runs: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 
     rows = []
-    for category, found in runs[runs["protocol"] == "unsupervised"].groupby("category"):
-        means = found.groupby("detector")["image_auroc"].mean().dropna()
+    for category, of_category in runs[runs["protocol"] == "unsupervised"].groupby("category"):
+        means = of_category.groupby("detector")["image_auroc"].mean().dropna()
         best = means.idxmax() if len(means) else ""
         metric = means.max() if len(means) else float("nan")
-        rows.append((category, best, metric, len(means), *found[list(TESTED)].iloc[0]))
+        rows.append((category, best, metric, len(means), *of_category[list(TESTED)].iloc[0]))
     columns = ["category", "detector", "image_auroc", "detectors", *TESTED]
     return pd.DataFrame(rows, columns=columns)
 
@@ -208,10 +208,10 @@ def pairwise(
             if not (table["image_id"] == other["image_id"]).all():
                 raise ValueError(f"{', '.join(map(str, key))}: {a} and {b} have other test images")
             if min((labels == 0).sum(), (labels == 1).sum()) >= 2:
-                found = delong(
+                result = delong(
                     labels, table["score"].to_numpy(), other["score"].to_numpy(), confidence
                 )
-                tests.append((a, b, *vars(found).values()))
+                tests.append((a, b, *vars(result).values()))
         adjusted = holm(np.array([test[-1] for test in tests]))
         rows += [(*key, *test, p) for test, p in zip(tests, adjusted, strict=True)]
     return pd.DataFrame(rows, columns=list(PAIRWISE))
@@ -255,11 +255,12 @@ def ranks(runs: "pd.DataFrame") -> "pd.DataFrame":
     for protocol, metric, table in _by_category(runs):
         complete = table.dropna()
         if len(complete) and len(table.columns) > 1:
-            found = friedman(complete.to_numpy())
-            known = *complete.shape, found.p, found.critical_difference, found.needed
-            order = np.argsort(found.mean_ranks, kind="stable")
+            result = friedman(complete.to_numpy())
+            statistics = *complete.shape, result.p, result.critical_difference, result.needed
+            order = np.argsort(result.mean_ranks, kind="stable")
             rows += [
-                (protocol, metric, table.columns[i], found.mean_ranks[i], *known) for i in order
+                (protocol, metric, table.columns[i], result.mean_ranks[i], *statistics)
+                for i in order
             ]
     return pd.DataFrame(rows, columns=list(RANKS))
 
@@ -270,8 +271,8 @@ def _by_category(runs: "pd.DataFrame") -> list[tuple[str, str, "pd.DataFrame"]]:
         (
             str(protocol),
             metric,
-            found.pivot_table(metric, "category", "detector", aggfunc="mean", dropna=False),
+            of_protocol.pivot_table(metric, "category", "detector", aggfunc="mean", dropna=False),
         )
-        for protocol, found in runs.groupby("protocol")
+        for protocol, of_protocol in runs.groupby("protocol")
         for metric in (one.column for one in METRICS if one.tested)
     ]

@@ -36,10 +36,10 @@ def far_out(scores: np.ndarray) -> float:
 @cache
 def _reach(n: int) -> float:
     """Return how far above the median the largest of n comes, in interquartile ranges."""
-    lot = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     found = []
     for _ in range(10):
-        drawn = lot.gumbel(size=(DRAWS // 10, n))
+        drawn = rng.gumbel(size=(DRAWS // 10, n))
         low, middle, high = np.quantile(drawn, [0.25, 0.5, 0.75], axis=1)
         found.append((drawn.max(axis=1) - middle) / (high - low))
     return float(np.quantile(found, 1 - FAR_OUT))

@@ -24,8 +24,8 @@ def average_precision(normal: np.ndarray, defective: np.ndarray) -> np.ndarray:
     """Return the mean, over defective items, of the precision at the threshold at each item."""
     hits, alarms = from_above(defective), from_above(normal)
     precision = _ratio(hits, hits + alarms, empty=0)
-    found = (precision * defective[..., ::-1]).sum(axis=-1)
-    return np.where(alarms[..., -1] > 0, _ratio(found, hits[..., -1]), np.nan)
+    precision_sum = (precision * defective[..., ::-1]).sum(axis=-1)
+    return np.where(alarms[..., -1] > 0, _ratio(precision_sum, hits[..., -1]), np.nan)
 
 
 def best_f1(normal: np.ndarray, defective: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -43,8 +43,8 @@ def fpr_at_tpr(normal: np.ndarray, defective: np.ndarray, tpr: float) -> np.ndar
     hits, alarms = from_above(defective), from_above(normal)
     enough = hits >= tpr * hits[..., -1:] - 1e-9  # rounding errors of tpr times a count
     first = enough.argmax(axis=-1)
-    found = np.take_along_axis(alarms, first[..., None], axis=-1)[..., 0]
-    return np.where(hits[..., -1] > 0, _ratio(found, alarms[..., -1]), np.nan)
+    false_alarms = np.take_along_axis(alarms, first[..., None], axis=-1)[..., 0]
+    return np.where(hits[..., -1] > 0, _ratio(false_alarms, alarms[..., -1]), np.nan)
 
 
 def tpr_at_fpr(normal: np.ndarray, defective: np.ndarray, fpr: float) -> np.ndarray:
@@ -56,8 +56,8 @@ def tpr_at_fpr(normal: np.ndarray, defective: np.ndarray, fpr: float) -> np.ndar
     hits, alarms = from_above(defective), from_above(normal)
     # rounding errors must not cost a rank
     allowed = np.floor((alarms[..., -1:] + 1) * fpr + 1e-9) - 1
-    found = np.where(alarms <= allowed, hits, 0).max(axis=-1)
-    return np.where(allowed[..., 0] >= 0, _ratio(found, hits[..., -1]), np.nan)
+    hits_allowed = np.where(alarms <= allowed, hits, 0).max(axis=-1)
+    return np.where(allowed[..., 0] >= 0, _ratio(hits_allowed, hits[..., -1]), np.nan)
 
 
 def overlap_area(

@@ -33,7 +33,7 @@ def drift(
     of the same model), `p_value` (two-sample Kolmogorov-Smirnov; of folds, `_rank_sum`), `drifted`
     and a `verdict` in words.
     """
-    found: dict[str, Any] = {
+    summaries: dict[str, Any] = {
         "train": _summary(train),
         "calibration": _summary(calibration),
         "test_good": _summary(test_good),
@@ -42,7 +42,9 @@ def drift(
         "drifted": None,
     }
     if min(len(calibration), len(test_good)) < MIN_SCORES:
-        return found | {"verdict": f"Fewer than {MIN_SCORES} good images in a subset: not tested."}
+        return summaries | {
+            "verdict": f"Fewer than {MIN_SCORES} good images in a subset: not tested."
+        }
     auroc, p_value = _rank_sum(folds or [(calibration, test_good)])
     if not folds:
         way = "greater" if higher_only else "two-sided"
@@ -63,7 +65,7 @@ def drift(
         )
     else:
         verdict = "Good test images' scores spread differently from those of calibration images."
-    return found | {
+    return summaries | {
         "auroc": auroc,
         "p_value": p_value,
         "drifted": p_value < ALPHA,

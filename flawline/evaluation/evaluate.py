@@ -133,13 +133,13 @@ def evaluate(
         seed,
         category,
     )
-    found = _measure(test, np.ones(len(truth), bool), "all")
-    if found["pixel"] and found["pixel"]["aupimo"] is None:
-        found["pixel"]["aupimo_note"] = FEW_PIXELS
+    metrics = _measure(test, np.ones(len(truth), bool), "all")
+    if metrics["pixel"] and metrics["pixel"]["aupimo"] is None:
+        metrics["pixel"]["aupimo_note"] = FEW_PIXELS
     risk, best = cost_curve(truth, test.scores, threshold, costs)
-    found["oracle"] |= best
+    metrics["oracle"] |= best
     good, defective = int((truth == 0).sum()), int(truth.sum())
-    return found | {
+    return metrics | {
         "counts": {
             "test_good": good,
             "test_defective": defective,
@@ -195,9 +195,9 @@ def missing_in_words(good: int, defective: int, left_out: int = 0) -> str | None
     )
 
 
-def _measure(test: _TestSubset, chosen: np.ndarray, name: str) -> dict[str, Any]:
+def _measure(test: _TestSubset, selected: np.ndarray, name: str) -> dict[str, Any]:
     """Compute the metrics of some of the test images and their intervals."""
-    truth, scores = test.truth[chosen], test.scores[chosen]
+    truth, scores = test.truth[selected], test.scores[selected]
     both = len(np.unique(truth)) == 2
     rng = generator(test.seed, test.category, "bootstrap", name)
     f1, f1_threshold = oracle_f1(truth, scores)
@@ -206,7 +206,7 @@ def _measure(test: _TestSubset, chosen: np.ndarray, name: str) -> dict[str, Any]
         intervals = image_intervals(truth, scores, test.threshold, weights, test.confidence)
     else:
         intervals = decision_intervals(truth, scores, test.threshold, test.confidence)
-    pixel, best, of_pixels = _pixel(test, chosen, rng)
+    pixel, best, of_pixels = _pixel(test, selected, rng)
     return {
         "image": ranking_metrics(truth, scores),
         "at_threshold": decision_metrics(truth, scores > test.threshold),
@@ -217,18 +217,18 @@ def _measure(test: _TestSubset, chosen: np.ndarray, name: str) -> dict[str, Any]
 
 
 def _pixel(
-    test: _TestSubset, chosen: np.ndarray, rng: np.random.Generator
+    test: _TestSubset, selected: np.ndarray, rng: np.random.Generator
 ) -> tuple[dict[str, Any] | None, dict[str, float | None], dict[str, Interval]]:
     """Compute pixel metrics, the oracle's, and intervals."""
     counts = total(
-        test.counts[kind] for kind in np.unique(test.types[chosen]) if kind in test.counts
+        test.counts[kind] for kind in np.unique(test.types[selected]) if kind in test.counts
     )
     if counts is None or not counts.defective.any() or not counts.normal.any():
         return None, {"pixel_f1": None, "pixel_f1_threshold": None}, {}
     good = test.counts["good"].normal if "good" in test.counts else None
     metrics = pixel_metrics(counts, good)
     f1, lowest = best_f1(counts.normal, counts.defective)
-    rows = [row for row in np.flatnonzero(chosen).tolist() if row in test.images]
+    rows = [row for row in np.flatnonzero(selected).tolist() if row in test.images]
     truth = test.truth[rows]
     intervals = pixel_intervals(
         [test.images[row] for row in rows],
@@ -247,12 +247,12 @@ def _pixel(
 
 def _one_type(test: _TestSubset, kind: str) -> dict[str, Any]:
     of_type = test.types == kind
-    found = _measure(test, of_type | (test.truth == 0), kind)
-    return found | {
+    metrics = _measure(test, of_type | (test.truth == 0), kind)
+    return metrics | {
         "n": int(of_type.sum()),
-        "image_auroc": found["image"]["auroc"],
-        "recall": found["at_threshold"]["recall"],
-        "pixel_auroc": found["pixel"] and found["pixel"]["auroc"],
+        "image_auroc": metrics["image"]["auroc"],
+        "recall": metrics["at_threshold"]["recall"],
+        "pixel_auroc": metrics["pixel"] and metrics["pixel"]["auroc"],
     }
 
 
@@ -270,9 +270,9 @@ def _counts_by_type(
 ) -> dict[str, PixelCounts]:
     counts: dict[str, PixelCounts] = {}
     for row in rows:
-        own = None if counted is None else counted[row]
-        kind, found = str(types[row]), count_pixels(anomaly_maps[row], masks[row], own)
-        counts[kind] = counts[kind] + found if kind in counts else found
+        counted_pixels = None if counted is None else counted[row]
+        kind, pixels = str(types[row]), count_pixels(anomaly_maps[row], masks[row], counted_pixels)
+        counts[kind] = counts[kind] + pixels if kind in counts else pixels
     return counts
 
 

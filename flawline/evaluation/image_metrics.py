@@ -43,7 +43,7 @@ def ranking_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float |
         return dict.fromkeys(RANKING)
     good, defective, _ = count_scores(labels, scores)
     metrics = ranking_values(good, defective)
-    return {name: None if np.isnan(found) else float(found) for name, found in metrics.items()}
+    return {name: None if np.isnan(value) else float(value) for name, value in metrics.items()}
 
 
 def ranking_values(good: np.ndarray, defective: np.ndarray) -> dict[str, np.ndarray]:

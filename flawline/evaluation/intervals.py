@@ -68,8 +68,8 @@ def image_intervals(
         metrics = ranking_values(
             part[:, ~defective] @ one_hot[~defective], part[:, defective] @ one_hot[defective]
         )
-        for name, found in metrics.items():
-            drawn.setdefault(f"image.{name}", []).append(found)
+        for name, of_part in metrics.items():
+            drawn.setdefault(f"image.{name}", []).append(of_part)
     intervals = _percentiles(drawn, confidence)
     m, n = int(bad.sum()), int(good.sum())
     area, precision = (float(ranking_values(good, bad)[name]) for name in AREAS)
@@ -137,23 +137,23 @@ def decision_intervals(
     called, defective = scores > threshold, labels == 1
     hit, miss = int((called & defective).sum()), int((~called & defective).sum())
     alarm, passed = int((called & ~defective).sum()), int((~called & ~defective).sum())
-    found = {}
+    intervals = {}
     if hit + miss:
-        found["recall"] = clopper_pearson(hit, hit + miss, confidence)
+        intervals["recall"] = clopper_pearson(hit, hit + miss, confidence)
     if alarm + passed:
-        found["false_alarm_rate"] = clopper_pearson(alarm, alarm + passed, confidence)
+        intervals["false_alarm_rate"] = clopper_pearson(alarm, alarm + passed, confidence)
     if hit + miss and alarm + passed:
         rates = hit / (hit + miss), passed / (alarm + passed)
-        low, high = found["false_alarm_rate"]
-        ends = found["recall"], (1 - high, 1 - low)
+        low, high = intervals["false_alarm_rate"]
+        ends = intervals["recall"], (1 - high, 1 - low)
         share = (hit + miss) / len(labels)
-        found["accuracy"] = _summed(rates, ends, (share, 1 - share))
-        found["balanced_accuracy"] = _summed(rates, ends, (0.5, 0.5))
+        intervals["accuracy"] = _summed(rates, ends, (share, 1 - share))
+        intervals["balanced_accuracy"] = _summed(rates, ends, (0.5, 0.5))
         if hit + alarm:
-            found["precision"] = clopper_pearson(hit, hit + alarm, confidence)
+            intervals["precision"] = clopper_pearson(hit, hit + alarm, confidence)
         low, high = clopper_pearson(hit, hit + miss + alarm, confidence)
-        found["f1"] = 2 * low / (1 + low), 2 * high / (1 + high)
-    return {f"at_threshold.{name}": interval for name, interval in found.items()}
+        intervals["f1"] = 2 * low / (1 + low), 2 * high / (1 + high)
+    return {f"at_threshold.{name}": interval for name, interval in intervals.items()}
 
 
 def _summed(
@@ -197,24 +197,24 @@ def pixel_intervals(
 
     def metrics(part: np.ndarray) -> dict[str, np.ndarray]:
         normal, defective = part @ stacked["normal"], part @ stacked["defective"]
-        found = {
+        values = {
             "auroc": auroc(normal, defective),
             "average_precision": average_precision(normal, defective),
             "f1_oracle": best_f1(normal, defective)[0],
         }
         overlap = part @ stacked["overlap"]
         for name, limit in PRO_LIMITS.items():
-            found[name] = overlap_area(normal, overlap, part @ regions, limit)
+            values[name] = overlap_area(normal, overlap, part @ regions, limit)
         if good is not None:
             normal = part[:, good] @ stacked["normal"][good]
             recall = part @ stacked["recall"]
-            found["aupimo"] = log_area(normal, recall, part @ masks, *PIMO_RANGE)
-        return found
+            values["aupimo"] = log_area(normal, recall, part @ masks, *PIMO_RANGE)
+        return values
 
     drawn: dict[str, list[np.ndarray]] = {}
     for part in _chunks(weights):
-        for name, found in metrics(part).items():
-            drawn.setdefault(name, []).append(found)
+        for name, values in metrics(part).items():
+            drawn.setdefault(name, []).append(values)
     whole = metrics(np.ones((1, len(images))))
     moved = {}
     for name, (low, high) in _percentiles(drawn, confidence).items():
@@ -241,11 +241,11 @@ def _chunks(weights: np.ndarray) -> list[np.ndarray]:
 
 def _percentiles(drawn: Mapping[str, list[np.ndarray]], confidence: float) -> dict[str, Interval]:
     tail = (1 - confidence) / 2
-    found = {}
+    intervals = {}
     for name, parts in drawn.items():
         values = np.concatenate(parts)
         values = values[np.isfinite(values)]
         if len(values):
             low, high = np.quantile(values, [tail, 1 - tail])
-            found[name] = (float(low), float(high))
-    return found
+            intervals[name] = (float(low), float(high))
+    return intervals

@@ -96,10 +96,10 @@ def count_pixels(
 
 def total(counts: Iterable[PixelCounts]) -> PixelCounts | None:
     """Sum the counts; None for an empty iterable."""
-    found: PixelCounts | None = None
+    result: PixelCounts | None = None
     for each in counts:
-        found = each if found is None else found + each
-    return found
+        result = each if result is None else result + each
+    return result
 
 
 def pixel_metrics(counts: PixelCounts, good: np.ndarray | None) -> dict[str, float | None]:
@@ -116,17 +116,17 @@ def pixel_metrics(counts: PixelCounts, good: np.ndarray | None) -> dict[str, flo
     al., *AUPIMO: Redefining Visual Anomaly Detection Benchmarks with High Speed and Low Tolerance*,
     2024.
     """
-    found: dict[str, np.ndarray] = {
+    metrics: dict[str, np.ndarray] = {
         "auroc": auroc(counts.normal, counts.defective),
         "average_precision": average_precision(counts.normal, counts.defective),
         "f1_oracle": best_f1(counts.normal, counts.defective)[0],
         "aupimo": np.array(np.nan),
     }
     for name, limit in PRO_LIMITS.items():
-        found[name] = overlap_area(counts.normal, counts.overlap, counts.regions, limit)
+        metrics[name] = overlap_area(counts.normal, counts.overlap, counts.regions, limit)
     if good is not None and enough_for_pimo(good):
-        found["aupimo"] = log_area(good, counts.recall, counts.masks, *PIMO_RANGE)
-    return {name: None if np.isnan(value) else float(value) for name, value in found.items()}
+        metrics["aupimo"] = log_area(good, counts.recall, counts.masks, *PIMO_RANGE)
+    return {name: None if np.isnan(value) else float(value) for name, value in metrics.items()}
 
 
 def enough_for_pimo(good: np.ndarray) -> bool:

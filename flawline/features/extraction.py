@@ -87,19 +87,20 @@ def patch_features(
     if (size := input_size(images.shape[1:3], scale)) != images.shape[1:3]:
         pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
     with torch.inference_mode(), autocast(device, precision):
-        maps = [found.float() for found in network(pixels).values()]
-        if any(found.ndim != 4 for found in maps):
+        maps = [feature_map.float() for feature_map in network(pixels).values()]
+        if any(feature_map.ndim != 4 for feature_map in maps):
             raise FlawlineError(
                 "features: every layer must give a map (N, C, H, W); found shapes "
-                f"{[tuple(found.shape) for found in maps]}. Choose convolutional layers."
+                f"{[tuple(feature_map.shape) for feature_map in maps]}. Choose convolutional "
+                "layers."
             )
-        maps = [functional.avg_pool2d(found, pool, 1, pool // 2) for found in maps]
-        size = max((found.shape[2:] for found in maps), key=lambda shape: shape[0])
+        maps = [functional.avg_pool2d(feature_map, pool, 1, pool // 2) for feature_map in maps]
+        size = max((feature_map.shape[2:] for feature_map in maps), key=lambda shape: shape[0])
         maps = [
-            found
-            if found.shape[2:] == size
-            else functional.interpolate(found, size, mode="bilinear", align_corners=False)
-            for found in maps
+            feature_map
+            if feature_map.shape[2:] == size
+            else functional.interpolate(feature_map, size, mode="bilinear", align_corners=False)
+            for feature_map in maps
         ]
         stacked = torch.cat(maps, dim=1).permute(0, 2, 3, 1)
         return stacked.clamp_(-HALF_MAX, HALF_MAX).half()

@@ -86,16 +86,16 @@ def _pick(
     squares: torch.Tensor,
     distances: torch.Tensor,
     outside: float,
-    wanted: int,
+    count: int,
     levels: tuple[int, ...],
     bar: tqdm,
 ) -> list[int]:
     """Pick rows in order, at least one, until the farthest is not above `outside`."""
     levels = tuple(size for size in levels if size < len(vectors))
     if not levels:
-        return _pick_one_by_one(vectors, squares, distances, outside, wanted, bar)
+        return _pick_one_by_one(vectors, squares, distances, outside, count, bar)
     picks: list[int] = []
-    while len(picks) < wanted:
+    while len(picks) < count:
         farthest = distances.argmax()
         # the first pick is the farthest of all rows, whatever is left outside
         if picks and float(distances[farthest]) <= outside:
@@ -108,13 +108,13 @@ def _pick(
             squares[active],
             distances[active],
             max(float(top.values[-1]), outside),
-            wanted - len(picks),
+            count - len(picks),
             levels[1:],
             bar,
         )
-        chosen = active[fresh]
-        _bring_up_to_date(distances, vectors, squares, chosen)
-        picks += chosen.tolist()
+        picked = active[fresh]
+        _bring_up_to_date(distances, vectors, squares, picked)
+        picks += picked.tolist()
     return picks
 
 
@@ -132,8 +132,8 @@ def _bring_up_to_date(
         for some, some_squares in zip(chosen, chosen_squares, strict=True):
             products = room[: len(part) * len(some)].view(len(part), len(some))
             torch.addmm(some_squares, part, some.T, alpha=-2, out=products)
-            found = products.amin(1).add_(part_squares).clamp_(min=0)
-            torch.minimum(nearest, found, out=nearest)
+            to_picks = products.amin(1).add_(part_squares).clamp_(min=0)
+            torch.minimum(nearest, to_picks, out=nearest)
     distances[picks] = CHOSEN
 
 
@@ -142,17 +142,17 @@ def _pick_one_by_one(
     squares: torch.Tensor,
     distances: torch.Tensor,
     outside: float,
-    wanted: int,
+    count: int,
     bar: tqdm,
 ) -> list[int]:
     picks: list[int] = []
-    while len(picks) < wanted:
+    while len(picks) < count:
         farthest = int(distances.argmax())
         if picks and float(distances[farthest]) <= outside:
             break
         picks.append(farthest)
-        found = (squares + squares[farthest]).sub_(vectors @ vectors[farthest], alpha=2)
-        distances = distances.minimum(found.clamp_(min=0))
+        to_farthest = (squares + squares[farthest]).sub_(vectors @ vectors[farthest], alpha=2)
+        distances = distances.minimum(to_farthest.clamp_(min=0))
         distances[farthest] = CHOSEN
         bar.update()
     return picks

@@ -46,25 +46,25 @@ def nearest(
     count = min(count, len(bank))
     half_squares = bank.square().sum(1) / 2
     # one buffer for all products: allocating each costs a sixth of the time
-    room = bank.new_empty(min(len(queries), TILE) * min(len(bank), TILE))
+    buffer = bank.new_empty(min(len(queries), TILE) * min(len(bank), TILE))
     distances, rows = [], []
     for number, part in enumerate(queries.split(TILE)):
-        asked = part.float()
-        best = asked.new_full((len(asked), 0), torch.inf)
-        found = best.long()
+        batch = part.float()
+        best = batch.new_full((len(batch), 0), torch.inf)
+        nearest_rows = best.long()
         for start in range(0, len(bank), TILE):
             piece = bank[start : start + TILE]
-            similarity = room[: len(asked) * len(piece)].view(len(asked), len(piece))
+            similarity = buffer[: len(batch) * len(piece)].view(len(batch), len(piece))
             offsets = half_squares[start : start + TILE]
-            torch.addmm(offsets, asked, piece.T, beta=-1, out=similarity)
+            torch.addmm(offsets, batch, piece.T, beta=-1, out=similarity)
             if apart is not None:
-                similarity.masked_fill_(apart.same(number * TILE, len(asked), start), OWN)
+                similarity.masked_fill_(apart.same(number * TILE, len(batch), start), OWN)
             values, columns = _largest(similarity, count)
             best, order = _largest(torch.cat([best, values], 1), count)
-            found = torch.cat([found, columns + start], 1).gather(1, order)
+            nearest_rows = torch.cat([nearest_rows, columns + start], 1).gather(1, order)
         # not from the products, whose difference loses digits for near neighbours
-        distances.append((asked[:, None] - bank[found]).square_().sum(2).sqrt_())
-        rows.append(found)
+        distances.append((batch[:, None] - bank[nearest_rows]).square_().sum(2).sqrt_())
+        rows.append(nearest_rows)
     return torch.cat(distances), torch.cat(rows)
 
 
@@ -86,27 +86,27 @@ def nearest_by_candidates(
     keys = _augmented(bank - centre)
     distances, rows = [], []
     for number, part in enumerate(queries.split(QUERIES)):
-        asked = part.float()
-        ones = asked.new_ones(len(asked), 2)
-        products = torch.cat([asked - centre, ones], 1).bfloat16()
-        best = asked.new_full((len(asked),), torch.inf)
-        found = torch.zeros_like(best, dtype=torch.int64)
+        batch = part.float()
+        ones = batch.new_ones(len(batch), 2)
+        products = torch.cat([batch - centre, ones], 1).bfloat16()
+        best = batch.new_full((len(batch),), torch.inf)
+        nearest_rows = torch.zeros_like(best, dtype=torch.int64)
         for start in range(0, len(bank), BANK):
             similarity = products @ keys[start : start + BANK].T
             own = None
             if apart is not None:
-                own = apart.same(number * QUERIES, len(asked), start, BANK)
+                own = apart.same(number * QUERIES, len(batch), start, BANK)
                 similarity.masked_fill_(own, OWN)
             row = similarity.max(1).indices + start
-            distance = (asked - bank[row]).square_().sum(1)
+            distance = (batch - bank[row]).square_().sum(1)
             if own is not None:
                 distance[own.all(1)] += FAR
             nearer = distance < best
-            best[nearer], found[nearer] = distance[nearer], row[nearer]
+            best[nearer], nearest_rows[nearer] = distance[nearer], row[nearer]
         if apart is not None:
-            best = (asked - bank[found]).square_().sum(1)
+            best = (batch - bank[nearest_rows]).square_().sum(1)
         distances.append(best.sqrt_()[:, None])
-        rows.append(found[:, None])
+        rows.append(nearest_rows[:, None])
     return torch.cat(distances), torch.cat(rows)
 
 

@@ -13,12 +13,12 @@ from flawline.workflow.check_backbones import check_features
 HIDDEN = Path(".snakemake/flawline")  # caches that survive a run
 
 
-def validated(given: dict[str, Any], workflow: Any, source: Path) -> Config:
+def validated(content: dict[str, Any], workflow: Any, source: Path) -> Config:
     """Return the checked configuration; say on the terminal what it leaves out.
 
     Parameters
     ----------
-    given : the content of the configuration files and of `--config`.
+    content : the content of the configuration files and of `--config`.
     source : where the workflow lies.
 
     Raises
@@ -32,7 +32,7 @@ def validated(given: dict[str, Any], workflow: Any, source: Path) -> Config:
         )
     origin = ", ".join(map(str, workflow.configfiles)) or "--config"
     try:
-        config = load_config(given, origin)
+        config = load_config(content, origin)
         check_features(config, origin, cache=HIDDEN / "backbones.json")
     except FlawlineError as error:
         raise WorkflowError(str(error)) from None
