@@ -1,4 +1,4 @@
-"""Accuracy of a detector on a folder of photographs, all good images learned from, several seeds.
+"""Accuracy of a detector on a folder of photographs, trained on all good images, over seeds.
 
     python benchmarks/accuracy.py CATEGORY [--weights FILE] [--backbone NAME --layers NAME ...]
         [--size auto | SIDE | HEIGHT WIDTH] [--seeds 0 1 2 3 4] [--poses YAML]
@@ -136,7 +136,7 @@ def show(found: pd.DataFrame) -> None:
 def load(
     chosen: argparse.Namespace, folder: Path, device: torch.device
 ) -> tuple[Data, Data, np.ndarray, np.ndarray | None]:
-    """Training data, test data, its labels and, where there are any, masks uint8 (N, H, W)."""
+    """Load training data, test data, its labels and, if there are any, masks uint8 (N, H, W)."""
     category = chosen.category
     test = images_in(category / "test")
     tested = {hashlib.sha256(path.read_bytes()).digest() for path in test}
@@ -169,7 +169,7 @@ def load(
 
 
 def with_poses(train: Data, folder: Path, chosen: argparse.Namespace, device: torch.device) -> Data:
-    """The same with the images in other poses."""
+    """Return the same data with the images in other poses."""
     options, poses = ObjectMaskOptions(), Poses.model_validate(yaml.safe_load(chosen.poses))
     assert train.images is not None
     mask_all(train.images, folder / "objects.npy", fit(train.images, options), options)

@@ -1,4 +1,4 @@
-"""What thresholds and checks of calibration promise, and what comes of it.
+"""Compare the promises of thresholds and calibration checks with what they reach.
 
     python benchmarks/calibration.py [CATEGORY ...] [--weights RESNET18] [--splits N]
                                      [--good-images ...]
@@ -91,7 +91,7 @@ def batches(images: np.ndarray) -> list[np.ndarray]:
 
 
 def scores_of(method: str, seed: int, learned: Data, *asked: Data) -> list[np.ndarray]:
-    """What a model that learned some good images says of others."""
+    """Score other good images by a model that learned some."""
     detector = MAKERS[method](seed)
     detector.fit(learned)
     return [detector.score(part).scores.astype(float) for part in asked]
@@ -177,7 +177,7 @@ def planted(name: str, good_images: Data, defects: list[Path], weights: str) -> 
 
 
 def odd_images(samples: int = 400) -> None:
-    """How many clean samples have a score beyond the limit for odd images."""
+    """Count clean samples with a score beyond the limit for odd images."""
     lot = np.random.default_rng(0)
     for kind in ("gumbel", "lognormal", "normal"):
         for n in (12, 42, 209):

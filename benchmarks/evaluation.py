@@ -1,4 +1,4 @@
-"""How fast the pixel metrics of one category are: 160 maps of 256 px, 120 of them defective."""
+"""Time the pixel metrics of one category: 160 maps of 256 px, 120 of them defective."""
 
 import resource
 import time

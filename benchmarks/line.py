@@ -1,4 +1,4 @@
-"""What the pipeline itself costs: planning, a run with nothing to do, the start of each job.
+"""Time the pipeline itself: planning, a run with nothing to do, the start of each job.
 
 A folder of 15 categories, 10 detectors, 3 seeds. Nothing is computed: empty files and Snakemake's
 own records of finished jobs stand in for results. Times are seconds of CPU in user mode, the best
@@ -103,7 +103,7 @@ def seconds(arguments: list[str], folder: Path, runs: int) -> float:
 
 
 def python(arguments: list[str], folder: Path) -> str:
-    """What a run of Python prints."""
+    """Return what a run of Python prints."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,

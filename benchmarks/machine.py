@@ -1,4 +1,4 @@
-"""What the benchmarks share: repeated timing, peak memory, and the ceilings of the machine."""
+"""Helpers of the benchmarks: repeated timing, peak memory, and the ceilings of the machine."""
 
 import re
 import subprocess

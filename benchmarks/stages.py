@@ -1,4 +1,4 @@
-"""How fast each stage of the library is on one category, and how near to the machine's ceilings.
+"""Time each stage of the library on one category, and compare it with the machine's ceilings.
 
     python benchmarks/stages.py MVTEC_AD WEIGHTS [CATEGORY]
 

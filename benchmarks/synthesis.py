@@ -1,4 +1,4 @@
-"""How fast synthetic anomalies are made, at 256 px."""
+"""Time synthetic anomalies at 256 px."""
 
 import argparse
 import statistics

@@ -114,7 +114,7 @@ def photograph(seed: int, width: int, scratched: bool) -> tuple[np.ndarray, np.n
 
 
 def hit(anomaly_map: np.ndarray, seed: int, width: int) -> bool:
-    """Whether the map's peak lies within 40 px of the scratch."""
+    """Check whether the map's peak lies within 40 px of the scratch."""
     _, ends = photograph(seed, width, True)
     y, x = np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)
     peak = (np.array([x, y]) + 0.5) * width / anomaly_map.shape[1]

@@ -1,4 +1,4 @@
-"""The checked configuration, and what the rules take from it."""
+"""The checked configuration, and the objects that the rules use."""
 
 import gc
 import os
@@ -25,15 +25,15 @@ from flawline.workflow.resources import (
 )
 from flawline.workflow.targets import Targets, closing_line
 
-# Planning makes millions of small objects that stay. By default, Python searches the newest for garbage
+# Planning makes millions of small objects that stay. By default, Python searches new objects for garbage
 # whenever there are 700 of them, which takes a tenth of a large plan's time (docs/performance.md). These
-# numbers make that 140 times rarer, and the search through all objects 3500 times.
+# numbers make that 140 times rarer, and the search through all objects 3500 times rarer.
 gc.set_threshold(100_000, 50, 50)
 
-# Where this workflow lies, whether it is the main one or a module of another.
+# The folder of this workflow, whether it is the main one or a module of another.
 SOURCE = Path(workflow.current_basedir).parent
 
-# Where the environment's post-deploy script finds the package, whatever the working directory is.
+# The environment's post-deploy script finds the package here, whatever the working directory is.
 os.environ.update(FLAWLINE_SOURCE=str(SOURCE))
 spin_briefly(os.environ)
 ENVIRONMENT = f"../envs/{os.environ.get('FLAWLINE_ENV', 'flawline')}.yaml"
@@ -69,7 +69,7 @@ wildcard_constraints:
 
 
 def log_of(rule):
-    """The log of each of a rule's jobs."""
+    """Return the pattern of the logs of a rule's jobs."""
     return f"{LAYOUT.logs}/{rule}/{STAGES[rule].job}.log"
 
 

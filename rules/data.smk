@@ -24,8 +24,8 @@ if CONFIG.dataset.kind == "demo":
             "../scripts/draw_demo.py"
 
 
-# Without `code`: what is downloaded is checked against its SHA-256, and what is unpacked against the stamps'
-# hashes of it, so a changed line of code is no reason to fetch 4.9 GB again.
+# Without `code`: the download is checked against its SHA-256, and unpacked files against the hashes in the
+# stamps, so changed code need not fetch 4.9 GB again.
 if CONFIG.dataset.kind == "mvtec_ad" and not CONFIG.provided:
 
     rule download:
@@ -44,7 +44,7 @@ if CONFIG.dataset.kind == "mvtec_ad" and not CONFIG.provided:
             url=CONFIG.dataset.url,
             sha256=CONFIG.dataset.sha256,
         message:
-            "Downloading MVTec AD (4.9 GB; an interrupted download goes on where it stopped)"
+            "Downloading MVTec AD (4.9 GB; an interrupted download continues where it stopped)"
         script:
             "../scripts/download.py"
 
@@ -153,7 +153,7 @@ rule prepare:
         "../scripts/prepare.py"
 
 
-# Only where a category is tiled: what its networks see.
+# Only if a category is tiled: what its networks see.
 rule tiles:
     input:
         f"{PROTOCOL}/split.csv",
@@ -184,7 +184,7 @@ rule tiles:
         "../scripts/tiles.py"
 
 
-# Only where some pixels do not count: those of ignored regions and of letterbox bars.
+# Only if some pixels do not count: those of ignored regions and of letterbox bars.
 rule counted:
     input:
         f"{PROTOCOL}/split.csv",
@@ -204,7 +204,7 @@ rule counted:
         regions=PARAMS.regions,
         code=CODE.of("counted.py"),
     message:
-        "Marking what counts of the {wildcards.subset} images of {wildcards.category}"
+        "Marking counted pixels of the {wildcards.subset} images of {wildcards.category}"
     script:
         "../scripts/counted.py"
 

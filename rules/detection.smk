@@ -1,4 +1,4 @@
-"""Train, score, threshold, box: nothing here may see test labels or masks, nor make a choice by test
+"""Train, score, threshold, box: no rule here may see test labels or masks, or choose anything by test
 scores."""
 
 
@@ -155,8 +155,8 @@ use rule score as score_fold with:
         "Scoring fold {wildcards.fold} of {wildcards.category} with {wildcards.detector}"
 
 
-# `score` could make the calibration scores, too, if there were a calibration subset. In these categories
-# there is none, so the rules below must come first.
+# `score` could make the calibration scores as well, if there were a calibration subset. These categories do
+# not have one, so the rules below must come first.
 ruleorder: gather_folds > score
 ruleorder: leave_one_out > score
 

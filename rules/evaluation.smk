@@ -57,7 +57,7 @@ rule score_good_test_images:
         "../scripts/score_good_test_images.py"
 
 
-# Only where other draws of the calibration images are asked for: what would come of them.
+# Only if `calibration.seeds` asks for other draws of the calibration images: their thresholds and rates.
 rule draws:
     input:
         unpack(INPUTS.drawn),

@@ -1,4 +1,4 @@
-"""Frozen features, one array per subset; what was extracted before comes from the feature store."""
+"""Frozen features, one array per subset; features extracted before come from the feature store."""
 
 
 rule extract_features:
@@ -30,7 +30,7 @@ rule extract_features:
         "../scripts/extract_features.py"
 
 
-# Poses are for training alone.
+# Poses are only used in training.
 use rule extract_features as extract_posed_features with:
     input:
         images=f"{POSED}/images.npy",

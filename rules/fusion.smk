@@ -1,4 +1,4 @@
-"""Several detectors as one. What is asked of any detector, these rules make for a fusion."""
+"""Several detectors as one: these rules make for a fusion the files that other rules make for a detector."""
 
 
 rule fuse:

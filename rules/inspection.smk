@@ -1,4 +1,4 @@
-"""New images before a trained detector. It never trains, so it asks no other rule for a file."""
+"""New images before a trained detector. It never trains, so it needs no file of another rule."""
 
 if INSPECTION:
 
@@ -26,7 +26,7 @@ if INSPECTION:
             settings=INSPECTION.settings,
             about=INSPECTION.about,
             batch=INSPECTION.batch,
-            # no output: it outlives every inspection, and Snakemake deletes outputs before a rerun
+            # not an output: it survives every inspection, and Snakemake deletes outputs before a rerun
             history=f"{LAYOUT.inspections}/batches.csv",
             code=CODE.of("inspect_images.py", INSPECTION.module),
             templates=CODE.of_templates("inspection.html.j2", packages=("inspection", "report")),

@@ -15,7 +15,7 @@ rule figures:
         metrics=f"{DETECTOR}/metrics.json",
         training=f"{DETECTOR}/training.csv",
         boxes=f"{DETECTOR}/test/boxes.csv",
-        # stand in where there are no good test images
+        # shown if there are no good test images
         split=f"{PROTOCOL}/split.csv",
         calibration_images=INPUTS.calibration_images,
         calibration_counted=INPUTS.calibration_counted,
@@ -52,7 +52,7 @@ rule figures:
         "../scripts/figures.py"
 
 
-# Only detectors that have something to show besides their maps.
+# Only for detectors that can show more than their maps.
 rule pictures:
     input:
         unpack(INPUTS.detector("test")),
@@ -85,7 +85,7 @@ rule pictures:
         options=PARAMS.section("report"),
         code=CODE.with_method("pictures.py"),
     message:
-        "Looking through the eyes of {wildcards.detector} on {wildcards.category}"
+        "Drawing what {wildcards.detector} sees on {wildcards.category}"
     script:
         "../scripts/pictures.py"
 
@@ -94,7 +94,7 @@ rule report_page:
     input:
         metrics=TARGETS.runs("metrics.json"),
         training=TARGETS.runs("training.csv"),
-        # stands for the folder of cases beside it, which would be compared by its time alone
+        # stands for the folder of cases beside it, which Snakemake would compare by its time alone
         galleries=TARGETS.runs("figures/gallery.jpg"),
         pictures=TARGETS.pictures(),
         pairwise=f"{COMPARISON}/pairwise.csv",
