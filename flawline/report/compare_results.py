@@ -107,7 +107,7 @@ def _runs(folder: Path) -> dict[Key, dict[int, RunFolder]]:
         runs.setdefault((run.protocol, run.category, run.detector), {})[run.seed] = run
     if not runs:
         raise FlawlineError(
-            f"{folder}: no metrics.json there; expected a folder results/<dataset> of a "
+            f"{folder}: no metrics.json of any detector; expected a folder results/<dataset> of a "
             "finished run"
         )
     return runs

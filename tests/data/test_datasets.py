@@ -457,7 +457,7 @@ class TestTheManifest:
             ("path,labl\na.png,good", "labl"),
             ("path,label\na.png,great", "line 2: label 'great'"),
             ("path,split\na.png,valid", "line 2: split 'valid'"),
-            ("path\na.png\nb.png\na.png", "line 4: 'a.png' is in .*line 2"),
+            ("path\na.png\nb.png\na.png", "line 4: 'a.png' is already in .*line 2"),
             ("path\n../a.png", "line 2: path '../a.png' is outside"),
             ("path,mask\na.png,/etc/b.png", "line 2: mask '/etc/b.png' is outside"),
             ("path,label,defect_type\na.png,good,scratch", "defect_type 'scratch' of a good"),
