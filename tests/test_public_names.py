@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from project import ROOT
-from trained_category import NEW, Line
+from trained_category import NEW, TrainedCategory
 
 import flawline
 
@@ -22,11 +22,11 @@ NEED_A_DETECTOR = {"open_detector", "inspect_folder"}
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a configuration, a trained detector and new photographs."""
-    line = Line(tmp_path_factory.mktemp("line"))
-    line.train("patchcore")
-    (line.root / "my.yaml").write_text(yaml.safe_dump(line.given))
-    shutil.copytree(line.new, line.root / "incoming")
-    return line.root
+    category = TrainedCategory(tmp_path_factory.mktemp("category"))
+    category.train("patchcore")
+    (category.root / "my.yaml").write_text(yaml.safe_dump(category.given))
+    shutil.copytree(category.new, category.root / "incoming")
+    return category.root
 
 
 def run_example(name: str, **known: Any) -> None:
