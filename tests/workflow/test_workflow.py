@@ -419,7 +419,7 @@ class TestEveryRule:
 class TestInspectingNewImages:
     GIVEN = "inspect={folder: incoming, category: bolt, detector: featcae}"
 
-    def test_gives_the_lines_scores_runs_again_for_new_images_and_trains_nothing(
+    def test_gives_the_pipelines_scores_runs_again_for_new_images_and_trains_nothing(
         self, project: Project
     ) -> None:
         incoming = project.folder / "incoming"
