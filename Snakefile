@@ -30,10 +30,16 @@ rule all:
     localrule: True
 
 
+onstart:
+    WARM_STARTS.start(workflow)
+
+
 onsuccess:
+    WARM_STARTS.stop()
     inspecting = "inspect" in workflow.dag_settings.targets
     print(INSPECTION.closing_line() if inspecting else closing_line(workflow, LAYOUT))
 
 
 onerror:
+    WARM_STARTS.stop()
     print(report_the_rest(workflow, CONFIG))

@@ -24,6 +24,7 @@ from flawline.workflow.resources import (
     train_first,
 )
 from flawline.workflow.targets import Targets, closing_line
+from flawline.workflow.warm_start import WarmStarts
 
 # Planning makes millions of small objects that stay. By default, Python searches new objects for garbage
 # whenever there are 700 of them, which takes a tenth of a large plan's time (docs/performance.md). These
@@ -48,6 +49,7 @@ INPUTS = Inputs(CONFIG, LAYOUT)
 RESOURCES = MachineResources(workflow)
 TARGETS = Targets(CONFIG)
 CODE = Code(SOURCE / "scripts", PARAMS)
+WARM_STARTS = WarmStarts(CONFIG)
 INSPECTION = Inspection(CONFIG, CONFIG.inspected) if CONFIG.inspected else None
 
 DATA, RESULTS = LAYOUT.data, LAYOUT.results

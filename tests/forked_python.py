@@ -53,7 +53,7 @@ def run(
                 address(),
                 [str(argument) for argument in arguments],
                 str(folder),
-                environment,
+                {**environment, "FLAWLINE_WARM_STARTS": "0"},  # its jobs are forks already
                 (nothing.fileno(), out.fileno(), err.fileno()),
             )
         wrote = []

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from flawline.decisions.boxes import map_limit
 from flawline.detectors.data import Data
@@ -23,6 +22,9 @@ from flawline.report.cases import (
     write_cases,
 )
 from flawline.report.charts import CURVES, loss_series
+
+if TYPE_CHECKING:
+    import torch
 
 PLOTS = ("histogram", *(curve.key for curve in CURVES), "losses")
 
@@ -114,7 +116,7 @@ def draw_pictures(
     path: Path | str,
     *,
     implementation: str,
-    device: torch.device,
+    device: "torch.device",
     options: Mapping[str, int],
 ) -> None:
     """Show a method's pictures of its cases, besides their anomaly maps.
