@@ -37,7 +37,7 @@ class TestIgnoredRegions:
         assert found.sum() == 10 * 80 + 40 * 30
 
     def test_beside_the_photograph_are_refused(self) -> None:
-        with pytest.raises(FlawlineError, match=r"polygon 1 lies beside a photograph of 9 x 9"):
+        with pytest.raises(FlawlineError, match=r"polygon 1 lies outside a photograph of 9 x 9"):
             ignored(Regions(polygons=[SQUARE]), (9, 9))
 
     def test_may_not_cover_all(self) -> None:
