@@ -285,7 +285,7 @@ class TestMapsOfAllKinds:
 
     @pytest.mark.parametrize("kind", ["tokens", "pooled", "flat"])
     def test_what_gives_no_map_is_refused_by_its_layer(self, kind: str) -> None:
-        with pytest.raises(FlawlineError, match=f"layer '{kind}' gives .* no map of its places"):
+        with pytest.raises(FlawlineError, match=f"layer '{kind}' gives .* not a map of its places"):
             _channels_last(Maps("first", kind), "x", (64, 96))
 
     def test_a_network_of_one_input_size_takes_that_alone(self) -> None:
