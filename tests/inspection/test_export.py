@@ -125,7 +125,7 @@ def test_other_decisions_are_refused_but_for_scores_at_the_threshold(
     trained.threshold["value"] = top
     monkeypatch.setattr(exporting, "Graph", lambda trained: graph)
     if refused:
-        with pytest.raises(FlawlineError, match="decides otherwise than PyTorch on"):
+        with pytest.raises(FlawlineError, match="decides differently from PyTorch on"):
             export(trained, good_images, tmp_path / "x.onnx")
         assert list(tmp_path.iterdir()) == []
     else:

@@ -403,7 +403,7 @@ class TestATrainedDetector:
         about = read_json(run / "model/model.json")
         about["provenance"]["inputs"]["features"][0]["weights_sha256"] = 64 * "0"
         write_json(run / "model/model.json", about)
-        with pytest.raises(FlawlineError, match="features of other weights"):
+        with pytest.raises(FlawlineError, match="features from other weights"):
             load_trained(run, category.settings("patchcore"), CPU)
 
     def test_of_an_older_version_is_refused(
@@ -437,7 +437,7 @@ class TestATrainedDetector:
 
 
 class TestTheConfiguration:
-    def inspected(self, category: TrainedCategory, **given: Any) -> Any:
+    def inspected(self, category: TrainedCategory, /, **given: Any) -> Any:
         config = load_config(
             category.given | {"inspect": {"folder": "/data/in coming"} | given}, "x"
         )
