@@ -75,6 +75,14 @@ class Run:
         self._warm.stop()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def interrupts() -> Iterator[None]:
+    """Processes started here can be interrupted, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def config() -> Config:
     return Config.model_validate(CONFIG)
@@ -294,6 +302,7 @@ def test_every_script_that_is_named_is_there(config: Config) -> None:
 class TestARun:
     """As a user starts it."""
 
+    @pytest.mark.slow
     def test_ends_at_ctrl_c_with_all_its_processes(self, tmp_path: Path) -> None:
         project = Project(tmp_path / "line", ROOT)
         config = deepcopy(CONFIG) | {"categories": ["weave"]}
