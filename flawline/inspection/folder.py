@@ -157,14 +157,6 @@ def write_verdicts(path: Path | str, verdicts: list[Verdict]) -> None:
     write_table(path, verdict_table(verdicts))
 
 
-def summary(verdicts: list[Verdict]) -> str:
-    """Count defective, readable and unreadable files, in words."""
-    decisions = [verdict.decision for verdict in verdicts]
-    unreadable = decisions.count(UNREADABLE)
-    words = f"{decisions.count(DEFECTIVE)} of {len(decisions) - unreadable} images defective"
-    return f"{words}, {unreadable} {'file' if unreadable == 1 else 'files'} unreadable"
-
-
 def _read(path: Path, trained: "TrainedDetector") -> "Photograph | str":
     """Return the prepared photograph, or why it cannot be read."""
     most = trained.settings["max_megapixels"]

@@ -32,6 +32,11 @@ class Recipe(Options):
 
     recipe: str
 
+    @property
+    def cutouts(self) -> list[Path]:
+        """Return the user's own pictures that it pastes."""
+        return []
+
 
 class Line(Recipe):
     """Straight, curved or broken lines; lengths in pixels at 224 pixels.
@@ -130,6 +135,11 @@ class CutPaste(Recipe):
         description="How far a defect may reach beyond the object's edge; as far as it does, if "
         "not given. Of `defect_like` on the `object` alone.",
     )
+
+    @property
+    def cutouts(self) -> list[Path]:
+        """Return the files in the folder."""
+        return sorted(self.folder.glob("*")) if self.folder else []
 
     @model_validator(mode="after")
     def _folder_belongs_to_its_objects(self) -> Self:

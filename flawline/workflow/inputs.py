@@ -66,8 +66,7 @@ class Inputs:
     def cutouts(self, wildcards: Wildcards) -> Files:
         """Return the user's own pictures that a set of synthetic anomalies pastes."""
         synthetic = self.config.of(wildcards.category).synthetic[wildcards.synthetic]
-        folders = [getattr(recipe, "folder", None) for recipe in synthetic.recipes]
-        return sorted(str(path) for folder in folders if folder for path in folder.glob("*"))
+        return sorted(str(path) for recipe in synthetic.recipes for path in recipe.cutouts)
 
     def detector(self, subset: str, *, training: bool = False) -> Named:
         """Return a function for the files of a subset that the detector needs.

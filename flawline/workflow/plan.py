@@ -152,7 +152,10 @@ def changed_params(job: Any, change: Any) -> Iterator[str]:
         if repr(value) not in change.only_new:
             continue
         if name == "options":
-            section = STAGES[job.rule.name].section
+            stage = STAGES.get(
+                job.rule.name
+            )  # none: a rule renamed by a workflow that imports this
+            section = stage.section if stage else job.rule.name
             yield from (f"{section}.{key}" for key in changed_options(before, value))
         elif name == "code":
             yield f"the code of {job.rule.name}"

@@ -8,6 +8,7 @@ Importing torch takes seconds of each job that runs a network. Snakemake starts 
 import json
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -62,13 +63,14 @@ class WarmStarts:
         self._needs = needs(config)
         self._python = sys.executable
         self._server: subprocess.Popen[bytes] | None = None
+        self._folder: Path | None = None
 
     def start(self, workflow: Any) -> None:
         """Start the server and let Snakemake start jobs by it, if they run here and as they are."""
         if not _possible(workflow):
             return
         with suppress(OSError):  # without a place for sockets, each job starts its own Python
-            folder = Path(tempfile.mkdtemp(prefix="flawline-"))
+            folder = self._folder = Path(tempfile.mkdtemp(prefix="flawline-"))
             client = _write_client(folder, self._python)
             # Snakemake does not quote the path; and the folder may forbid programs
             if shlex.quote(str(client)) == str(client) and os.access(client, os.X_OK):
@@ -84,6 +86,8 @@ class WarmStarts:
             self._server.stdin.close()
             with suppress(subprocess.TimeoutExpired):
                 self._server.wait(PATIENCE)
+        if self._folder:  # a killed server leaves it
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start_server(self, folder: Path) -> subprocess.Popen[bytes]:
         groups = sorted(set(self._needs.values()))

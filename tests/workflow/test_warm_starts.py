@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
@@ -101,6 +102,7 @@ def other_run(config: Config, tmp_path: Path) -> Iterator[Run]:
     started = Run(tmp_path, config)
     yield started
     started.stop()
+    assert not started.sockets.exists()
 
 
 def within_a_minute(condition: Callable[[], bool]) -> bool:
@@ -317,19 +319,23 @@ class TestARun:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        results = project.folder / "results/demo"
-        training = results / "logs/train/weave.unsupervised.featcae.seed0.log"
-        remembered = results / "benchmarks/train/weave.unsupervised.patchcore.seed0.tsv"
-        while not (training.exists() and remembered.exists()):
-            assert running.poll() is None, (tmp_path / "said").read_text()
-            time.sleep(0.1)
-        processes = psutil.Process(running.pid).children(recursive=True)
-        assert any(process.name() == "train.py" for process in processes)
-        os.killpg(running.pid, signal.SIGINT)
-        assert running.wait() == 1, (tmp_path / "said").read_text()
-        _, alive = psutil.wait_procs(processes, 60)
-        assert alive == []
-        assert training.read_text().count("KeyboardInterrupt") == 1
+        try:
+            results = project.folder / "results/demo"
+            training = results / "logs/train/weave.unsupervised.featcae.seed0.log"
+            remembered = results / "benchmarks/train/weave.unsupervised.patchcore.seed0.tsv"
+            while not (training.exists() and remembered.exists()):
+                assert running.poll() is None, (tmp_path / "said").read_text()
+                time.sleep(0.1)
+            processes = psutil.Process(running.pid).children(recursive=True)
+            assert any(process.name() == "train.py" for process in processes)
+            os.killpg(running.pid, signal.SIGINT)
+            assert running.wait() == 1, (tmp_path / "said").read_text()
+            _, alive = psutil.wait_procs(processes, 60)
+            assert alive == []
+            assert training.read_text().count("KeyboardInterrupt") == 1
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
         [took] = read_table(remembered, sep="\t").to_dict("records")
         assert took["max_rss"] > 50
         assert 0 < took["cpu_time"] < 60

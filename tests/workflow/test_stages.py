@@ -13,7 +13,7 @@ import yaml
 from flawline.layout import RESERVED, Layout, RunFolder
 from flawline.stages import STAGES, before
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PATCHCORE = {"method": "patchcore", "features": "gabor", "coreset_fraction": 0.05}
 COST = {"rule": "cost", "miss": 5, "false_alarm": 1, "defect_rate": 0.1}
 CONFIG: dict[str, Any] = {
@@ -149,6 +149,7 @@ def test_profiles_group_the_stages_and_send_those_with_a_gpu_there(name: str) ->
     profile = yaml.safe_load((ROOT / f"profiles/{name}/profile.yaml").read_text())
     assert profile["groups"] == {s.name: s.group for s in STAGES.values() if s.group}
     assert set(profile["set-resources"]) == {s.name for s in STAGES.values() if s.gpu}
+    assert not any(stage.gpu and stage.group for stage in STAGES.values())
 
 
 def test_files_of_a_run_are_where_the_rules_make_them(jobs: list[dict[str, Any]]) -> None:
