@@ -93,8 +93,8 @@ def hedged(choice: Choice, mode: str, folds: int | None) -> Choice:
     """
     if folds and choice.false_alarm_bound is not None:
         promise = (
-            f"Approximately, and at most about twice as often, as the scores come from {folds} "
-            "models that each lack a part of the good images: "
+            "Approximately, and at most about twice as often, if the model in use came out like "
+            f"the {folds} that the scores come from, which each lack a part of the good images: "
             f"{choice.promise[0].lower()}{choice.promise[1:]}"
         )
         return replace(

@@ -170,6 +170,7 @@ def test_scores_of_several_models_hedge_what_stands_in_as_well(rule: str) -> Non
     settings = {"alpha": 0.01} if rule == "conformal" else {"false_alarm_rate": 0.01, "tail": 0.25}
     found = choose_threshold(np.arange(12.0), rule, folds=5, **settings)
     assert found["promise"].startswith("Approximately, and at most about twice as often")
+    assert "if the model in use came out like" in found["promise"]
     assert "5 models" in found["promise"]
     alone = choose_threshold(np.arange(12.0), rule, **settings)
     assert found["false_alarm_bound"] == 2 * alone["false_alarm_bound"]
