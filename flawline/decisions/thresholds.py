@@ -94,7 +94,7 @@ def hedged(choice: Choice, mode: str, folds: int | None) -> Choice:
     if folds and choice.false_alarm_bound is not None:
         promise = (
             "Approximately, and at most about twice as often, if the model in use came out like "
-            f"the {folds} that the scores come from, which each lack a part of the good images: "
+            f"the {folds} models of the scores, which each lack a part of the good images: "
             f"{choice.promise[0].lower()}{choice.promise[1:]}"
         )
         return replace(
