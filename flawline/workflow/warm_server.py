@@ -2,11 +2,13 @@
 
 A program of its own, which imports nothing of flawline: jobs read the code as it is when they
 start. It has one thread and no CUDA context, since neither other threads nor a context survive a
-fork. Packages that only some scripts need are imported, once such a script is asked for, by a fork
-that then forks for these scripts alone. All end with the program that holds their standard input.
+fork. Packages that only some scripts need are imported by a fork that then forks for these scripts
+alone: once such a script is asked for, or at once if it will be. All end with the program that
+holds their standard input.
 
 The arguments are the folder of the sockets and, as JSON, the steps of import that the scripts of
-each listening socket need, by its file descriptor (`Server.listen`).
+each listening socket need, by its file descriptor (`Server.listen`), and the descriptors of the
+sockets whose imports are to begin at once.
 """
 
 import ctypes
@@ -62,8 +64,9 @@ class Server:
     job has ended also its CPU seconds and its peak memory in KiB, as a JSON list.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, early: Sequence[int] = ()) -> None:
         self._folder = folder
+        self._early = early
         self._start()
 
     def listen(self, listener: socket.socket, steps: Steps = ()) -> None:
@@ -77,6 +80,12 @@ class Server:
         answer = self._fork_server if steps else self._fork_job
         self._steps[listener] = steps
         self._selector.register(listener, selectors.EVENT_READ, lambda: answer(listener))
+
+    def prepare(self) -> None:
+        """Begin with the imports of the early sockets."""
+        for listener in [one for one in self._steps if one.fileno() in self._early]:
+            if self._steps.get(listener):  # it was not passed on with another one
+                self._fork_server(listener)
 
     def serve(self) -> Job:
         """Fork for each job that is asked for; return in the forks alone, with their jobs."""
@@ -103,6 +112,7 @@ class Server:
             import_all(step)
             for other, steps in passed_on.items():
                 self.listen(other, steps[1:])
+            self.prepare()
         else:
             for other in passed_on:
                 other.close()
@@ -221,7 +231,10 @@ def run(job: Job) -> None:
     set_threads(int(job.environment.get("OMP_NUM_THREADS", "1")))
     sys.argv = [job.script]
     sys.path.insert(0, str(Path(job.script).parent))
-    runpy.run_path(job.script, run_name="__main__")
+    try:
+        runpy.run_path(job.script, run_name="__main__")
+    finally:
+        gc.unfreeze()  # libraries look for objects that are still there when Python ends
 
 
 def set_threads(number: int) -> None:
@@ -234,13 +247,14 @@ def set_threads(number: int) -> None:
             torch.set_num_threads(number)
 
 
-def main(folder: str, sockets: str) -> None:
+def main(folder: str, sockets: str, early: str) -> None:
     """Serve until standard input ends; in each fork, run its job."""
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a job's, and Snakemake's, to handle
-    server = Server(Path(folder))
+    server = Server(Path(folder), json.loads(early))
     for file, steps in json.loads(sockets).items():
         server.listen(socket.socket(fileno=int(file)), steps)
     import_all(COMMON)
+    server.prepare()
     job = server.serve()
     signal.signal(signal.SIGINT, interrupt)
     run(job)

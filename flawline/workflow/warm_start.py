@@ -74,7 +74,7 @@ class WarmStarts:
             client = _write_client(folder, self._python)
             # Snakemake does not quote the path; and the folder may forbid programs
             if shlex.quote(str(client)) == str(client) and os.access(client, os.X_OK):
-                self._server = self._start_server(folder)
+                self._server = self._start_server(folder, _scripts(workflow))
                 JobTimer.folder = folder
                 benchmark.BenchmarkTimer = JobTimer
                 sys.executable = str(client)
@@ -89,17 +89,23 @@ class WarmStarts:
         if self._folder:  # a killed server leaves it
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _start_server(self, folder: Path) -> subprocess.Popen[bytes]:
+    def _start_server(self, folder: Path, scripts: set[str]) -> subprocess.Popen[bytes]:
         groups = sorted(set(self._needs.values()))
         for script, steps in self._needs.items():
             (folder / script).symlink_to(str(groups.index(steps)))
         listeners = {_listen(folder / str(number)): steps for number, steps in enumerate(groups)}
         listeners[_listen(folder / OTHERS)] = ()
         by_file = {listener.fileno(): steps for listener, steps in listeners.items()}
+        # torch takes longest, and the first jobs, which read files, leave a core free
+        waited_for = {self._needs.get(script, ()) for script in scripts}
+        early = [
+            file for file, steps in by_file.items() if NETWORKS in steps and steps in waited_for
+        ]
         program = Path(__file__).with_name("warm_server.py")
+        arguments = [str(folder), json.dumps(by_file), json.dumps(early)]
         try:
             return subprocess.Popen(
-                [self._python, "-P", str(program), str(folder), json.dumps(by_file)],
+                [self._python, "-P", str(program), *arguments],
                 env=os.environ | ONE_THREAD,
                 stdin=subprocess.PIPE,
                 pass_fds=list(by_file),
@@ -118,6 +124,12 @@ def _possible(workflow: Any) -> bool:
         and not (workflow.dryrun or workflow.touch)
         and not workflow.deployment_settings.deployment_method
     )
+
+
+def _scripts(workflow: Any) -> set[str]:
+    """Return the names of the scripts that the run will start."""
+    jobs = workflow.dag.needrun_jobs()
+    return {Path(job.rule.script).name for job in jobs if job.rule.script}
 
 
 def _write_client(folder: Path, python: str) -> Path:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
@@ -28,7 +28,13 @@ PYTHON = sys.executable
 
 def workflow(**other: Any) -> SimpleNamespace:
     """A run of Snakemake on this machine, with jobs as they are."""
-    here = {"is_main_process": True, "local_exec": True, "dryrun": False, "touch": False}
+    here = {
+        "dag": SimpleNamespace(needrun_jobs=list),
+        "is_main_process": True,
+        "local_exec": True,
+        "dryrun": False,
+        "touch": False,
+    }
     deployment = SimpleNamespace(deployment_method=set())
     return SimpleNamespace(**(here | {"deployment_settings": deployment} | other))
 
@@ -36,12 +42,14 @@ def workflow(**other: Any) -> SimpleNamespace:
 class Run:
     """A run of Snakemake as far as it starts jobs."""
 
-    def __init__(self, folder: Path, config: Config) -> None:
+    def __init__(self, folder: Path, config: Config, scripts: Sequence[str] = ()) -> None:
         self.folder = folder
         (folder / SCRIPTS).mkdir(parents=True)
         timer = benchmark.BenchmarkTimer
         self._warm = WarmStarts(config)
-        self._warm.start(workflow())
+        rules = [SimpleNamespace(script=f"../scripts/{name}") for name in scripts]
+        jobs = [SimpleNamespace(rule=rule) for rule in rules]
+        self._warm.start(workflow(dag=SimpleNamespace(needrun_jobs=lambda: jobs)))
         self.python, self.sockets = sys.executable, JobTimer.folder
         sys.executable, benchmark.BenchmarkTimer = PYTHON, timer
 
@@ -71,6 +79,11 @@ class Run:
             if str(process.pid) in (self.sockets / str(client.pid)).read_text()
         ]
         return job
+
+    def has_imported_torch(self) -> bool:
+        """Whether some process of the server has."""
+        maps = [Path(f"/proc/{one.pid}/maps") for one in self.server.children(recursive=True)]
+        return any("libtorch_cpu" in one.read_text() for one in maps)
 
     def stop(self) -> None:
         self._warm.stop()
@@ -127,6 +140,10 @@ class TestAJob:
         assert said.splitlines()[1].startswith(f"['{script}'] {Path(script).parent} from outside")
         assert said.rstrip().endswith("[0, 1, 2, 3]")  # 3 lists the files
         assert (errors, job.returncode) == ("", 0)
+
+    def test_leaves_nothing_to_complain_about_at_its_end(self, run: Run) -> None:
+        job = run.start("import torch._dynamo, triton", "train.py")
+        assert (job.communicate(), job.returncode) == (("", ""), 0)
 
     @pytest.mark.parametrize(
         ("code", "status"),
@@ -339,3 +356,17 @@ class TestARun:
         [took] = read_table(remembered, sep="\t").to_dict("records")
         assert took["max_rss"] > 50
         assert 0 < took["cpu_time"] < 60
+
+
+def test_imports_begin_before_the_first_job_asks_for_them(config: Config, tmp_path: Path) -> None:
+    run = Run(tmp_path, config, ["index.py", "train.py"])
+    assert within_a_minute(run.has_imported_torch)
+    assert run.start("print('done')", "train.py").communicate() == ("done\n", "")
+    run.stop()
+
+
+def test_nothing_is_imported_that_no_job_needs(config: Config, tmp_path: Path) -> None:
+    run = Run(tmp_path, config, ["index.py"])
+    assert run.start("print('done')").communicate() == ("done\n", "")
+    assert not run.has_imported_torch()
+    run.stop()
