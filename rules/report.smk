@@ -42,7 +42,7 @@ rule figures:
         mem_mb=memory(1500, 4),
         runtime=minutes(20),
     params:
-        options=PARAMS.section("report"),
+        options=PARAMS.shown,
         boxes=PARAMS.section("boxes"),
         unit=PARAMS.of_detector("unit"),
         code=CODE.of("figures.py"),
@@ -82,7 +82,7 @@ rule pictures:
         runtime=minutes(20),
     params:
         detector=PARAMS.implementation,
-        options=PARAMS.section("report"),
+        options=PARAMS.shown,
         code=CODE.with_method("pictures.py"),
     message:
         "Drawing what {wildcards.detector} sees on {wildcards.category}"

@@ -6,7 +6,14 @@ from flawline.options.base import Options
 
 
 class Report(Options):
-    """The report's pictures."""
+    """The report's verdicts and pictures."""
+
+    max_missed: float = Field(
+        0.1, gt=0, lt=1, description="Largest share of defective parts missed that is usable."
+    )
+    max_rejected: float = Field(
+        0.1, gt=0, lt=1, description="Largest share of good parts rejected that is usable."
+    )
 
     cases: int = Field(6, ge=0, le=50, description="Most wrong images shown per detector.")
     typical: int = Field(

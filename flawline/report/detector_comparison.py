@@ -41,6 +41,11 @@ class Comparison:
     words: tuple[str, ...] = ()
     tests: tuple[Mapping[str, Any], ...] = ()
 
+    @property
+    def any(self) -> bool:
+        """Check whether there is anything to show."""
+        return bool(self.diagrams or self.words or self.tests)
+
 
 def compare(ranks: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any]]) -> Comparison:
     """Compare detectors over all categories.

@@ -2,25 +2,25 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 import yaml
 
 from flawline.metrics import AUROC, FALSE_ALARMS, METRICS, RECALL, SECTIONS, Metric
+from flawline.options.report import Report
 from flawline.report import charts
 from flawline.report.detector_comparison import Comparison, Sheet, cost_charts
 from flawline.report.leaderboard import Ranking, Value, by_detector, protocols, rank, summary
 from flawline.report.overview import (
     Attention,
-    Best,
     attention,
     best_of_categories,
     complement,
-    lead,
 )
 from flawline.report.runs import Run
+from flawline.report.verdict import Card, cards, in_words
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ class CategorySection:
     detectors: tuple[DetectorSection, ...]
     pairs: tuple[tuple[str, tuple[Pair, ...]], ...]
     sheets: tuple[Sheet, ...]
+    cards: tuple[Card, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,19 +113,30 @@ class Origin:
 
 @dataclass(frozen=True)
 class Page:
-    """The content of the report. Equal pages give equal bytes."""
+    """The content of the report. Equal pages give equal bytes.
+
+    Attributes
+    ----------
+    confidence : of all intervals, in words.
+    lead : the verdicts in a sentence.
+    attention : of the best detectors; `attention_others`: of all others.
+    rankings : of the protocols with several detectors.
+    comparison : None where there is nothing to compare.
+    """
 
     title: str
     origin: Origin
     facts: tuple[tuple[str, str], ...]
     confidence: str
-    """Confidence of all intervals, in words."""
+    limits: Report
     lead: str
-    best: tuple[Best, ...]
+    cards: tuple[Card, ...]
+    failures: tuple[Attention, ...]
     attention: tuple[Attention, ...]
+    attention_others: tuple[Attention, ...]
     rankings: tuple[Ranking, ...]
     costs: tuple[tuple[str, tuple[tuple[str, Mapping[str, Any]], ...]], ...]
-    comparison: Comparison
+    comparison: Comparison | None
     categories: tuple[CategorySection, ...]
 
 
@@ -136,6 +148,7 @@ def assemble(
     pairs: Sequence[Mapping[str, Any]] = (),
     comparison: Comparison | None = None,
     sheets: Mapping[str, Sequence[Sheet]] | None = None,
+    limits: Report | None = None,
 ) -> Page:
     """Group runs by category and detector, compare detectors, and note what needs attention.
 
@@ -145,30 +158,43 @@ def assemble(
     failures : what did not run; comes first under what needs attention.
     pairs : rows of ``pairwise.csv``.
     sheets : contact sheets of synthetic anomalies by category.
+    limits : options of the report; its own, if None.
     """
-    names = list(dict.fromkeys(run.category for run in runs))
-    best, rankings = best_of_categories(runs, pairs), rank(runs)
+    limits = limits or Report()
+    made = cards(runs, best_of_categories(runs, pairs), limits)
+    chosen = {(c.best.category, c.best.protocol, c.run.detector) for c in made}
+    best = [run for run in runs if (run.category, run.protocol, run.detector) in chosen]
+    rankings = tuple(r for r in rank(runs) if len(r.boards[0].rows) > 1)
+    categories = []
+    for number, name in enumerate(dict.fromkeys(run.category for run in runs), start=1):
+        anchor = f"category-{number}"
+        detectors = _detectors(anchor, [run for run in runs if run.category == name])
+        anchors = {(one.protocol, one.detector): one.anchor for one in detectors}
+        own = [
+            replace(card, anchor=anchors[card.best.protocol, card.run.detector])
+            for card in made
+            if card.best.category == name
+        ]
+        of_category = _pairs([pair for pair in pairs if pair["category"] == name])
+        drawn = tuple((sheets or {}).get(name, ()))
+        categories.append(CategorySection(name, anchor, detectors, of_category, drawn, tuple(own)))
+    made = tuple(card for category in categories for card in category.cards)
+    unsupervised = [card for card in made if card.best.protocol == "unsupervised"]
     return Page(
         title=f"Defect detection on {origin.dataset}",
         origin=origin,
         facts=_facts(runs, origin),
         confidence=next((_confidence(run) for run in runs), ""),
-        lead=lead([one for one in best if one.protocol == "unsupervised"] or best),
-        best=best,
-        attention=(*failures, *attention(runs)),
+        limits=limits,
+        lead=in_words(unsupervised or made),
+        cards=made,
+        failures=tuple(failures),
+        attention=attention(best),
+        attention_others=attention([run for run in runs if run not in best], beside=best),
         rankings=rankings,
         costs=tuple((r.protocol, cost_charts(r)) for r in rankings),
-        comparison=comparison or Comparison(),
-        categories=tuple(
-            CategorySection(
-                name,
-                f"category-{number}",
-                _detectors(f"category-{number}", [run for run in runs if run.category == name]),
-                _pairs([pair for pair in pairs if pair["category"] == name]),
-                tuple((sheets or {}).get(name, ())),
-            )
-            for number, name in enumerate(names, start=1)
-        ),
+        comparison=comparison if comparison and comparison.any else None,
+        categories=tuple(categories),
     )
 
 
@@ -176,13 +202,15 @@ def _facts(runs: Sequence[Run], origin: Origin) -> tuple[tuple[str, str], ...]:
     detectors = sorted({run.detector for run in runs})
     seeds = sorted({run.seed for run in runs})
     devices = sorted({str(_device(run)) for run in runs if _device(run)})
-    categories = dict.fromkeys(run.category for run in runs)
+    counts = {run.category: run.counts for run in reversed(runs)}.values()
+    train = sum(count.train for count in counts)
+    test = sum(count.test_good + count.test_defective for count in counts)
     facts = [
-        ("Dataset", origin.dataset),
         ("Finished", origin.when),
-        ("Categories", str(len(categories))),
+        ("Products", str(len(counts))),
+        ("Images", f"{train} to train on, {test} to test"),
         ("Detectors", f"{len(detectors)}: {', '.join(detectors)}"),
-        ("Seeds", ", ".join(map(str, seeds))),
+        ("Seeds", ", ".join(map(str, seeds)) if len(seeds) > 1 else ""),
         ("Device", ", ".join(devices)),
         ("Made with", f"flawline {(origin.versions or {}).get('flawline', '')}".strip()),
     ]

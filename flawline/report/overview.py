@@ -1,10 +1,10 @@
-"""The report's overview: the best detector of each category, and what limits it."""
+"""The best detector of each category, and what limits what is known of it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flawline.metrics import AUROC, BY_COLUMN, FALSE_ALARMS, RECALL
+from flawline.metrics import AUROC, BY_COLUMN
 from flawline.report.leaderboard import (
     Value,
     by_detector,
@@ -14,13 +14,11 @@ from flawline.report.leaderboard import (
 from flawline.report.runs import Run
 
 SMALL_CALIBRATION = 30
-MANY_FALSE_ALARMS = 0.2
-FEW_FOUND = 0.5
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best detector of one category, in shares of parts.
+    """The best detector of one category.
 
     Attributes
     ----------
@@ -34,17 +32,8 @@ class Best:
     protocol: str
     detector: str
     auroc: Value
-    missed: Value
-    rejected: Value
-    defective: int
-    good: int
     rivals: int = 0
     alike: tuple[str, ...] = ()
-
-    @property
-    def lacking(self) -> str | None:
-        """Which kinds of test images are missing, in words."""
-        return lacking(self.good, self.defective)
 
 
 @dataclass(frozen=True)
@@ -76,8 +65,7 @@ def best_of_categories(
                 continue
             # among equals, the first by name, as in best.csv
             name = max(sorted(rivals), key=lambda name: summary(rivals[name], AUROC).mean or -1)
-            seeds = rivals[name]
-            auroc = summary(seeds, AUROC)
+            auroc = summary(rivals[name], AUROC)
             known = auroc.mean is not None or len(rivals) == 1
             found.append(
                 Best(
@@ -85,10 +73,6 @@ def best_of_categories(
                     protocol,
                     name if known else "",
                     auroc,
-                    complement(summary(seeds, RECALL)) if known else Value(None),
-                    summary(seeds, FALSE_ALARMS) if known else Value(None),
-                    seeds[0].counts.test_defective,
-                    seeds[0].counts.test_good,
                     len(rivals) - 1,
                     _alike(name, [p for p in pairs if _of(p, category, protocol)]),
                 )
@@ -100,33 +84,6 @@ def complement(value: Value) -> Value:
     """Return one minus a value: the share missed from the share found."""
     low, high = (None if end is None else 1 - end for end in (value.high, value.low))
     return Value(None if value.mean is None else 1 - value.mean, low, high)
-
-
-def lead(best: Sequence[Best]) -> str:
-    """Return one paragraph for a reader who knows parts, not statistics."""
-    measured = [one for one in best if one.auroc.mean is not None]
-    several = len({one.category for one in measured}) > 1
-    if not measured:
-        return (
-            "The detectors are trained and can inspect new images: each has a threshold from good "
-            "parts, and what it promises is shown with the category. How well they do is not "
-            "known, because no category has both good and defective test images. Add some to "
-            "test/good and test/<defect type>, and run the same command again."
-        )
-    missed = _span([one.missed.mean for one in measured])
-    rejected = _span([one.rejected.mean for one in measured])
-    whose = "the best detector of each category" if several else f"{measured[0].detector}"
-    rest = len({one.category for one in best} - {one.category for one in measured})
-    of_these = f" on {measured[0].category}" if rest and not several else ""
-    lack, are = ("lacks", "is") if rest == 1 else ("lack", "are")
-    without = (
-        f" {rest} of {len({one.category for one in best})} categories {lack} good or defective "
-        f"test images and {are} not counted here."
-    )
-    return (
-        f"At the thresholds in use, {whose} misses {missed} of the defective test parts{of_these} "
-        f"and wrongly rejects {rejected} of the good ones." + (without if rest else "")
-    )
 
 
 def lacking(good: int, defective: int) -> str | None:
@@ -144,10 +101,16 @@ def percent(value: float | None) -> str:
     return f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
-def attention(runs: Sequence[Run]) -> tuple[Attention, ...]:
-    """Return what a reader must know before trusting a metric, the most serious first."""
+def attention(runs: Sequence[Run], beside: Sequence[Run] = ()) -> tuple[Attention, ...]:
+    """Return what a reader must know before trusting a metric, the most serious first.
+
+    Parameters
+    ----------
+    beside : runs that the reader is told of anyway: what limits them, too, is not repeated.
+    """
     kinds = (
-        Attention(title, explanation, _entries(runs, words)) for title, explanation, words in KINDS
+        Attention(title, explanation, _entries(runs, words, beside))
+        for title, explanation, words in KINDS
     )
     return tuple(kind for kind in kinds if kind.entries)
 
@@ -179,18 +142,19 @@ def failures(
 
 
 def _entries(
-    runs: Sequence[Run], words: Callable[[Run], str | None]
+    runs: Sequence[Run], words: Callable[[Run], str | None], beside: Sequence[Run]
 ) -> tuple[tuple[str, str], ...]:
     """Return the words of detectors by category; words common to all are said once."""
     found = []
     for category in dict.fromkeys(run.category for run in runs):
+        told = {words(run) for run in beside if run.category == category}
         said: dict[str, list[str]] = {}
         own = [run for run in runs if run.category == category]
         for run in own:
             known = any(run.detector in names for names in said.values())  # with another seed
-            if not known and (word := words(run)) is not None:
+            if not known and (word := words(run)) is not None and word not in told:
                 said.setdefault(word, []).append(run.detector)
-        detectors = {run.detector for run in own}
+        detectors = set() if beside else {run.detector for run in own}
         parts = [
             ", ".join(names if set(names) != detectors else []) + (f" ({word})" if word else "")
             for word, names in said.items()
@@ -221,16 +185,6 @@ def _nothing(run: Run) -> str | None:
 def _one_kind(run: Run) -> str | None:
     good, defective = run.counts.test_good, run.counts.test_defective
     return lacking(good, defective) if good or defective else None
-
-
-def _misses(run: Run) -> str | None:
-    recall = run.value(RECALL)
-    return f"{percent(1 - recall)} missed" if recall is not None and recall < FEW_FOUND else None
-
-
-def _false_alarms(run: Run) -> str | None:
-    rate = run.value(FALSE_ALARMS)
-    return percent(rate) if rate is not None and rate > MANY_FALSE_ALARMS else None
 
 
 def _contaminated(run: Run) -> str | None:
@@ -292,17 +246,6 @@ KINDS: tuple[tuple[str, str, Callable[[Run], str | None]], ...] = (
         _one_kind,
     ),
     (
-        "Most defects are missed",
-        f"Fewer than {percent(FEW_FOUND)} of the defective test parts are found at the threshold.",
-        _misses,
-    ),
-    (
-        "Many false alarms",
-        f"More than {percent(MANY_FALSE_ALARMS)} of the good test parts are rejected at the "
-        "threshold.",
-        _false_alarms,
-    ),
-    (
         "Odd calibration images",
         "Some of the good images that set the threshold score far from the others. Take out those "
         "that show defects: they raise the threshold. Leave the others in: without good "
@@ -339,11 +282,3 @@ def _alike(name: str, pairs: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
             unclear = float(pair["p_holm"]) >= 0.05
             found[names[0]] = found.get(names[0], False) or unclear
     return tuple(other for other, unclear in found.items() if unclear)
-
-
-def _span(values: Iterable[float | None]) -> str:
-    known = sorted(value for value in values if value is not None)
-    if not known:
-        return "an unknown share"
-    ends = list(dict.fromkeys([percent(known[0]), percent(known[-1])]))
-    return ends[0] if len(ends) == 1 else f"between {ends[0]} and {ends[1]}"

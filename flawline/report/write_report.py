@@ -10,9 +10,11 @@ from typing import Any
 import yaml
 
 from flawline.layout import synthetic_set
+from flawline.options.report import Report
 from flawline.provenance import versions
 from flawline.report import figures, page
 from flawline.report.detector_comparison import compare, cost_figure, rank_figure
+from flawline.report.leaderboard import rank
 from flawline.report.model import Origin, assemble
 from flawline.report.overview import Attention
 from flawline.report.runs import comparison_rows, read_run
@@ -37,7 +39,7 @@ def write_report(
 
     Parameters
     ----------
-    configuration : as JSON.
+    configuration : as JSON; its `report` has the limits of the verdicts.
     path : the page.
     metrics : ``metrics.json`` of every run that the page shows.
     sheets : contact sheets of synthetic anomalies.
@@ -53,11 +55,11 @@ def write_report(
     for sheet in map(Path, sheets):
         category, name = synthetic_set(sheet)
         by_category[category].append(page.contact_sheet(category, name, sheet))
-    ranks = comparison_rows(tables["ranks"])
+    ranks, settings = comparison_rows(tables["ranks"]), json.loads(configuration)
     origin = Origin(
         dataset,
         f"{datetime.fromtimestamp(newest, UTC):%Y-%m-%d %H:%M} UTC",
-        yaml.safe_dump(json.loads(configuration), default_flow_style=None, width=96),
+        yaml.safe_dump(settings, default_flow_style=None, width=96),
         versions(),
         graph(benchmarks),
     )
@@ -68,10 +70,11 @@ def write_report(
         pairs=comparison_rows(tables["pairwise"]),
         comparison=compare(ranks, comparison_rows(tables["wilcoxon"])),
         sheets=by_category,
+        limits=Report(**settings["report"]),
     )
     page.render(Path(path), made)
     best = "unsupervised" if any(run.protocol == "unsupervised" for run in runs) else "supervised"
     if critical_difference:
         figures.save(rank_figure(ranks, best), *critical_difference)
     if accuracy_cost:
-        figures.save(cost_figure(made.rankings, best), *accuracy_cost)
+        figures.save(cost_figure(rank(runs), best), *accuracy_cost)

@@ -119,6 +119,10 @@ class Params:
         """Return the options of a fusion."""
         return plain(self.config.fusion[wildcards.detector])
 
+    def shown(self, wildcards: Wildcards) -> dict[str, int]:
+        """Return how many images of each kind the report shows."""
+        return {"cases": self.config.report.cases, "typical": self.config.report.typical}
+
     def _detector(self, wildcards: Wildcards) -> MethodOptions:
         return self.config.of(wildcards.category).detectors[wildcards.detector]
 

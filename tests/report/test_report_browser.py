@@ -158,7 +158,7 @@ def test_another_figure_replaces_the_table(visit: Any) -> None:
 def test_filters_hide_detectors_and_categories(visit: Any) -> None:
     page = visit()
     page.fill("#detectors", "patch, cam")
-    assert page.locator("[data-board=image-auroc] tbody tr:visible").count() == 2
+    assert page.locator("[data-board=image-auroc] tbody tr:visible").count() == 1
     assert page.locator(".scatter g[data-detector=featcae]").first.is_hidden()
     page.fill("#categories", "bolt")
     assert page.locator("[data-board=image-auroc] >> nth=0").locator("th:visible").count() == 4
