@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from flawline.data.datasets import AnyDataset
 from flawline.data.datasets.demo import Demo
@@ -32,6 +32,7 @@ from flawline.options.method import MethodOptions
 from flawline.options.object_masks import ObjectMaskOptions
 from flawline.options.poses import Poses
 from flawline.options.prepare import Prepare
+from flawline.options.presets import filled_in
 from flawline.options.references import detector_problems, fusion_problems, weights_problems
 from flawline.options.regions import Regions
 from flawline.options.report import Mlflow, Report
@@ -59,8 +60,18 @@ OVERRIDABLE = (
 )
 
 
+def _of_any_method(schema: dict[str, Any]) -> None:
+    """Let editors accept a detector without `method`, which has the method of its name."""
+    (entry,) = schema["properties"]["detectors"]["patternProperties"].values()
+    entry["anyOf"] = entry.pop("oneOf")
+    entry["anyOf"].append({"type": "null"})
+    del entry["discriminator"]
+
+
 class Config(Options):
     """Everything that a user can set."""
+
+    model_config = ConfigDict(json_schema_extra=_of_any_method)
 
     dataset: AnyDataset = Demo()
     data: DataOptions = DataOptions()
@@ -86,6 +97,11 @@ class Config(Options):
     overrides: dict[str, dict[str, Any]] = Field(
         {}, description=f"Per category, any of: {', '.join(OVERRIDABLE)}."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _presets(cls, given: Any) -> Any:
+        return filled_in(given, METHODS) if isinstance(given, dict) else given
 
     @field_validator("categories", mode="before")
     @classmethod
@@ -257,7 +273,13 @@ class Config(Options):
                     )
         base = self.model_dump(mode="json", exclude={"overrides"})
         with prefixed(f"{place}."):
-            return _validated(_merge(base, changes))
+            own = _validated(_merge(base, changes))
+        if new := [name for name in own.features if name not in self.features]:
+            raise FlawlineError(
+                f"{place}.detectors: the preset {new[0]!r} is used for this category alone; add "
+                f"`features: {{{new[0]}: {{}}}}` outside of `overrides`"
+            )
+        return own
 
 
 def load_config(content: dict[str, Any], origin: str) -> Config:

@@ -298,7 +298,6 @@ class TestMistakes:
             ("detectors", []),
             ("features.bank.layers", []),
             ("detectors.pc.method", ["'patchcore', 'featcae'"]),
-            ("detectors.pc.features", []),
             ("threshold.rule", ["'mean_std', 'quantile', 'maximum'"]),
         ],
     )

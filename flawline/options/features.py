@@ -1,16 +1,23 @@
 """Sets of frozen features."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from flawline.options.base import Options
 from flawline.options.weights import weights_file
 
 
+def _preset_has_layers(schema: dict[str, Any]) -> None:
+    """Let editors accept an entry without `layers`, which a preset's has."""
+    del schema["required"]
+
+
 class Features(Options):
     """One set of frozen features."""
+
+    model_config = ConfigDict(json_schema_extra=_preset_has_layers)
 
     backbone: str = Field("resnet18", description="`gabor`, or a torchvision classification model.")
     weights: str = Field(

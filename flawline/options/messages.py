@@ -66,6 +66,8 @@ def explain(item: Any, tags: Mapping[str, Sequence[str]]) -> str:
         keys[-2:], message = [], f"a name {message}"
     if kind in ("value_error", "unknown_key"):
         message = message.removeprefix("Value error, ")
+    elif kind == "union_tag_not_found" and keys[0] == "detectors":
+        message += f". A detector may be named by its method{did_you_mean(keys[1], tags['method'])}"
     elif not isinstance(found, dict):
         message += f"; found {as_yaml(found)}"
         allowed = context.get("expected_tags") or context.get("expected") or ""

@@ -100,7 +100,9 @@ class FeatureUse(MethodOptions):
     """Options of detectors that work on cached features."""
 
     features: str | list[str] = Field(
-        description="Name of the feature set, or names of several to use together."
+        "balanced",
+        description="Name of a feature set or of a preset (fast, balanced, accurate), or names of "
+        "several to use together.",
     )
 
     calm_border: bool = Field(

@@ -9,6 +9,7 @@ from flawline.options.detectors import METHODS
 from flawline.options.fusion import Fusion
 from flawline.options.method import MethodOptions
 from flawline.options.prepare import Prepare
+from flawline.options.presets import PRESETS
 from flawline.options.weights import weights_file
 
 
@@ -33,10 +34,12 @@ def detector_problems(
     ]:
         names = defined[section]
         if entry is not None and entry not in names:
+            presets = list(PRESETS) if section == "features" else []
             yield (
                 f"detectors.{name}.{section}: {entry!r} is not defined"
-                f"{did_you_mean(entry, names)}; defined under {section}: "
+                f"{did_you_mean(entry, [*names, *presets])}; defined under {section}: "
                 f"{', '.join(names) or 'none'}"
+                + (f"; presets: {', '.join(presets)}" if presets else "")
             )
     drawn = detector.inputs(training=True) & {"synthetic", "poses"}
     if calibration.seeds and drawn:
