@@ -10,7 +10,8 @@ from flawline.layout import PROTOCOLS, SUBSETS, Layout
 from flawline.options.base import plain
 from flawline.stages import STAGES
 from flawline.workflow import labels
-from flawline.workflow.configuration import HIDDEN, validated
+from flawline.workflow.check_backbones import HIDDEN
+from flawline.workflow.configuration import validated
 from flawline.workflow.failures import report_the_rest
 from flawline.workflow.inputs import Inputs, one_of
 from flawline.workflow.inspection import Inspection, inspection_table

@@ -150,7 +150,7 @@ def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield prefix, "none" if tree is None else str(tree)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m flawline.report.compare_results",
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("before", type=Path, help="a folder results/<dataset>")
     parser.add_argument("after", type=Path, help="another one")
     parser.add_argument("page", type=Path, help="the HTML file to write")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     try:
         changes = compare_results(given.before, given.after)
         write_page(given.page, changes, str(given.before), str(given.after))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flawline.config import Config
     from flawline.options.prepare import Prepare
 
+HIDDEN = Path(".snakemake/flawline")  # caches that survive a run
 Asked = tuple[str, str, list[str], tuple[int, int]]
 
 # Common backbones and their layers: checking them need not import torchvision, which takes seconds.

@@ -8,9 +8,7 @@ from snakemake.exceptions import WorkflowError
 
 from flawline.config import Config, load_config
 from flawline.errors import FlawlineError
-from flawline.workflow.check_backbones import check_features
-
-HIDDEN = Path(".snakemake/flawline")  # caches that survive a run
+from flawline.workflow.check_backbones import HIDDEN, check_features
 
 
 def validated(content: dict[str, Any], workflow: Any, source: Path) -> Config:

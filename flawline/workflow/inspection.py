@@ -15,7 +15,7 @@ from flawline.inspection.run_settings import FILES, check_files, run_folder, set
 from flawline.layout import Layout
 from flawline.options.inspect import Inspect
 from flawline.provenance import digest
-from flawline.workflow.configuration import HIDDEN
+from flawline.workflow.check_backbones import HIDDEN
 
 
 class Inspection:

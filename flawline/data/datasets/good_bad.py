@@ -2,7 +2,8 @@
 
 <category>/good/*    <category>/bad/*    <category>/bad/<defect type>/*
 
-Any names and any number of folders. Masks, if there are any, are in a folder ``ground_truth``
+Any names and any number of folders; ``.`` stands for the photographs that lie in the category's
+folder itself. Masks, if there are any, are in a folder ``ground_truth``
 beside them, under the same path.
 """
 
@@ -20,8 +21,8 @@ from flawline.data.datasets.base import (
     folders_in,
     names_that_print,
 )
-from flawline.data.datasets.layout import GOOD_NAMES, what_is_there
-from flawline.data.folder_digest import files_below
+from flawline.data.datasets.layout import GOOD_NAMES, files_in, what_is_there
+from flawline.data.folder_digest import SUFFIXES, files_below
 from flawline.errors import FlawlineError
 
 BAD_NAMES = {"bad", "ng", "ko", "nok", "nio", "defect", "defects", "defective", "faulty", "reject"}
@@ -32,7 +33,10 @@ class GoodBad(FromFolder, Dealt):
 
     kind: Literal["good_bad"] = "good_bad"
     good: list[str] = Field(
-        ["good"], min_length=1, description="Folders of good photographs, relative to a category."
+        ["good"],
+        min_length=1,
+        description="Folders of good photographs, relative to a category; `.`: those in its folder "
+        "itself.",
     )
     bad: list[str] = Field(
         ["bad"],
@@ -61,8 +65,9 @@ class GoodBad(FromFolder, Dealt):
         root = self.root(category)
         found = Listing(root, self.folder)
         for name in self.good:
-            for folder in as_given(root, name.casefold()):
-                found.add_folder(folder, "", GOOD, name)
+            for folder in _folders(root, name):
+                files = files_in(folder) if name == "." else None
+                found.add_folder(folder, "", GOOD, name, files)
         for name in self.bad:
             for folder in as_given(root, name.casefold()):
                 self._add_bad(found, folder, name)
@@ -76,8 +81,7 @@ class GoodBad(FromFolder, Dealt):
         inner = folders_in(folder)
         for part in inner:
             found.add_folder(part, "", part.name, f"{name}/{part.name}")
-        alone = [path for path in files_below(folder) if path.parent == folder]
-        found.add_folder(folder, "", folder.name, name, alone)
+        found.add_folder(folder, "", folder.name, name, files_in(folder))
 
     def root(self, category: str) -> Path:
         """Return the category's folder: the source itself, if that has good photographs."""
@@ -88,7 +92,7 @@ class GoodBad(FromFolder, Dealt):
         return files_below(self.root(category))
 
     def _good_photographs(self, folder: Path) -> list[Path]:
-        return [one for name in self.good for one in as_given(folder, name.casefold())]
+        return [one for name in self.good for one in _folders(folder, name)]
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
@@ -98,3 +102,11 @@ class GoodBad(FromFolder, Dealt):
             if names & GOOD_NAMES and names & BAD_NAMES:
                 return True
         return False
+
+
+def _folders(category: Path, name: str) -> list[Path]:
+    """Find the folders of a name; ``.`` is the category's own, if photographs lie in it."""
+    if name != ".":
+        return as_given(category, name.casefold())
+    there = any(path.suffix.lower() in SUFFIXES for path in files_in(category))
+    return [category] if there else []

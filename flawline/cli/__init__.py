@@ -1,0 +1,1 @@
+"""The command `flawline`: photographs to report in three steps, on top of Snakemake."""
