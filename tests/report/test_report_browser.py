@@ -223,12 +223,13 @@ def test_pictures_enlarge_and_can_be_leafed_through(visit: Any) -> None:
     page.locator(".gallery .enlarge").first.click()
     viewer = page.locator("#viewer")
     assert viewer.is_visible()
-    first = viewer.locator("img").get_attribute("alt")
+    alt = "document.querySelector('#viewer img').alt"
+    first = page.evaluate(alt)
     assert "ground truth" in first
     page.keyboard.press("ArrowRight")
-    assert viewer.locator("img").get_attribute("alt") != first
+    assert page.evaluate(alt) != first
     viewer.get_by_role("button", name="Previous").click()
-    assert viewer.locator("img").get_attribute("alt") == first
+    assert page.evaluate(alt) == first
     page.keyboard.press("Escape")
     assert viewer.is_hidden()
 
@@ -307,13 +308,84 @@ def test_everything_static_shows_without_javascript(visit: Any) -> None:
     assert page.locator(".controls:visible, .slider:visible, .theme:visible").count() == 0
 
 
-def test_prints_all_sections_and_no_controls(visit: Any, tmp_path: Path) -> None:
-    page = visit()
+@pytest.fixture
+def small(file: Path) -> Path:
+    """Two products, one detector, a long line in the configuration."""
+    pictures = [strip(np.random.default_rng(0), 64) for _ in range(8)]
+    runs = [fake_run(name, cases=pictures) for name in ("bolt", "nut")]
+    origin = Origin("demo", "", f"detectors: {{patchcore: {'a' * 400}}}\n", {"flawline": "1"})
+    report.render(file.parent / "small.html", assemble(runs, origin))
+    return file.parent / "small.html"
+
+
+def test_prints_the_verdict_and_a_page_for_each_product(visit: Any, small: Path) -> None:
+    page = visit(small)
     page.emulate_media(media="print")
-    assert page.locator(".controls:visible, .slider:visible, nav:visible").count() == 0
-    assert page.locator(".board:visible").count() == page.locator(".board").count()
-    pdf = page.pdf(path=tmp_path / "report.pdf", format="A4")
-    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 8
+    assert page.locator(".slider:visible, nav:visible, .theme:visible").count() == 0
+    assert page.locator(".card:visible, .chosen .gallery:visible").count() == 4
+    pdf = page.pdf(format="A4")
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 4  # verdict, two products, provenance
+
+
+def test_prints_what_the_reader_has_opened(visit: Any, file: Path) -> None:
+    page = visit(file)
+    other = page.locator(".detector:not(.chosen)").first
+    page.emulate_media(media="print")
+    assert other.is_hidden()
+    other.evaluate("(details) => { details.open = true; }")
+    assert other.is_visible()
+
+
+@pytest.mark.parametrize("which", ["file", "small"])
+def test_cuts_nothing_off_on_paper(visit: Any, which: str, request: pytest.FixtureRequest) -> None:
+    page = visit(request.getfixturevalue(which), width=688)  # A4 without its margins
+    page.emulate_media(media="print")
+    beyond = page.evaluate(
+        """() => [...document.querySelectorAll("body *")].filter((one) =>
+            one.checkVisibility() && getComputedStyle(one).clipPath === "none"
+            && one.getBoundingClientRect().right > 689).map((one) => one.outerHTML.slice(0, 90))"""
+    )
+    assert beyond == []
+
+
+def test_a_phone_shows_each_value_under_its_heading(visit: Any) -> None:
+    page = visit(width=390)
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    tables = page.evaluate(
+        """() => [...document.querySelectorAll("table")].filter((one) =>
+            one.checkVisibility() && one.tHead && !one.tHead.classList.contains("unseen")
+          ).map((table) => {
+            const shown = (row) => [...row.cells].filter((cell) => cell.checkVisibility());
+            const place = (cell) => {
+              const {left, right} = cell.getBoundingClientRect();
+              return [Math.round(left), Math.round(right)];
+            };
+            const heads = shown(table.tHead.rows[0]);
+            const rows = [...table.tBodies[0].rows].filter((row) => row.checkVisibility());
+            return {
+              heads: heads.map(place),
+              rows: rows.map((row) => shown(row).map(place)),
+              spans: heads.map((cell) => cell.colSpan),
+            };
+          })"""
+    )
+    assert len(tables) > 8
+    for table in tables:
+        assert set(table["spans"]) == {1}
+        for row in table["rows"]:
+            assert row == table["heads"]
+
+
+def test_a_phone_shows_the_panels_of_a_picture_one_below_the_other(visit: Any) -> None:
+    for width, across in ((390, 1), (1280, 3)):
+        page = visit(width=width)
+        page.locator(".gallery .enlarge").first.click()
+        page.wait_for_function("document.querySelector('#viewer img').complete")
+        places = [part.bounding_box() for part in page.locator("#viewer .part").all()]
+        assert len({round(place["x"]) for place in places}) == across
+        assert min(place["width"] for place in places) > 300
+        ratios = [place["width"] / place["height"] for place in places]
+        assert ratios == pytest.approx([ratios[0]] * 3, rel=0.05)
 
 
 def test_names_are_words_and_nothing_else(visit: Any) -> None:

@@ -204,9 +204,19 @@
   const enlarge = (index) => {
     at = (index + row.length) % row.length;
     const picture = one("img", row[at]);
-    const large = one("img", viewer);
-    large.src = picture.src;
-    large.alt = picture.alt;
+    const parts = Number(row[at].dataset.parts || 1);
+    const panels = Array.from({ length: parts }, (_, number) => {
+      const panel = new Image();
+      panel.src = picture.src;
+      panel.alt = number ? "" : picture.alt;
+      if (parts > 1) {
+        panel.className = "part";
+        panel.style.aspectRatio = `${picture.naturalWidth / parts} / ${picture.naturalHeight}`;
+        panel.style.objectPosition = `${(100 * number) / (parts - 1)}% 50%`;
+      }
+      return panel;
+    });
+    one(".panels", viewer).replaceChildren(...panels);
     one("figcaption", viewer).textContent = picture.alt;
   };
   document.addEventListener("click", ({ target }) => {
@@ -220,7 +230,7 @@
     }
     const opener = target.closest(".enlarge");
     if (opener) {
-      row = all(".enlarge", opener.closest(".gallery, .picture"));
+      row = all(".enlarge", opener.closest(".gallery, .picture, .card"));
       enlarge(row.indexOf(opener));
       for (const step of all("[data-step='-1'], [data-step='1']", viewer)) step.hidden = row.length < 2;
       viewer.showModal();
