@@ -21,6 +21,7 @@ from flawline.report.runs import Cost, Run
 
 KINDS = ("miss", "false alarm", "closest call: good", "typical: defective", "typical: good")
 CHECKS = ("drift", "contamination", "near_duplicates", "border")
+TYPES = ("scratch", "dent", "stain")
 HOSTILE = "<script>alert('x')</script>\"&"
 
 
@@ -147,7 +148,7 @@ def fake_run(
         if (ends := around(sections[metric.part].get(metric.name))) is not None
     }
     kinds = {}
-    for number, kind in enumerate(("scratch", "dent", "stain") if defects else ()):
+    for number, kind in enumerate(TYPES if defects else ()):
         part_image, part_at = metrics_of(scores["good"], scores["defective"][number::3], threshold)
         kinds[kind] = {
             "n": len(scores["defective"][number::3]),
@@ -278,6 +279,7 @@ def fake_run(
         {"cases": shown, "scale": [0.0, 4.0], "unit": "distance to the nearest patch"},
         None,
         Cost(12.5 * factor, 1.3 * factor, 900.0 + 10 * factor, 3.1 * factor),
+        [TYPES[number % 3] for number in range(defects)],
     )
 
 
@@ -382,7 +384,9 @@ def write_run(run: Run, folder: Path) -> Path:
     calibration = run.scores["calibration"]
     rows = pd.DataFrame({"row": range(len(calibration)), "score": calibration})
     write_table(folder / "calibration/scores.csv", rows)
-    test = [(label, s) for label, k in enumerate(("good", "defective")) for s in run.scores[k]]
-    write_table(folder / "predictions.csv", pd.DataFrame(test, columns=["label", "score"]))
+    test = [(0, "good", score) for score in run.scores["good"]]
+    test += [(1, kind, s) for kind, s in zip(run.types, run.scores["defective"], strict=True)]
+    columns = ["label", "defect_type", "score"]
+    write_table(folder / "predictions.csv", pd.DataFrame(test, columns=columns))
     write_table(folder / "training.csv", pd.DataFrame(run.training))
     return folder / "metrics.json"

@@ -42,10 +42,19 @@ class Panel:
             "threshold": self.run.threshold,
             "range": self.histogram["range"],
             "scores": {name: values.tolist() for name, values in self.run.scores.items()},
+            "types": list(self.run.types),
+            "confidence": self.run.metrics.bootstrap.confidence,
             "costs": None
             if risk is None
             else risk.model_dump(include={"miss", "false_alarm", "defect_rate"}),
         }
+
+    @property
+    def oracle_rejects_all(self) -> bool:
+        """Check whether the best F1 takes a threshold below all test scores."""
+        at = self.run.metrics.oracle.image_f1_threshold
+        tested = [self.run.scores.get(kind, ()) for kind in ("good", "defective")]
+        return at is not None and all(at < score for scores in tested for score in scores)
 
     @property
     def fixing(self) -> tuple[str, str] | None:

@@ -36,6 +36,7 @@ class Run:
     Attributes
     ----------
     scores : float (N,) of each of `charts.GROUPS`.
+    types : defect type of each of the defective scores.
     training : rows of `training.csv`.
     cases : from `cases.read_cases`.
     pictures : a JPEG of the method's pictures besides its map.
@@ -47,6 +48,7 @@ class Run:
     cases: Mapping[str, Any] = field(default_factory=dict)
     pictures: bytes | None = None
     cost: Cost = Cost()
+    types: Sequence[str] = ()
 
     @property
     def category(self) -> str:
@@ -96,13 +98,15 @@ def read_run(metrics: Path | str, benchmarks: Path | str, drawn: bool = True) ->
     drawn : whether the pictures there belong to these metrics.
     """
     run, about = RunFolder(Path(metrics).parent), RunMetrics.load(metrics)
+    scores, types = _scores(run)
     return Run(
         about,
-        _scores(run),
+        scores,
         _rows(run.training),
         read_cases(run.cases) if drawn else {},
         run.pictures.read_bytes() if drawn and run.pictures.exists() else None,
         _cost(about, run, Path(benchmarks)),
+        types,
     )
 
 
@@ -117,16 +121,18 @@ def comparison_rows(path: Path | str) -> list[dict[str, Any]]:
     ]
 
 
-def _scores(run: RunFolder) -> dict[str, np.ndarray]:
-    scores = {}
+def _scores(run: RunFolder) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the scores of each group, and the defect types of the defective ones."""
+    scores, types = {}, []
     if run.scores("calibration").exists():
         calibration = read_table(run.scores("calibration"))
         scores["calibration"] = calibration["score"].to_numpy(float)
     if run.predictions.exists():
-        test = read_table(run.predictions)
+        test = read_table(run.predictions, dtype={"defect_type": str})
         for name, label in (("good", 0), ("defective", 1)):
             scores[name] = test.loc[test["label"] == label, "score"].to_numpy(float)
-    return scores
+        types = test.loc[test["label"] == 1, "defect_type"].tolist()
+    return scores, types
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

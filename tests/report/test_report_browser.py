@@ -11,9 +11,11 @@ import pytest
 import yaml
 from fake_runs import HOSTILE, fake_grid, fake_pairs, fake_ranks, fake_run, metrics_of, strip
 
+from flawline.evaluation.intervals import clopper_pearson, decision_intervals
 from flawline.report import page as report
 from flawline.report.detector_comparison import compare
 from flawline.report.model import Origin, assemble
+from flawline.report.overview import percent
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -96,6 +98,20 @@ def file(runs: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = assemble(runs, origin, pairs=fake_pairs(runs), comparison=comparison)
     report.render(path, made)
     return path
+
+
+def small_runs() -> list[Any]:
+    """Two products, one detector."""
+    pictures = [strip(np.random.default_rng(0), 64) for _ in range(8)]
+    return [fake_run(name, cases=pictures) for name in ("bolt", "nut")]
+
+
+@pytest.fixture
+def small(file: Path) -> Path:
+    """`small_runs`, and a long line in the configuration."""
+    origin = Origin("demo", "", f"detectors: {{patchcore: {'a' * 400}}}\n", {"flawline": "1"})
+    report.render(file.parent / "small.html", assemble(small_runs(), origin))
+    return file.parent / "small.html"
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +226,66 @@ def test_slider_moves_the_points_on_the_curves_and_can_be_put_back(visit: Any) -
     assert reset.is_hidden()
 
 
+def test_slider_moves_headline_tables_defect_types_and_gallery(visit: Any, small: Path) -> None:
+    page, run = visit(small), fake_run("bolt")
+    section = page.locator(".detector").first
+    everything = section.inner_text()
+    data = page.evaluate("JSON.parse(document.querySelector('.decision script').textContent)")
+    low, high = data["range"]
+    slider = section.locator("input[type=range]")
+    for position in (60, 400, 900):
+        slider.fill(str(position))
+        threshold = low + position / 1000 * (high - low)
+        good, bad = run.scores["good"], run.scores["defective"]
+        labels, scores = np.repeat([0, 1], [len(good), len(bad)]), np.concatenate([good, bad])
+        _, at = metrics_of(good, bad, threshold)
+        ends = decision_intervals(labels, scores, threshold, 0.95)
+
+        headline = section.locator(".headline").inner_text()
+        assert f"missed {percent(1 - at['recall'])}" in headline
+        for name in (
+            "recall",
+            "false_alarm_rate",
+            "precision",
+            "f1",
+            "accuracy",
+            "balanced_accuracy",
+        ):
+            cell = section.locator(f".tables td[data-live={name}]")
+            assert cell.inner_text() == f"{at[name]:.3f}", (name, position)
+            range_ = section.locator(f".tables [data-ends={name}]").inner_text()
+            shown = [float(end) for end in range_.split("\N{EN DASH}")]
+            assert shown == pytest.approx(ends[f"at_threshold.{name}"], abs=6e-4), (name, position)
+
+        of_type = bad[[kind == "dent" for kind in run.types]]
+        missed = int((of_type <= threshold).sum())
+        row = section.locator("[data-type=dent] td").nth(1).inner_text()
+        assert row.startswith(f"{missed} of {len(of_type)} ")
+        highest = clopper_pearson(missed, len(of_type), 0.95)[1]
+        assert float(re.findall(r"[\d.]+", row)[-1]) == pytest.approx(100 * highest, abs=0.51)
+
+        cases = {case["name"]: case for case in small_runs()[0].cases["cases"]}
+        calls = []
+        for item in section.locator(".gallery li p").all_inner_texts():
+            kind, name = re.match(r"(Miss|False alarm|Found|Passed) (\S+)", item).groups()
+            case = cases[name]
+            rejected, truth = case["score"] > threshold, case["defect_type"] != "good"
+            assert (
+                kind
+                == {
+                    (True, True): "Found",
+                    (True, False): "False alarm",
+                    (False, True): "Miss",
+                    (False, False): "Passed",
+                }[rejected, truth]
+            )
+            calls.append(kind)
+        wrong = [kind in ("Miss", "False alarm") for kind in calls]
+        assert wrong == sorted(wrong, reverse=True)
+    section.locator(".reset").click()
+    assert section.inner_text() == everything
+
+
 def test_other_costs_change_the_cost(visit: Any) -> None:
     page = visit()
     live = page.locator(".decision [data-live=risk]").first
@@ -306,16 +382,6 @@ def test_everything_static_shows_without_javascript(visit: Any) -> None:
     assert page.locator(".histogram:visible").count() == 2
     assert page.locator(".panel:visible").count() == 2  # both seeds of the open section
     assert page.locator(".controls:visible, .slider:visible, .theme:visible").count() == 0
-
-
-@pytest.fixture
-def small(file: Path) -> Path:
-    """Two products, one detector, a long line in the configuration."""
-    pictures = [strip(np.random.default_rng(0), 64) for _ in range(8)]
-    runs = [fake_run(name, cases=pictures) for name in ("bolt", "nut")]
-    origin = Origin("demo", "", f"detectors: {{patchcore: {'a' * 400}}}\n", {"flawline": "1"})
-    report.render(file.parent / "small.html", assemble(runs, origin))
-    return file.parent / "small.html"
 
 
 def test_prints_the_verdict_and_a_page_for_each_product(visit: Any, small: Path) -> None:

@@ -119,30 +119,128 @@
 
   // The threshold.
   const short = (value) => (Math.abs(value) >= 1e4 || (value && Math.abs(value) < 1e-3) ? value.toExponential(2) : String(Number(value.toPrecision(4))));
-  const decide = (data, threshold) => {
-    const above = (name) => (data.scores[name] || []).filter((score) => score > threshold).length;
-    const [good, defective] = ["good", "defective"].map((name) => (data.scores[name] || []).length);
-    const [alarms, found] = [above("good"), above("defective")];
-    const [recall, rate] = [found / defective, alarms / good];
-    const both = good && defective;
+  const percent = (share) => {
+    const digits = (share > 0 && share < 0.0995) || (share > 0.9005 && share < 1) ? 1 : 0;
+    return (100 * share).toFixed(digits);
+  };
+
+  // Clopper and Pearson's interval of a share, as in flawline/evaluation/intervals.py.
+  const highest = (count, n, confidence) => {
+    if (count === n) return 1;
+    const below = (p) => {
+      let term = n * Math.log1p(-p);
+      let sum = Math.exp(term);
+      for (let i = 0; i < count; i++) {
+        term += Math.log(((n - i) / (i + 1)) * (p / (1 - p)));
+        sum += Math.exp(term);
+      }
+      return sum;
+    };
+    let [low, high] = [count / n, 1];
+    for (let i = 0; i < 50; i++) {
+      const middle = (low + high) / 2;
+      if (below(middle) > (1 - confidence) / 2) low = middle;
+      else high = middle;
+    }
+    return low;
+  };
+  const exact = (count, n, confidence) => [1 - highest(n - count, n, confidence), highest(count, n, confidence)];
+  const summed = (rates, ends, weights) => {
+    const middle = rates[0] * weights[0] + rates[1] * weights[1];
+    const reach = (side) => Math.hypot(...rates.map((rate, i) => weights[i] * (rate - ends[i][side])));
+    return [Math.max(middle - reach(0), 0), Math.min(middle + reach(1), 1)];
+  };
+
+  const decide = ({ scores, types, confidence }, threshold) => {
+    const above = (values) => values.filter((score) => score > threshold).length;
+    const [good, bad] = [scores.good || [], scores.defective || []];
+    const [alarms, found] = [above(good), above(bad)];
+    const [passed, missed] = [good.length - alarms, bad.length - found];
+    const both = good.length && bad.length;
+    const [recall, rate] = [found / bad.length, alarms / good.length];
+    const share = bad.length / (good.length + bad.length);
+    const ends = {};
+    if (bad.length) {
+      ends.recall = exact(found, bad.length, confidence);
+      ends.missed = exact(missed, bad.length, confidence);
+    }
+    if (good.length) ends.false_alarm_rate = exact(alarms, good.length, confidence);
+    if (both) {
+      const [low, high] = ends.false_alarm_rate;
+      const rates = [recall, 1 - rate];
+      const each = [ends.recall, [1 - high, 1 - low]];
+      ends.accuracy = summed(rates, each, [share, 1 - share]);
+      ends.balanced_accuracy = summed(rates, each, [0.5, 0.5]);
+      if (found + alarms) ends.precision = exact(found, found + alarms, confidence);
+      ends.f1 = exact(found, bad.length + alarms, confidence).map((end) => (2 * end) / (1 + end));
+    }
     return {
       threshold,
       fixed: threshold,
       true_positive: found,
-      false_negative: defective - found,
+      false_negative: missed,
       false_positive: alarms,
-      true_negative: good - alarms,
+      true_negative: passed,
       recall,
+      missed_share: missed / bad.length,
       false_alarm_rate: rate,
+      false_alarm_rate_share: rate,
       precision: both ? found / (found + alarms) : NaN,
-      f1: both ? (2 * found) / (found + alarms + defective) : NaN,
-      calibration_rejected: above("calibration"),
+      f1: both ? (2 * found) / (found + alarms + bad.length) : NaN,
+      accuracy: both ? (found + passed) / (good.length + bad.length) : NaN,
+      balanced_accuracy: (recall + 1 - rate) / 2,
+      calibration_rejected: above(scores.calibration || []),
+      ends,
+      of_type: (type) => {
+        const own = bad.filter((_, i) => types[i] === type);
+        const left = own.length - above(own);
+        return { missed: left, ends: { missed: exact(left, own.length, confidence) } };
+      },
       said: [
-        ...(defective ? [`${defective - found} missed`] : []),
-        ...(good ? [`${alarms} wrongly rejected`] : []),
-        ...(good || defective ? [] : [`${above("calibration")} good calibration parts rejected`]),
+        ...(bad.length ? [`${missed} missed`] : []),
+        ...(good.length ? [`${alarms} wrongly rejected`] : []),
+        ...(both || good.length || bad.length ? [] : [`${above(scores.calibration || [])} good calibration parts rejected`]),
       ].join(", "),
     };
+  };
+  const counted = ["true_positive", "false_negative", "false_positive", "true_negative", "calibration_rejected", "missed"];
+  const write = (cell, found) => {
+    const key = cell.dataset.live;
+    const value = found[key];
+    if (Number.isNaN(value)) cell.textContent = "–";
+    else if (counted.includes(key)) cell.textContent = value;
+    else if (key === "threshold") cell.textContent = short(value);
+    else if (key === "fixed") cell.textContent = Number(value.toPrecision(6));
+    else if (key === "risk") cell.textContent = value >= 100 ? Math.round(value) : Number(value.toPrecision(3));
+    else if (key.endsWith("_share")) cell.textContent = `${percent(value)}\u00a0%`;
+    else cell.textContent = value.toFixed(3);
+  };
+  const writeEnds = (cell, found) => {
+    const ends = found.ends[cell.dataset.ends];
+    const form = cell.dataset.form === "percent" ? percent : (value) => value.toFixed(3);
+    cell.textContent = ends ? ends.map(form).join("–") + (cell.dataset.form === "percent" ? "\u00a0%" : "") : "";
+  };
+
+  // A gallery shows first what the threshold calls wrong, the most wrong first.
+  const rearrange = (gallery, threshold, inUse) => {
+    const call = ({ dataset: { score, truth } }) => {
+      const rejected = Number(score) > threshold;
+      if (truth === "defective") return rejected ? "Found" : "Miss";
+      return rejected ? "False alarm" : "Passed";
+    };
+    const items = all("li", gallery);
+    items.forEach((item, place) => {
+      item.dataset.place ??= place;
+      const kind = one("b", item);
+      kind.textContent = threshold === inUse ? item.dataset.kind : call(item);
+      kind.classList.toggle("wrong", ["Miss", "False alarm"].includes(kind.textContent));
+    });
+    const order = (item) => {
+      const rank = threshold === inUse ? 2 : ["Miss", "False alarm"].indexOf(call(item));
+      const score = Number(item.dataset.score);
+      return [rank < 0 ? 2 : rank, [score, -score][rank] ?? Number(item.dataset.place)];
+    };
+    gallery.append(...items.sort((a, b) => order(a)[0] - order(b)[0] || order(a)[1] - order(b)[1]));
   };
   const decisions = new WeakMap();
   const decision = (element) => {
@@ -156,17 +254,19 @@
   const show = ({ place, data, threshold, slider, costs }) => {
     const found = decide(data, threshold);
     found.risk = 1000 * (costs.defect_rate * costs.miss * (1 - found.recall) + (1 - costs.defect_rate) * costs.false_alarm * found.false_alarm_rate);
-    for (const cell of all("[data-live]", place)) {
-      const key = cell.dataset.live;
-      const value = found[key];
-      const counted = ["true_positive", "false_negative", "false_positive", "true_negative", "calibration_rejected"].includes(key);
-      if (Number.isNaN(value)) cell.textContent = "–";
-      else if (counted) cell.textContent = value;
-      else if (key === "threshold") cell.textContent = short(value);
-      else if (key === "fixed") cell.textContent = Number(value.toPrecision(6));
-      else if (key === "risk") cell.textContent = value >= 100 ? Math.round(value) : Number(value.toPrecision(3));
-      else cell.textContent = value.toFixed(3);
+    const section = place.closest(".detector");
+    const panel = place.parentElement;
+    for (const within of [panel, one(".headline", section)]) {
+      for (const cell of all("[data-live], [data-ends]", within)) {
+        cell.inUse ??= cell.innerHTML;
+        const type = cell.closest("[data-type]");
+        const values = type ? found.of_type(type.dataset.type) : found;
+        if (threshold === data.threshold && cell.dataset.live !== "risk") cell.innerHTML = cell.inUse;
+        else if (cell.dataset.live) write(cell, values);
+        else writeEnds(cell, values);
+      }
     }
+    for (const gallery of all("[data-follows]", panel)) rearrange(gallery, threshold, data.threshold);
     const [low, high] = data.range;
     const part = (threshold - low) / (high - low);
     one(".threshold-line", place).setAttribute("transform", `translate(${340 * part} 0)`);
