@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flawline.detectors.metric_learning import MetricLearning as MetricLearning
     from flawline.detectors.patchcore import PatchCore as PatchCore
     from flawline.detectors.ssim_autoencoder import SsimAutoencoder as SsimAutoencoder
+    from flawline.detectors.subspace import Subspace as Subspace
     from flawline.errors import FlawlineError as FlawlineError
     from flawline.evaluation.evaluate import evaluate as evaluate
     from flawline.evaluation.record import RunMetrics as RunMetrics
@@ -40,6 +41,7 @@ __all__ = [
     "PatchCore",
     "RunMetrics",
     "SsimAutoencoder",
+    "Subspace",
     "build_backbone",
     "choose_threshold",
     "evaluate",
@@ -61,6 +63,7 @@ _HOMES = {
     "PatchCore": "flawline.detectors.patchcore",
     "RunMetrics": "flawline.evaluation.record",
     "SsimAutoencoder": "flawline.detectors.ssim_autoencoder",
+    "Subspace": "flawline.detectors.subspace",
     "build_backbone": "flawline.features.backbones",
     "choose_threshold": "flawline.decisions.thresholds",
     "evaluate": "flawline.evaluation.evaluate",

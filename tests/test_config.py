@@ -226,7 +226,7 @@ WRONG = [
     ("detectors", None, ["keys", "found nothing"]),
     ("detectors", ["patchcore"], ["keys", "found ['patchcore']"]),
     ("detectors.pc", "patchcore", ["keys", "found 'patchcore'"]),
-    ("detectors.pc.method", "patchcor", ["'patchcore', 'featcae'", "found 'patchcor'"]),
+    ("detectors.pc.method", "patchcor", ["'patchcore', 'subspace', 'featcae'", "found 'patchcor'"]),
     ("detectors.pc.coreset_fraction", 0, ["greater than 0", "found 0"]),
     ("detectors.pc.neighbours", True, ["at least 2", "found true"]),
     ("detectors.pc.features", "resnet", ["'resnet' is not defined", "bank"]),
@@ -297,7 +297,7 @@ class TestMistakes:
         [
             ("detectors", []),
             ("features.bank.layers", []),
-            ("detectors.pc.method", ["'patchcore', 'featcae'"]),
+            ("detectors.pc.method", ["'patchcore', 'subspace', 'featcae'"]),
             ("threshold.rule", ["'mean_std', 'quantile', 'maximum'"]),
         ],
     )

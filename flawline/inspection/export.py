@@ -282,7 +282,7 @@ def _scoring_of(trained: TrainedDetector) -> tuple[MapDetector, nn.Module]:
         module = detector.graph(trained.image_shape)
     if not isinstance(detector, MapDetector) or module is None:
         raise FlawlineError(
-            f"{method}: cannot be exported to ONNX; patchcore, featcae, autoencoder and "
+            f"{method}: cannot be exported to ONNX; patchcore, subspace, featcae, autoencoder and "
             "ssim_autoencoder can"
         )
     if trained.geometry.tiling is not None:

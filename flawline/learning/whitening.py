@@ -10,7 +10,7 @@ from typing import Self
 
 import torch
 
-CHUNK = 16_384
+from flawline.learning.moments import Moments
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,15 @@ class Whitening:
         ----------
         shrinkage : added to every variance, as a multiple of their mean.
         """
-        width = vectors.shape[1]
-        mean = torch.zeros(width, dtype=torch.float64, device=vectors.device)
-        for chunk in vectors.split(CHUNK):
-            mean += chunk.float().sum(0)
-        mean = (mean / len(vectors)).float()
-        products = torch.zeros(width, width, dtype=torch.float64, device=vectors.device)
-        for chunk in vectors.split(CHUNK):
-            centred = chunk.float() - mean
-            products += centred.T @ centred
-        variances, axes = torch.linalg.eigh(products / len(vectors))
-        variances = variances.clamp(min=0)
+        return cls.by(Moments.of(vectors), shrinkage)
+
+    @classmethod
+    def by(cls, moments: Moments, shrinkage: float) -> Self:
+        """Return the whitening of vectors with these moments."""
+        variances, axes = moments.principal()
         added = max(float(shrinkage * variances.mean()), 1e-12)
         matrix = axes * (variances + added).rsqrt() @ axes.T
-        return cls(mean, matrix.float())
+        return cls(moments.mean.float(), matrix.float())
 
     def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
         """Whiten: floating (N, C) to float32 (N, C)."""

@@ -12,9 +12,11 @@ from flawline.options.featcae import FeatCAEOptions
 from flawline.options.metric_learning import MetricLearningOptions
 from flawline.options.patchcore import PatchCoreOptions
 from flawline.options.ssim_autoencoder import SsimAutoencoderOptions
+from flawline.options.subspace import SubspaceOptions
 
 DetectorOptions = Annotated[
     PatchCoreOptions
+    | SubspaceOptions
     | FeatCAEOptions
     | AutoencoderOptions
     | SsimAutoencoderOptions

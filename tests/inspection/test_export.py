@@ -38,6 +38,8 @@ MORE: dict[str, dict[str, Any]] = {
         "whitening": 0.07,
         "distance": "cosine",
     },
+    "explained": {"method": "subspace", "features": "gabor", "distance": "residual"},
+    "linear": {"method": "subspace", "features": ["gabor", "coarse"]},
     "ssim_same": {
         "method": "ssim_autoencoder",
         "network_size": 64,
@@ -47,7 +49,7 @@ MORE: dict[str, dict[str, Any]] = {
     },
     "reweighted": {"method": "patchcore", "features": "gabor", "reweight": True},
 }
-EXPORTED = ("patchcore", "two_sets", "featcae", "autoencoder", "ssim", *list(MORE)[:4])
+EXPORTED = ("patchcore", "two_sets", "featcae", "autoencoder", "ssim", *list(MORE)[:6])
 
 
 @pytest.fixture(scope="module")
