@@ -18,6 +18,7 @@ RECORDED_VERSIONS = (
     "pandas",
     "pillow",
     "scikit-learn",
+    "timm",
     "torch",
     "torchvision",
 )

@@ -12,9 +12,20 @@ from torch import nn
 from flawline.errors import FlawlineError
 from flawline.features.gabor import LAYERS, GaborBank
 from flawline.features.split_network import split_network
+from flawline.features.timm_backbones import (
+    PREFIX,
+    TimmBackbone,
+    pretrained_state,
+    renamed,
+    untrained_timm,
+)
 from flawline.options.base import did_you_mean
 from flawline.options.sizes import TYPICAL
 from flawline.options.weights import weights_file
+
+Levels = tuple[tuple[float, ...], tuple[float, ...]]
+IMAGENET: Levels = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+A_FILE = "the path of a state dict (with a / in it, or ending in .pth, .pt or .safetensors)"
 
 
 def check_backbone(
@@ -31,12 +42,16 @@ def check_backbone(
     shape : height and width of its input.
     """
     try:
-        if layers:
+        if backbone.startswith(PREFIX):
+            _tried(_timm_backbone(backbone, None, layers, shape), backbone, shape)
+        elif layers:
             _channels_last(_extractor(backbone, layers), backbone, shape)
         else:
             split_network(untrained(backbone), 1)
         named = weights_file(weights) is None and (layers or weights != "none")
-        if backbone != "gabor" and named:
+        if backbone.startswith(PREFIX) and weights_file(weights) is None and weights != "default":
+            return f"{backbone}: weights {weights!r} are not known; give 'default', or {A_FILE}"
+        if backbone != "gabor" and not backbone.startswith(PREFIX) and named:
             _weights_enum(backbone, weights)
     except FlawlineError as error:
         return str(error)
@@ -50,11 +65,12 @@ def build_backbone(
 
     Parameters
     ----------
-    backbone : ``gabor``, or a name in ``torchvision.models``.
+    backbone : ``gabor``, a name in ``torchvision.models``, or ``timm/`` and a name in timm.
     weights : ``default``, a name in torchvision's weights enum, or a path to a state dict: with a
-        ``/`` in it, or ending in .pth, .pt or .safetensors. Tensors of layers beyond the cut may
-        be missing, no others.
-    layers : names as in ``torchvision.models.feature_extraction``, shallow to deep.
+        ``/`` in it, or ending in .pth, .pt or .safetensors; ``package/`` and a Python package
+        that contains one. Tensors of layers beyond the cut may be missing, no others.
+    layers : names as in ``torchvision.models.feature_extraction``, shallow to deep; for timm names
+        or numbers as in its ``feature_info``.
     shape : height and width of its input.
 
     Raises
@@ -71,12 +87,36 @@ def build_backbone(
     >>> sorted(network(torch.zeros(1, 3, 32, 32)))
     ['coarse', 'fine']
     """
+    if backbone.startswith(PREFIX):
+        return _timm_backbone(backbone, weights, layers, shape)
     network = _extractor(backbone, layers)
     if backbone != "gabor":
         _load(network, _state_dict(backbone, weights), weights)
     network = network.eval().requires_grad_(False)
     turned = _channels_last(network, backbone, shape)
     return ChannelsFirst(network, turned) if turned else network
+
+
+def levels_of(network: nn.Module) -> Levels:
+    """Return mean and standard deviation of the images that a network was trained with."""
+    return network.levels if isinstance(network, TimmBackbone) else IMAGENET
+
+
+def _timm_backbone(
+    backbone: str, weights: str | None, layers: list[str], shape: tuple[int, int]
+) -> nn.Module:
+    """Build a network of timm; without weights, they are random."""
+    whole = untrained_timm(backbone)
+    if weights is None:
+        network = TimmBackbone(whole, layers)
+    else:
+        path = weights_file(weights)
+        state = pretrained_state(backbone) if path is None else _read_state_dict(path)
+        state = renamed(state, whole)
+        network = TimmBackbone(whole, layers)
+        _load(network.network, state, weights)
+    network.adapt(shape)
+    return network.eval().requires_grad_(False)
 
 
 def _channels_last(network: nn.Module, backbone: str, shape: tuple[int, int]) -> list[str]:
@@ -218,8 +258,7 @@ def _weights_enum(backbone: str, weights: str) -> Any:
     except (KeyError, AttributeError):
         raise FlawlineError(
             f"weights {weights!r} are not known for {backbone}; give 'default', one of "
-            f"{', '.join(entry.name for entry in enum)}, or the path of a state dict (with a / in "
-            "it, or ending in .pth, .pt or .safetensors)"
+            f"{', '.join(entry.name for entry in enum)}, or {A_FILE}"
         ) from None
 
 

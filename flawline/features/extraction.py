@@ -15,28 +15,27 @@ from tqdm import tqdm
 from flawline.data.geometry import input_size
 from flawline.devices import autocast, images_at_once, inference_precision, to_tensor
 from flawline.errors import FlawlineError
-from flawline.features.backbones import build_backbone
+from flawline.features.backbones import IMAGENET, Levels, build_backbone, levels_of
 from flawline.features.resizing import resized, resizing_matrices
+from flawline.features.timm_backbones import TimmBackbone
 from flawline.files import new_array, write_json
 from flawline.options.weights import weights_file
 from flawline.provenance import file_hash, versions
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 HALF_MAX = 65_504.0
 
 
-def standardized(pixels: torch.Tensor, white: float = 1.0) -> torch.Tensor:
-    """Apply ImageNet's mean and standard deviation: float32 (N, 3, H, W), RGB.
+def standardized(
+    pixels: torch.Tensor, white: float = 1.0, levels: Levels = IMAGENET
+) -> torch.Tensor:
+    """Apply the mean and standard deviation of a network's training: float32 (N, 3, H, W), RGB.
 
     Parameters
     ----------
     white : the value of white in `pixels`.
+    levels : mean and standard deviation, where white is 1.
     """
-    mean, std = (
-        white * torch.tensor(levels, device=pixels.device)[:, None, None]
-        for levels in (IMAGENET_MEAN, IMAGENET_STD)
-    )
+    mean, std = (white * torch.tensor(one, device=pixels.device)[:, None, None] for one in levels)
     return (pixels - mean) / std
 
 
@@ -83,7 +82,7 @@ def patch_features(
     pixels = to_tensor(images, device).permute(0, 3, 1, 2)
     pixels = pixels.float().div_(255).contiguous(memory_format=torch.channels_last)
     if normalize:
-        pixels = standardized(pixels)
+        pixels = standardized(pixels, levels=levels_of(network))
     if (size := input_size(images.shape[1:3], scale)) != images.shape[1:3]:
         pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
     with torch.inference_mode(), autocast(device, precision):
@@ -129,7 +128,7 @@ class PatchFeatures(nn.Module):
         for network, (pool, normalize, size) in zip(self.networks, self.settings, strict=True):
             pixels = images / 255
             if normalize:
-                pixels = standardized(pixels)
+                pixels = standardized(pixels, levels=levels_of(network))
             if pixels.shape[2:] != size:
                 pixels = resized(pixels, *resizing_matrices(pixels.shape[2:], size))
             maps = [
@@ -188,6 +187,7 @@ def extract(
         "backbone": backbone,
         "weights": file.name if (file := weights_file(weights)) else weights,
         "weights_sha256": _weights_hash(network),
+        "weights_licence": network.licence if isinstance(network, TimmBackbone) else None,
         "layers": layers,
         "input_size": list(input_size(images.shape[1:3], scale)),
         "images_sha256": images_hash,

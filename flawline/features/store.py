@@ -94,7 +94,8 @@ def address(images_hash: str, *, device: str, **options: Any) -> str:
     weights: Any = None if options["backbone"] == "gabor" else options["weights"]
     if weights is not None and (file := weights_file(weights)):
         weights = [file.name, file_hash(file)]
-    libraries = {name: versions().get(name) for name in ("torch", "torchvision")}
+    source = "timm" if options["backbone"].startswith("timm/") else "torchvision"
+    libraries = {name: versions().get(name) for name in ("torch", source)}
     code = code_fingerprint(Path(__file__).with_name("extraction.py"))
     return digest(images_hash, options | {"weights": weights}, device, libraries, code)
 

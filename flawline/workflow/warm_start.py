@@ -44,6 +44,8 @@ def needs(config: Config) -> dict[str, Steps]:
     own_backbone = any(isinstance(method, NetworkUse) for method in methods)
     trained = any(isinstance(method, Budget) for method in methods)
     extract: Steps = (NETWORKS, BACKBONES) if pretrained else (NETWORKS,)
+    if any(features.backbone.startswith("timm/") for features in config.features.values()):
+        extract += (("timm",),)
     score: Steps = (NETWORKS, BACKBONES) if own_backbone else (NETWORKS,)
     train: Steps = (NETWORKS, TRAINING) if trained and not own_backbone else score
     return {

@@ -18,12 +18,13 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from flawline.config import load_config
 from flawline.errors import FlawlineError
 from flawline.features.backbones import (
+    IMAGENET,
     ChannelsFirst,
     _channels_last,
     build_backbone,
     check_backbone,
 )
-from flawline.features.extraction import IMAGENET_MEAN, IMAGENET_STD, extract, patch_features
+from flawline.features.extraction import extract, patch_features
 from flawline.features.gabor import LAYERS as BANDS
 from flawline.files import read_json
 from flawline.provenance import file_hash
@@ -89,7 +90,7 @@ def by_hand(network: torch.nn.Module, images: np.ndarray, layers: list[str], poo
         for name in layers
     ]
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-    pixels = torchvision.transforms.functional.normalize(pixels, IMAGENET_MEAN, IMAGENET_STD)
+    pixels = torchvision.transforms.functional.normalize(pixels, IMAGENET[0], IMAGENET[1])
     with torch.no_grad():
         network(pixels)
     for hook in hooks:
