@@ -295,6 +295,8 @@ _STAGES = (
         group="report",
         done=(
             *(f"{FILES.comparison}/{table}.csv" for table in _COMPARISON),
+            f"{FILES.comparison}/tables.md",
+            f"{FILES.comparison}/tables.tex",
             f"{FILES.comparison}/configuration.json",
         ),
     ),

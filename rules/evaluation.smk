@@ -140,6 +140,8 @@ rule compare:
         pairwise=f"{COMPARISON}/pairwise.csv",
         wilcoxon=f"{COMPARISON}/wilcoxon.csv",
         ranks=f"{COMPARISON}/ranks.csv",
+        markdown=f"{COMPARISON}/tables.md",
+        latex=f"{COMPARISON}/tables.tex",
         configuration=f"{COMPARISON}/configuration.json",
     log:
         f"{LAYOUT.logs}/compare.log",

@@ -31,6 +31,11 @@ rule figures:
             name=["histogram", "roc", "pr", "pro", "losses"],
             allow_missing=True,
         ),
+        pdf=expand(
+            f"{DETECTOR}/figures/{{name}}.pdf",
+            name=["histogram", "roc", "pr", "pro", "losses"],
+            allow_missing=True,
+        ),
         cases=directory(f"{DETECTOR}/figures/cases"),
     log:
         log_of("figures"),
@@ -100,6 +105,8 @@ rule report_page:
         pairwise=f"{COMPARISON}/pairwise.csv",
         wilcoxon=f"{COMPARISON}/wilcoxon.csv",
         ranks=f"{COMPARISON}/ranks.csv",
+        markdown=f"{COMPARISON}/tables.md",
+        latex=f"{COMPARISON}/tables.tex",
         sheets=TARGETS.contact_sheets(),
     output:
         page=report(
@@ -110,6 +117,7 @@ rule report_page:
         ),
         pages=directory(f"{RESULTS}/report"),
         critical_difference=labels.comparison_figure(LAYOUT, "critical_difference", "mean ranks"),
+        cost=f"{COMPARISON}/cost.csv",
         accuracy_cost=labels.comparison_figure(LAYOUT, "accuracy_cost", "accuracy against cost"),
     log:
         f"{LAYOUT.logs}/report.log",

@@ -4,8 +4,9 @@ with logged(snakemake.log[0]):
     from flawline.report.draw_run import PLOTS, draw_cases, draw_plots
 
     files, output, given = dict(snakemake.input.items()), snakemake.output, snakemake.params
-    svg = {name: output[name] for name in PLOTS}
-    draw_plots(files, svg, dict(zip(PLOTS, output.png, strict=True)), unit=given.unit)
+    places = zip(PLOTS, output.png, output.pdf, strict=True)
+    plots = {name: (output[name], png, pdf) for name, png, pdf in places}
+    draw_plots(files, plots, unit=given.unit)
     draw_cases(
         files,
         output.gallery,

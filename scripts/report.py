@@ -14,4 +14,5 @@ with logged(snakemake.log[0]):
         benchmarks=given.benchmarks,
         critical_difference=outputs.critical_difference,
         accuracy_cost=outputs.accuracy_cost,
+        cost=outputs.cost,
     )

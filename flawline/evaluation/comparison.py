@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flawline.evaluation.paper_tables import as_latex, as_markdown, paper_tables
 from flawline.evaluation.record import RunMetrics
 from flawline.evaluation.significance import (
     categories_needed,
@@ -15,7 +16,7 @@ from flawline.evaluation.significance import (
     holm,
     wilcoxon,
 )
-from flawline.files import read_table, write_table
+from flawline.files import read_table, replacing, write_table
 from flawline.metrics import BY_COLUMN, METRICS
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def write_comparison(
     ----------
     metrics_files, prediction_files : of every run, in one order.
     tables : where to write ``runs``, ``seeds``, ``categories``, ``best``, ``pairwise``,
-        ``wilcoxon`` and ``ranks``.
+        ``wilcoxon`` and ``ranks``; for papers, ``markdown`` and ``latex``.
     """
     metrics = [RunMetrics.load(path) for path in metrics_files]
     predictions = [read_table(path) for path in prediction_files]
@@ -85,10 +86,18 @@ def write_comparison(
     write_table(tables["pairwise"], pairwise(metrics, predictions))
     write_table(tables["wilcoxon"], signed_ranks(runs))
     write_table(tables["ranks"], ranks(runs))
+    for_papers = list(paper_tables(runs))
+    for name, text in (("markdown", as_markdown(for_papers)), ("latex", as_latex(for_papers))):
+        with replacing(tables[name]) as partial:
+            partial.write_text(text, encoding="utf-8")
 
 
 def run_table(metrics: Sequence[RunMetrics]) -> "pd.DataFrame":
-    """Return a row per protocol, category, detector and seed; test images, a column per metric."""
+    """Return a row per protocol, category, detector and seed.
+
+    Its columns are numbers of test images and, for each metric, its value and the ends of its
+    interval, empty where there is none.
+    """
     import pandas as pd
 
     rows = []
@@ -96,18 +105,38 @@ def run_table(metrics: Sequence[RunMetrics]) -> "pd.DataFrame":
         row: dict[str, Any] = {key: getattr(run, key) for key in IDENTITY}
         row |= {key: getattr(run.counts, key) for key in TESTED}
         for metric in METRICS:
-            row[metric.column] = run.value(metric)
+            low, high = run.interval(metric) or (None, None)
+            row |= {metric.column: run.value(metric)}
+            row |= {f"{metric.column}_low": low, f"{metric.column}_high": high}
         rows.append(row)
     keys = ["protocol", "category", "detector", "seed"]
     table = pd.DataFrame(rows).sort_values(keys, ignore_index=True)
-    return table.astype(dict.fromkeys(BY_COLUMN, float))
+    ends = [f"{column}_{end}" for column in BY_COLUMN for end in ("low", "high")]
+    return table.astype(dict.fromkeys([*BY_COLUMN, *ends], float))
 
 
 def over_seeds(runs: "pd.DataFrame") -> "pd.DataFrame":
-    """Return mean, median, smallest and largest over seeds by protocol, category and detector."""
+    """Return mean, median, smallest and largest over seeds by protocol, category and detector.
+
+    `low` and `high` are the widest ends of the seeds' intervals.
+    """
     keys = ["protocol", "category", "detector", "method"]
-    table = runs.groupby(keys)[list(BY_COLUMN)].agg(["mean", "median", "min", "max"])
-    table.columns = ["_".join(pair) for pair in table.columns]
+    widest = {"low": "min", "high": "max"}
+    named = {
+        f"{column}_{name}": (column, name)
+        for column in BY_COLUMN
+        for name in ("mean", "median", "min", "max")
+    } | {
+        f"{column}_{end}": (f"{column}_{end}", name)
+        for column in BY_COLUMN
+        for end, name in widest.items()
+    }
+    order = [
+        f"{column}_{name}"
+        for column in BY_COLUMN
+        for name in ("mean", "median", "min", "max", "low", "high")
+    ]
+    table = runs.groupby(keys).agg(**named)[order]
     table.insert(0, "seeds", runs.groupby(keys)["seed"].nunique())
     return table.reset_index()
 

@@ -1,6 +1,6 @@
 """Draw one run for the report: plots, cases, and what the method sees."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -29,15 +29,13 @@ if TYPE_CHECKING:
 PLOTS = ("histogram", *(curve.key for curve in CURVES), "losses")
 
 
-def draw_plots(
-    files: Mapping[str, Any], svg: Mapping[str, str], png: Mapping[str, str], *, unit: str
-) -> None:
+def draw_plots(files: Mapping[str, Any], places: Mapping[str, Sequence[str]], *, unit: str) -> None:
     """Plot the scores, the curves and the losses of a run.
 
     Parameters
     ----------
     files : paths of `metrics`, `predictions`, `calibration` (scores) and `training`.
-    svg, png : files for each of `PLOTS`.
+    places : files for each of `PLOTS`; suffixes choose the format.
     unit : of the anomaly score, in words.
     """
     metrics, predictions = RunMetrics.load(files["metrics"]), read_table(files["predictions"])
@@ -58,7 +56,7 @@ def draw_plots(
     rows: list[Any] = read_table(files["training"]).to_dict("records")
     plots["losses"] = figures.losses(loss_series(rows))
     for name, plot in plots.items():
-        figures.save(plot, svg[name], png[name])
+        figures.save(plot, *places[name])
 
 
 def draw_cases(

@@ -1,4 +1,4 @@
-"""Figures for papers and for Snakemake's report: from numbers to SVG, PNG and JPEG files."""
+"""Figures for papers and for Snakemake's report: from numbers to SVG, PDF, PNG and JPEG files."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -32,6 +32,7 @@ STYLE = {
     "axes.spines.top": False,
     "font.size": 10.0,
     "legend.frameon": False,
+    "pdf.fonttype": 42,
     "savefig.dpi": 200.0,
     "svg.fonttype": "none",
     "svg.hashsalt": "flawline",
@@ -57,6 +58,8 @@ def save(figure: Figure, *paths: Path | str) -> None:
         options: dict[str, Any] = {"format": kind}
         if kind == "svg":
             options |= SVG
+        if kind == "pdf":
+            options |= {"metadata": {"CreationDate": None}}
         if kind in ("jpg", "jpeg"):
             options |= {"pil_kwargs": {"quality": 78, "optimize": True}, "dpi": DOTS_PER_INCH}
         with replacing(path) as partial, matplotlib.style.context(["default", STYLE]):

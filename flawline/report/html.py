@@ -50,7 +50,8 @@ def environment(*folders: Path, **names: Any) -> Environment:
         "amount": format_amount,
         "embedded": embedded,
         "size": picture_size,
-        "download": lambda text: f"data:text/csv;charset=utf-8,{quote(text)}",
+        "quoted": quote,
+        "download": lambda text: f"data:text/plain;charset=utf-8,{quote(text)}",
     }
     made.filters |= filters
     return made

@@ -147,6 +147,7 @@ class Page:
     costs: tuple[tuple[str, tuple[tuple[str, Mapping[str, Any]], ...]], ...]
     comparison: Comparison | None
     categories: tuple[CategorySection, ...]
+    tables: Mapping[str, str]
 
 
 def assemble(
@@ -158,6 +159,7 @@ def assemble(
     comparison: Comparison | None = None,
     sheets: Mapping[str, Sequence[Sheet]] | None = None,
     limits: Report | None = None,
+    tables: Mapping[str, str] | None = None,
 ) -> Page:
     """Group runs by category and detector, compare detectors, and note what needs attention.
 
@@ -168,6 +170,7 @@ def assemble(
     pairs : rows of ``pairwise.csv``.
     sheets : contact sheets of synthetic anomalies by category.
     limits : options of the report; its own, if None.
+    tables : tables for papers by the names of their files, to take away.
     """
     limits = limits or Report()
     made = cards(runs, best_of_categories(runs, pairs), limits)
@@ -204,6 +207,7 @@ def assemble(
         costs=tuple((r.protocol, cost_charts(r)) for r in rankings),
         comparison=comparison if comparison and comparison.any else None,
         categories=tuple(categories),
+        tables=tables or {},
     )
 
 

@@ -37,6 +37,7 @@ class Run:
     ----------
     scores : float (N,) of each of `charts.GROUPS`.
     types : defect type of each of the defective scores.
+    figures : folder of the run's figures, relative to the page; empty if there are none.
     training : rows of `training.csv`.
     cases : from `cases.read_cases`.
     pictures : a JPEG of the method's pictures besides its map.
@@ -49,6 +50,7 @@ class Run:
     pictures: bytes | None = None
     cost: Cost = Cost()
     types: Sequence[str] = ()
+    figures: str = ""
 
     @property
     def category(self) -> str:

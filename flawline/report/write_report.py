@@ -3,18 +3,21 @@
 import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from os.path import relpath
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from flawline.files import replacing
 from flawline.layout import synthetic_set
 from flawline.options.report import Report
 from flawline.provenance import versions
 from flawline.report import figures, page
 from flawline.report.detector_comparison import compare, cost_figure, rank_figure
-from flawline.report.leaderboard import rank
+from flawline.report.leaderboard import cost_csv, rank
 from flawline.report.model import Origin, assemble
 from flawline.report.overview import Attention
 from flawline.report.runs import comparison_rows, read_run
@@ -32,6 +35,7 @@ def write_report(
     benchmarks: Path | str,
     critical_difference: Sequence[Path | str] = (),
     accuracy_cost: Sequence[Path | str] = (),
+    cost: Path | str | None = None,
     undrawn: Collection[str] = (),
     failures: Sequence[Attention] = (),
 ) -> None:
@@ -43,13 +47,23 @@ def write_report(
     path : the page.
     metrics : ``metrics.json`` of every run that the page shows.
     sheets : contact sheets of synthetic anomalies.
-    tables : files of ``pairwise``, ``wilcoxon`` and ``ranks`` of the comparison.
+    tables : files of ``pairwise``, ``wilcoxon``, ``ranks``, ``markdown`` and ``latex`` of the
+        comparison.
     benchmarks : folder of Snakemake's benchmark files.
-    critical_difference, accuracy_cost : SVG and PNG.
+    critical_difference, accuracy_cost : figures; suffixes choose the format.
+    cost : the CSV file of the detectors' costs.
     undrawn : those of `metrics` whose pictures are of an earlier run and are therefore left out.
     failures : what did not run, shown first under what needs attention.
     """
-    runs = [read_run(file, benchmarks, drawn=file not in undrawn) for file in metrics]
+    runs = [
+        replace(
+            read_run(file, benchmarks, drawn=file not in undrawn),
+            figures=""
+            if file in undrawn
+            else relpath(Path(file).parent / "figures", Path(path).parent),
+        )
+        for file in metrics
+    ]
     newest = max((Path(file).stat().st_mtime for file in metrics), default=0)
     by_category = defaultdict(list)
     for sheet in map(Path, sheets):
@@ -71,9 +85,16 @@ def write_report(
         comparison=compare(ranks, comparison_rows(tables["wilcoxon"])),
         sheets=by_category,
         limits=Report(**settings["report"]),
+        tables={
+            Path(tables[name]).name: Path(tables[name]).read_text(encoding="utf-8")
+            for name in ("latex", "markdown")
+        },
     )
     page.render(Path(path), made)
     best = "unsupervised" if any(run.protocol == "unsupervised" for run in runs) else "supervised"
+    if cost:
+        with replacing(cost) as partial:
+            partial.write_text(cost_csv(rank(runs)), encoding="utf-8")
     if critical_difference:
         figures.save(rank_figure(ranks, best), *critical_difference)
     if accuracy_cost:

@@ -29,11 +29,11 @@ def comparison_table(layout: Layout, name: str, label: str) -> Any:
 
 
 def comparison_figure(layout: Layout, name: str, label: str) -> list[Any]:
-    """Mark a figure of the comparison, which is there as SVG and as PNG."""
+    """Mark a figure of the comparison, which is there as SVG, PNG and PDF."""
     svg = report(
         f"{layout.comparison}/{name}.svg",
         caption=f"captions/{name}.rst",
         category="Comparison",
         labels={"figure": label},
     )
-    return [svg, f"{layout.comparison}/{name}.png"]
+    return [svg, *(f"{layout.comparison}/{name}.{kind}" for kind in ("png", "pdf"))]

@@ -34,6 +34,7 @@ from flawline.evaluation.image_metrics import (
     ranking_metrics,
     risk_curve,
 )
+from flawline.evaluation.paper_tables import PaperTable, as_latex, as_markdown, paper_tables
 from flawline.evaluation.pixel_metrics import (
     PixelCounts,
     bin_edges,
@@ -541,6 +542,72 @@ def test_tables_have_mean_and_median_over_seeds_and_categories() -> None:
     assert categories.loc["x", "categories"] == 2
     best = best_by_category(runs).set_index("category")
     assert best.loc["a", "detector"] == "y"
+
+
+def test_tables_have_the_ends_of_intervals() -> None:
+    ends = [(0, [0.8, 0.95]), (1, [0.7, 0.9])]
+    runs = [
+        fake_run("a", "x", seed, intervals={"image.auroc": interval}).metrics
+        for seed, interval in ends
+    ]
+    table = run_table(runs)
+    assert table["image_auroc_low"].tolist() == [0.8, 0.7]
+    assert table["recall_high"].isna().all()
+    seeds = over_seeds(table)
+    assert (seeds["image_auroc_low"][0], seeds["image_auroc_high"][0]) == (0.7, 0.95)
+    assert math.isnan(seeds["recall_low"][0])
+
+
+class TestTablesForPapers:
+    def tables(self, *runs: RunMetrics) -> list[PaperTable]:
+        return list(paper_tables(run_table(runs)))
+
+    def test_have_deviations_over_seeds_and_the_best_in_bold(self) -> None:
+        table = self.tables(
+            run("a_1", "x", 0, 0.8),
+            run("a_1", "x", 1, 0.9),
+            run("a_1", "y", 0, 0.7),
+            run("b", "x", 0, 0.5),
+            run("b", "x", 1, 0.7),
+            run("b", "y", 0, 0.6),
+        )[0]
+        lines = as_markdown([table]).splitlines()
+        assert lines[0].startswith("Image AUROC. Mean ± standard deviation over 2 seeds.")
+        assert lines[2:] == [
+            "| category | x | y |",
+            "|---|---:|---:|",
+            "| a_1 | **0.850** ± 0.071 | 0.700 |",
+            "| b | **0.600** ± 0.141 | **0.600** |",
+            "| mean of the categories | **0.725** ± 0.106 | 0.650 |",
+        ]
+        latex = as_latex([table])
+        assert r"a\_1 & \textbf{0.850} $\pm$ 0.071 & 0.700 \\" in latex
+        assert latex.index(r"\midrule") < latex.index("mean of the categories")
+        assert "±" not in latex
+
+    def test_mark_the_lowest_where_lower_is_better(self) -> None:
+        runs = [
+            fake_run("a", name, at_threshold={"false_alarm_rate": rate}).metrics
+            for name, rate in (("x", 0.1), ("y", 0.2))
+        ]
+        [table] = [one for one in self.tables(*runs) if one.metric.name == "false_alarm_rate"]
+        assert table.cells("markdown").loc["a"].tolist() == ["**0.100**", "0.200"]
+
+    def test_leave_out_what_was_not_measured(self) -> None:
+        runs = [
+            run("a", "x", 0, 0.9),
+            run("a", "y", 0, 0.5),
+            run("b", "x", 0, None),
+            run("b", "y", 0, 0.6),
+            run("c", "x", 0, None),
+            run("c", "y", 0, None),
+        ]
+        table = self.tables(*runs)[0]
+        assert table.metric.name == "auroc"
+        cells = table.cells("latex")
+        assert cells.loc["b"].tolist() == ["-", r"\textbf{0.600}"]
+        assert cells.loc["mean of the categories"].tolist() == ["-", r"\textbf{0.550}"]
+        assert "pixel" not in {one.metric.part for one in self.tables(*runs)}
 
 
 def test_a_category_without_defects_has_no_best_detector() -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,7 @@ class TestThePage:
         runs = [fake_run(cases=[picture()]), fake_run(detector="featcae"), fake_run("nut")]
         text = write(*runs)
         outline = Outline(text)
-        inside = r"#|data:image/(jpeg|webp|png);base64,|data:text/csv"
+        inside = r"#|data:image/(jpeg|webp|png);base64,|data:text/plain"
         assert all(re.match(inside, link) for link in outline.references)
         assert not re.search(r"https?://|@import", text)
         assert "<link" not in text
@@ -321,6 +322,15 @@ class TestThePage:
         sheet = Sheet(svg.encode(), "", "")
         text = write(fake_run(), comparison=Comparison((sheet,)))
         assert not re.search(r"onload|onclick|x\(\)|foreignObject|example\.com|color:red", text)
+
+
+class TestLinksToFigures:
+    def test_lead_to_files_beside_the_page(self, tmp_path: Path) -> None:
+        run = replace(fake_run(), figures="bolt/a b/figures")
+        for limit, file, up in ((1e9, "report.html", ""), (1, "report/bolt.html", "../")):
+            page.render(tmp_path / "report.html", assemble([run], ORIGIN), largest=limit)
+            links = Outline((tmp_path / file).read_text()).references
+            assert f"{up}bolt/a%20b/figures/roc.pdf" in links
 
 
 class TestALargeReport:
@@ -722,11 +732,19 @@ class TestTheLeaderboard:
     def test_can_be_taken_away_as_csv(self, write: Any) -> None:
         text = write(fake_run(HOSTILE), fake_run("nut"), fake_run("nut", "featcae"))
         found = re.findall(
-            r'download="(\w+)\.csv" href="data:text/csv;charset=utf-8,([^"]*)"', text
+            r'download="(\w+)\.csv" href="data:text/plain;charset=utf-8,([^"]*)"', text
         )
         tables = {name: list(csv.DictReader(io.StringIO(unquote(c)))) for name, c in found}
         assert {row["category"] for row in tables["leaderboard"]} == {HOSTILE, "nut"}
         assert float(tables["cost"][0]["train_s"]) > 0
+
+    def test_has_the_tables_for_papers(self, write: Any) -> None:
+        runs = [fake_run(), fake_run(detector="featcae")]
+        text = write(*runs, tables={"tables.tex": r"\begin{table} & %"})
+        found = re.search(
+            r'download="tables.tex" href="data:text/plain;charset=utf-8,([^"]*)"', text
+        )
+        assert unquote(found[1]) == r"\begin{table} & %"
 
     def test_is_not_upset_by_unknown_costs(self, write: Any) -> None:
         runs = [Run(fake_run(detector=name).metrics, fake_run().scores) for name in "ab"]
@@ -1019,7 +1037,7 @@ class TestFigureFiles:
             "cost": figures.accuracy_cost([("seconds", rows), ("memory", [])]),
         }
         for name, figure in drawn.items():
-            figures.save(figure, folder / f"{name}.svg", folder / f"{name}.png")
+            figures.save(figure, *(folder / f"{name}.{kind}" for kind in ("svg", "png", "pdf")))
         figures.save(figures.gallery([case()], (0.0, 1.0)), folder / "gallery.jpg")
         return sorted(folder.iterdir())
 
