@@ -37,9 +37,9 @@ onstart:
 onsuccess:
     WARM_STARTS.stop()
     inspecting = "inspect" in workflow.dag_settings.targets
-    print(INSPECTION.closing_line() if inspecting else closing_line(workflow, LAYOUT))
+    say(workflow, INSPECTION.closing_line() if inspecting else closing_lines(workflow, CONFIG))
 
 
 onerror:
     WARM_STARTS.stop()
-    print(report_the_rest(workflow, CONFIG))
+    say(workflow, report_the_rest(workflow, CONFIG))

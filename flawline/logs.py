@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,7 @@ from flawline.errors import FlawlineError
 from flawline.memory import is_out_of_memory
 
 OUT_OF_MEMORY = "out of memory"
+NO_BARS = "FLAWLINE_NO_BARS"  # in the environment of jobs whose run draws a bar itself
 PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 
@@ -58,6 +60,18 @@ def logged(path: Path | str) -> Iterator[logging.Logger]:
         logging.captureWarnings(False)
         with suppress(OSError):  # no space left, which must not hide the error itself
             to_file.close()
+
+
+def hide_bar() -> bool | None:
+    """Return tqdm's `disable` for a job: None shows a bar on terminals alone."""
+    return True if NO_BARS in os.environ else None
+
+
+def error_in(path: Path) -> str:
+    """Return all lines of the error in a log; of a traceback, where it is and its last line."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    words = text.rpartition(" ERROR ")[2].strip() if " ERROR " in text else ""
+    return f"{words.splitlines()[-1]} ({path})" if "Traceback" in words else words
 
 
 def last_error(path: Path | str) -> str:

@@ -12,6 +12,7 @@ from flawline.stages import STAGES
 from flawline.workflow import labels
 from flawline.workflow.check_backbones import HIDDEN
 from flawline.workflow.configuration import validated
+from flawline.workflow.console import say
 from flawline.workflow.failures import report_the_rest
 from flawline.workflow.inputs import Inputs, one_of
 from flawline.workflow.inspection import Inspection, inspection_table
@@ -24,7 +25,7 @@ from flawline.workflow.resources import (
     spin_briefly,
     train_first,
 )
-from flawline.workflow.targets import Targets, closing_line
+from flawline.workflow.targets import Targets, closing_lines
 from flawline.workflow.warm_start import WarmStarts
 
 # Planning makes millions of small objects that stay. By default, Python searches new objects for garbage

@@ -17,7 +17,8 @@ import yaml
 from flawline.files import read_table
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("Snakefile", "rules", "scripts", "flawline", "envs", "profiles", "config")
+PLUGIN = "snakemake_logger_plugin_flawline"
+PARTS = ("Snakefile", "rules", "scripts", "flawline", PLUGIN, "envs", "profiles", "config")
 CONFIG: dict[str, Any] = {
     "dataset": {"name": "demo", "size": 64, "train_good": 12, "test_good": 4, "test_defective": 5},
     "categories": ["bolt", "weave"],

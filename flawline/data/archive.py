@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 from tqdm import tqdm
 
 from flawline.errors import FlawlineError
+from flawline.logs import hide_bar
 
 CHUNK_BYTES = 256 * 1024
 MAX_EXTRACTED_BYTES = 100_000_000_000
@@ -82,7 +83,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     kinds: dict[PurePosixPath, str] = {}
     total = 0
     size = archive.stat().st_size
-    with archive.open("rb") as file, _bar(desc=archive.name, total=size, disable=None) as bar:
+    with archive.open("rb") as file, _bar(desc=archive.name, total=size, disable=hide_bar()) as bar:
         members = _zip_members if file.peek(4)[:4] in (b"PK\3\4", b"PK\5\6") else _tar_members
         for count, member in enumerate(members(file), start=1):
             if problem := _problem(member, kinds):

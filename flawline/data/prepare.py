@@ -16,6 +16,7 @@ from flawline.data.regions import Counting
 from flawline.data.resize import resize_image, resize_mask
 from flawline.data.samples import Levels
 from flawline.files import new_array
+from flawline.logs import hide_bar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +111,7 @@ def prepare_masks(
 def _fill(array: np.ndarray, sources: list, prepare: Callable, workers: int, what: str) -> None:
     # the pool runs one image per thread: OpenCV's threads would only compete
     cv2.setNumThreads(1)
-    rows = tqdm(range(len(sources)), desc=what, unit="image", disable=None)
+    rows = tqdm(range(len(sources)), desc=what, unit="image", disable=hide_bar())
     with ThreadPoolExecutor(workers) as pool:
 
         def fill(row: int) -> None:

@@ -15,6 +15,7 @@ from flawline.data.split import rows_of
 from flawline.detectors.data import Data
 from flawline.detectors.maps import HALF_MAX
 from flawline.files import new_array, read_array, read_table, write_table
+from flawline.logs import hide_bar
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +85,7 @@ def score_to_files(
     shape = (len(data), *data.geometry.shape)
     with (
         new_array(maps, shape, np.float16) if maps else nullcontext() as array,
-        tqdm(total=len(data), desc="scores", unit="image", disable=None) as bar,
+        tqdm(total=len(data), desc="scores", unit="image", disable=hide_bar()) as bar,
     ):
         done = 0
         for chunk in data.chunks():

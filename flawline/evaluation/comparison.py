@@ -177,34 +177,6 @@ def best_by_category(runs: "pd.DataFrame") -> "pd.DataFrame":
 CHOSEN = "chosen on the test images, so it looks a little better than it is"
 
 
-def best_in_words(rows: Sequence[Mapping[str, str]]) -> str:
-    """Say which detector was best, and what could not be evaluated, for the last line of a run.
-
-    Parameters
-    ----------
-    rows : of ``best.csv``, as text.
-    """
-    best: list[str] = []
-    without: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        if row["detector"]:
-            best.append(f"{row['category']}: {row['detector']} {float(row['image_auroc']):.3f}")
-            continue
-        good, defective = (int(row[key]) > 0 for key in TESTED)
-        known, lacking = "nothing to evaluate", "no test images"
-        if good:
-            known, lacking = "false alarms alone", "no defective test images"
-        elif defective:
-            known, lacking = "recall alone", "no good test images"
-        without.setdefault((known, lacking), []).append(row["category"])
-    chosen = any(int(row["detectors"]) > 1 for row in rows)
-    words = f"best image AUROC{f' ({CHOSEN})' if chosen else ''}: "
-    parts = [words + "; ".join(best)] if best else []
-    for (known, lacking), names in without.items():
-        parts.append(f"{known}: {', '.join(names)} ({lacking})")
-    return "; ".join(parts)
-
-
 def pairwise(
     metrics: Sequence[RunMetrics], predictions: Sequence["pd.DataFrame"]
 ) -> "pd.DataFrame":

@@ -19,6 +19,7 @@ from flawline.features.backbones import IMAGENET, Levels, build_backbone, levels
 from flawline.features.resizing import resized, resizing_matrices
 from flawline.features.timm_backbones import TimmBackbone
 from flawline.files import new_array, write_json
+from flawline.logs import hide_bar
 from flawline.options.weights import weights_file
 from flawline.provenance import file_hash, versions
 
@@ -177,7 +178,7 @@ def extract(
     shape = patch_features(network, images[:1], **settings).shape[1:]
     with (
         new_array(path, (len(images), *shape), np.float16) as features,
-        tqdm(total=len(images), desc="features", unit="image", disable=None) as bar,
+        tqdm(total=len(images), desc="features", unit="image", disable=hide_bar()) as bar,
     ):
         for start in range(0, len(images), batch):
             part = slice(start, start + batch)

@@ -20,6 +20,7 @@ from flawline.decisions.boxes import find_boxes
 from flawline.detectors.data import CHUNK_IMAGES
 from flawline.errors import FlawlineError
 from flawline.files import given_path, is_folder, replacing, write_table
+from flawline.logs import hide_bar
 from flawline.pictures import any_uncounted
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def inspect_folder(
     cv2.setNumThreads(1)  # the pool runs one image per thread
     with (
         ThreadPoolExecutor(workers) as pool,
-        tqdm(total=len(paths), desc="inspected", unit="image", disable=None) as bar,
+        tqdm(total=len(paths), desc="inspected", unit="image", disable=hide_bar()) as bar,
     ):
         at_once = max(CHUNK_IMAGES // trained.geometry.pieces, 1)
         for start in range(0, len(paths), at_once):

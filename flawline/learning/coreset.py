@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from flawline.logs import hide_bar
+
 LEVELS = (65_536, 4096)  # rows of the active sets, each inside the one before
 CHUNK = 16_384
 TILE = {"cpu": (4096, 256), "cuda": (16_384, 1024)}  # of a product; 4 MiB fit into the cache
@@ -74,7 +76,7 @@ def greedy_coreset(vectors: torch.Tensor, count: int, seed: int) -> torch.Tensor
     """
     squares = torch.einsum("nd,nd->n", vectors, vectors)
     first = int(np.random.default_rng(seed).integers(len(vectors)))
-    with tqdm(total=count, initial=1, desc="coreset", unit="vector", disable=None) as bar:
+    with tqdm(total=count, initial=1, desc="coreset", unit="vector", disable=hide_bar()) as bar:
         distances = torch.full_like(squares, torch.inf)
         _bring_up_to_date(distances, vectors, squares, torch.tensor([first]))
         picks = _pick(vectors, squares, distances, -math.inf, count - 1, LEVELS, bar)

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from flawline.devices import inference_precision
 from flawline.errors import FlawlineError
 from flawline.files import replacing
+from flawline.logs import hide_bar
 from flawline.options.training import Budget
 from flawline.seeding import derive
 
@@ -148,7 +149,7 @@ class Trainer:
             return self.training
         started = time.monotonic() - self._seconds
         ended = None
-        with tqdm(total=total, desc=f"{self.name} {phase}", unit="step", disable=None) as bar:
+        with tqdm(total=total, desc=f"{self.name} {phase}", unit="step", disable=hide_bar()) as bar:
             bar.update(done * steps_per_epoch)
             for epoch in range(done + 1, epochs + 1):
                 order = torch.Generator().manual_seed(derive(self.seed, phase, "order", str(epoch)))

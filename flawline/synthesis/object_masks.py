@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from flawline.files import new_array, read_array, read_json, write_array, write_json
+from flawline.logs import hide_bar
 from flawline.options.object_masks import ObjectMaskOptions
 from flawline.synthesis.base import side_of
 
@@ -141,7 +142,7 @@ def mask_all(
     """
     counting = _counting(counted, images.shape[:3])
     with new_array(path, images.shape[:3], np.uint8) as masks:
-        for row in tqdm(range(len(images)), desc="object masks", unit="image", disable=None):
+        for row in tqdm(range(len(images)), desc="object masks", unit="image", disable=hide_bar()):
             masks[row] = mask_of(images[row], model, options, counting[row])
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from flawline.files import new_array
+from flawline.logs import hide_bar
 from flawline.options.poses import Poses
 from flawline.seeding import generator
 from flawline.synthesis.base import object_or_whole
@@ -57,7 +58,7 @@ def pose_images(
         new_array(images_path, (total, *images.shape[1:]), np.uint8) as made,
         new_array(counted_path, (total, *images.shape[1:3]), np.uint8) as counts,
     ):
-        for row in tqdm(range(len(images)), desc="poses", unit="image", disable=None):
+        for row in tqdm(range(len(images)), desc="poses", unit="image", disable=hide_bar()):
             rng = generator(options.seed, category, "poses", str(row))
             whole = np.ones(images.shape[1:3], np.uint8) if counted is None else counted[row]
             poses = poses_of(

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from flawline.errors import FlawlineError
 from flawline.files import new_array
+from flawline.logs import hide_bar
 from flawline.options.synthetic import SyntheticSet
 from flawline.seeding import derive, generator
 from flawline.synthesis.base import Canvas, Drawn, Sources, changed_mask, object_or_whole
@@ -96,7 +97,7 @@ def synthesize(
                 ) from None
             return {"row": i, "source": source, "seed": derive(seed, *names)} | about
 
-        bar = tqdm(range(rows), desc=f"synthetic set {name}", unit="image", disable=None)
+        bar = tqdm(range(rows), desc=f"synthetic set {name}", unit="image", disable=hide_bar())
         table = [about for _, about in zip(bar, pool.map(make, range(rows)), strict=True)]
     columns = ["row", "kind", "source", "x0", "y0", "x1", "y1", "changed", "draws", "seed"]
     return pd.DataFrame(table)[[*columns, "parameters"]]

@@ -11,7 +11,7 @@ from flawline.layout import Layout, RunFolder
 from flawline.logs import OUT_OF_MEMORY, each_cause_once, last_error
 from flawline.memory import what_to_lower
 from flawline.workflow.params import Params
-from flawline.workflow.targets import Targets, closing_line
+from flawline.workflow.targets import Targets, closing_lines
 
 DISK_FULL_BYTES = 1_000_000  # less free space than this counts as full
 TABLES = ("compare", "report_page")  # rules that need all runs
@@ -32,7 +32,7 @@ def report_the_rest(workflow: Any, config: Config) -> str:
     unfinished = {str(file) for job in workflow.dag.needrun_jobs() for file in job.output}
     compared = workflow.get_rule("compare").output
     if not unfinished & {layout.report, *map(str, compared)}:
-        return f"{closing_line(workflow, layout)}\n{closing}"
+        return f"{closing_lines(workflow, config)}\n{closing}"
     every = targets.runs("metrics.json")
     done = [file for file in every if file not in unfinished]
     if not done or {job.rule.name for job in failed} & set(TABLES):

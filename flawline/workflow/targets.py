@@ -1,13 +1,15 @@
 """The files that a run makes, and its closing line."""
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flawline.config import Config
 from flawline.layout import SUBSETS, Layout
 from flawline.stages import STAGES
+
+if TYPE_CHECKING:
+    from flawline.report.verdict import Card
 
 Job = tuple[str, dict[str, str]]
 
@@ -142,15 +144,30 @@ class Targets:
         return [str(fold) for fold in range(calibration.fold_count * (calibration.mode == "cross"))]
 
 
-def closing_line(workflow: Any, layout: Layout) -> str:
-    """Say where the report is, which detector was best for each category, what was not tested."""
-    from flawline.evaluation.comparison import best_in_words
-
+def closing_lines(workflow: Any, config: Config) -> str:
+    """Say what the best detector of each product misses and rejects, and where the report is."""
+    layout = Layout(config.dataset.name)
     if layout.report not in {str(file) for job in workflow.dag.jobs for file in job.output}:
         return "Done: the requested files are there."
-    table = Path(layout.comparison, "best.csv")
-    best = ""
-    if table.exists():
-        with table.open(encoding="utf-8", newline="") as file:
-            best = best_in_words(list(csv.DictReader(file)))
-    return f"Report: {layout.report}" + (f" - {best}" if best else "")
+    from flawline.evaluation.comparison import CHOSEN
+    from flawline.report.overview import best_of_categories
+    from flawline.report.runs import comparison_rows, read_run
+    from flawline.report.verdict import cards
+
+    files = Targets(config).runs("metrics.json")
+    runs = [read_run(file, layout.benchmarks, drawn=False) for file in files if Path(file).exists()]
+    pairs = comparison_rows(Path(layout.comparison, "pairwise.csv"))
+    made = cards(runs, best_of_categories(runs, pairs), config.report)
+    lines = [f"{card.best.category}: {card.verdict}. {_told(card)}" for card in made]
+    if any(card.best.rivals for card in made):
+        lines.append(f"Each detector was {CHOSEN}.")
+    return "\n".join([*lines, f"Report: {Path(layout.report).absolute().as_uri()}"])
+
+
+def _told(card: "Card") -> str:
+    if not card.missed.of or not card.rejected.of:
+        return card.reason
+    return (
+        f"{card.run.detector} misses {card.missed.words} defective parts, rejects "
+        f"{card.rejected.words} good ones."
+    )

@@ -1,9 +1,7 @@
 """Metrics against their definitions and against scikit-learn."""
 
-import csv
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +14,6 @@ from sklearn import metrics as sk
 from flawline.decisions.thresholds import choose_threshold, images_needed
 from flawline.evaluation.comparison import (
     best_by_category,
-    best_in_words,
     over_categories,
     over_seeds,
     pairwise,
@@ -44,7 +41,6 @@ from flawline.evaluation.pixel_metrics import (
     value_of,
 )
 from flawline.evaluation.record import RunMetrics
-from flawline.files import write_table
 
 two_classes = st.lists(
     st.tuples(st.booleans(), st.floats(-100, 100, width=16)), min_size=2, max_size=60
@@ -622,31 +618,6 @@ def test_means_leave_out_categories_without_tests_and_say_over_how_many_they_are
     assert table["categories"][0] == 3
     assert table["image_auroc_categories"][0] == 2
     assert table["image_auroc_mean"][0] == pytest.approx(0.8)
-
-
-def test_the_last_line_of_a_run_says_what_was_best_and_what_was_not_tested(tmp_path: Path) -> None:
-    runs = [
-        run("a", "x", 0, 0.9),
-        run("b", "x", 0, None, (0, 0)),
-        run("c", "x", 0, None, (0, 0)),
-        run("d", "x", 0, None, (3, 0)),
-        run("e", "x", 0, None, (0, 3)),
-    ]
-    write_table(tmp_path / "best.csv", best_by_category(run_table(runs)))
-    with (tmp_path / "best.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert best_in_words(rows) == (
-        "best image AUROC: a: x 0.900; nothing to evaluate: b, c (no test images); "
-        "false alarms alone: d (no defective test images); recall alone: e (no good test images)"
-    )
-    write_table(tmp_path / "best.csv", best_by_category(run_table([*runs, run("a", "y", 0, 0.8)])))
-    with (tmp_path / "best.csv").open(encoding="utf-8", newline="") as file:
-        several = list(csv.DictReader(file))
-    assert best_in_words(several[:1]) == (
-        "best image AUROC (chosen on the test images, so it looks a little better than it is): "
-        "a: x 0.900"
-    )
-    assert best_in_words(rows[1:2]) == "nothing to evaluate: b (no test images)"
 
 
 def prediction(scores: list[float]) -> pd.DataFrame:

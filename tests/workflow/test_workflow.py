@@ -4,6 +4,7 @@ A small copy of the project runs once; the tests then ask Snakemake what it woul
 of a copy of that.
 """
 
+import re
 import shutil
 import tarfile
 import threading
@@ -40,15 +41,16 @@ class TestAFinishedRun:
         for name in ("bolt", "weave", "patchcore", "featcae"):
             assert name in page
 
-    def test_ends_with_one_line_that_says_where_the_report_is_and_what_was_best(
+    def test_ends_with_a_verdict_on_each_product_and_a_link_to_the_report(
         self, finished_project: Path
     ) -> None:
         said = finished_project.with_suffix(".out").read_text()
         lines = [line for line in said.splitlines() if line.startswith("Report: ")]
-        assert len(lines) == 1
-        assert "results/demo/report.html" in lines[0]
-        assert "bolt: " in lines[0]
-        assert "weave: " in lines[0]
+        page = finished_project / "results/demo/report.html"
+        assert lines == [f"Report: {page.as_uri()}"]
+        verdicts = said.splitlines()[-4:-2]
+        for verdict, name in zip(verdicts, ("bolt", "weave"), strict=True):
+            assert re.match(rf"{name}: .* misses \d of 5 defective parts, rejects \d of 4", verdict)
 
     def test_leaves_a_log_and_a_benchmark_of_every_job(self, finished: Project) -> None:
         results = finished.folder / "results/demo"

@@ -23,6 +23,7 @@ from flawline.data.demo.mesh import Mesh
 from flawline.data.demo.tablet import Tablet
 from flawline.data.demo.weave import Weave
 from flawline.errors import FlawlineError
+from flawline.logs import hide_bar
 
 VISIBLE = 0.03  # difference in brightness (of 1) that the sensor's grain does not hide
 
@@ -141,7 +142,7 @@ def write_category(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         fresh = Path(scratch, "fresh")
-        for split, kind, number in tqdm(wanted, desc=f"Drawing {category}", disable=None):
+        for split, kind, number in tqdm(wanted, desc=f"Drawing {category}", disable=hide_bar()):
             sample = draw(category, split, kind, number, size=size, seed=seed)
             _write_png(fresh / split / kind / f"{number:03d}.png", sample.image[..., ::-1])
             if kind != "good":
