@@ -3,6 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONFIG ?= config/demo.yaml
+# TORCH=cpu leaves out CUDA, most of what is downloaded. Then torch and torchvision both come from TORCH_INDEX, the
+# index of CPU builds whose address torch's installation page gives.
+TORCH ?=
+TORCH_INDEX ?=
+OF_TORCH := ^(torch|torchvision)==
+OF_CUDA := ^(nvidia|cuda|triton)
 # Small jobs finish sooner in parallel than with several threads each.
 SMALL := --set-threads index=1 prepare=1 ground_truth=1 extract_features=1 train=1 score=1
 # Files run in the order of tests/conftest.py, instead of those with most tests first.
@@ -11,9 +17,10 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 QUICK := tests/data tests/decisions tests/synthesis tests/test_*.py
 
 .DEFAULT_GOAL := help
-.PHONY: demo plan test lint quick unit cluster slow bench schema lock clean help
+.PHONY: setup demo plan test lint quick unit cluster slow bench schema lock clean help
 
 help:
+	@echo "make setup  make the virtual environment; without CUDA: make setup TORCH=cpu TORCH_INDEX=..."
 	@echo "make demo   set up, run the demo, say where its report is"
 	@echo "make plan   say in one line what a run would do: make plan CONFIG=my.yaml"
 	@echo "make test   set up, check style and types, run the tests"
@@ -22,11 +29,13 @@ help:
 	@echo "make bench  times on MVTec AD: make bench DATA=/path/to/mvtec_ad WEIGHTS=resnet18.pth"
 	@echo "make clean  delete results, demo data and the virtual environment"
 
+setup: $(VENV)/ready
+
 demo: $(VENV)/ready
-	$(BIN)/snakemake --configfile config/demo.yaml $(SMALL)
+	$(BIN)/flawline run config/demo.yaml $(SMALL)
 
 plan: $(VENV)/ready
-	@$(BIN)/python -m flawline.workflow.plan --configfile $(CONFIG)
+	@$(BIN)/flawline plan $(CONFIG)
 
 # The cluster's tests run among the others, which have both cores while these wait.
 test: lint
@@ -66,8 +75,16 @@ schema: $(VENV)/ready
 	$(BIN)/python -m flawline.config > config/schema.json
 
 $(VENV)/ready: requirements.lock pyproject.toml
+ifeq ($(TORCH),cpu)
+	$(if $(TORCH_INDEX),,$(error TORCH=cpu also needs TORCH_INDEX=address of an index of torch's CPU builds))
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --no-deps --index-url $(TORCH_INDEX) $$(grep -E '$(OF_TORCH)' requirements.lock)
+	grep -vE '$(OF_TORCH)|$(OF_CUDA)' requirements.lock > $(VENV)/cpu.lock
+	$(BIN)/pip install --requirement $(VENV)/cpu.lock
+else
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --requirement requirements.lock
+endif
 	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@
 

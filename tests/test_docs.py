@@ -10,11 +10,13 @@ import pytest
 import yaml
 from project import ROOT
 from snakemake.cli import get_argument_parser
+from typer.main import get_command
 
+from flawline.cli.app import app
 from flawline.config import Config
 
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md")), *sorted(ROOT.glob("docs/*.md"))]
-COMMAND = re.compile(r"(?:[A-Z_]+=\S+ )*(?P<what>snakemake|make|python)\b.*")
+COMMAND = re.compile(r"(?:[A-Z_]+=\S+ )*(?P<what>snakemake|flawline|make|python)\b.*")
 RULES = {
     name
     for file in [ROOT / "Snakefile", *ROOT.glob("rules/*.smk")]
@@ -48,6 +50,14 @@ def check_snakemake(words: list[str]) -> None:
         assert (ROOT / parsed.workflow_profile / "profile.yaml").is_file()
 
 
+def check_flawline(words: list[str]) -> None:
+    command = get_command(app).commands[words[1]]  # type: ignore[attr-defined]
+    passed_on = command.allow_extra_args
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert passed_on or {word for word in words[2:] if word.startswith("--")} <= known, words
+    assert len(words) > 2, words
+
+
 def check_make(words: list[str]) -> None:
     targets = [word for word in words[1:] if "=" not in word]
     assert set(targets) <= MAKE, targets
@@ -73,14 +83,15 @@ def check_python(words: list[str]) -> None:
 @pytest.mark.parametrize(("document", "command"), sorted(set(commands())))
 def test_a_command_can_be_typed_as_it_is_written(document: str, command: str) -> None:
     words = [word for word in shlex.split(command) if not re.fullmatch(r"[A-Z_]+=\S+", word)]
-    {"snakemake": check_snakemake, "make": check_make, "python": check_python}[words[0]](words)
+    checks = {"snakemake": check_snakemake, "flawline": check_flawline, "make": check_make}
+    checks.get(words[0], check_python)(words)
 
 
 def test_commands_are_found() -> None:
     found = [command for _, command in commands()]
     assert "make demo" in found
-    assert sum(command.startswith("snakemake ") for command in found) >= 8
-    assert sum(command.startswith("python ") for command in found) >= 6
+    for program, least in {"snakemake": 6, "flawline": 8, "python": 4}.items():
+        assert sum(command.startswith(f"{program} ") for command in found) >= least
 
 
 def configurations() -> Iterator[tuple[str, str]]:

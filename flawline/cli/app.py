@@ -15,6 +15,8 @@ import typer
 from flawline.errors import FlawlineError
 
 PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
+# options of Snakemake that decide on GPUs
+RESOURCES = ("--resources", "--res", "--profile", "--workflow-profile", "--executor", "-e")
 app = typer.Typer(
     help="From photographs of products to defect detectors: init, check, run.",
     no_args_is_help=True,
@@ -215,10 +217,8 @@ def snakemake_command(config: Path, arguments: Sequence[str]) -> list[str]:
     from flawline.devices import has_cuda
 
     where = ["--configfile", str(config), "--snakefile", str(source() / "Snakefile")]
-    elsewhere = ("--profile", "--executor", "-e", "--resources", "--res", "--slurm")
-    here = not any(one.partition("=")[0] in elsewhere for one in arguments)
-    usual = ["--resources", f"gpu={int(has_cuda())}"] if here else []
-    # the console's own plugin is in the profile beside the Snakefile
+    own = any(one.partition("=")[0] in RESOURCES for one in arguments)
+    usual = [] if own else ["--resources", f"gpu={int(has_cuda())}"]
     return [sys.executable, "-P", "-m", "snakemake", *usual, *where, *arguments]
 
 
