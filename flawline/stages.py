@@ -283,11 +283,17 @@ _STAGES = (
             "draws",
             "ground_truth",
             "near_duplicates",
+            "boxes",
         ),
         per=OF_RUN,
         section="evaluation",
         group="evaluation",
-        done=(f"{FILES.detector}/metrics.json", f"{FILES.detector}/predictions.csv"),
+        done=(
+            f"{FILES.detector}/metrics.json",
+            f"{FILES.detector}/predictions.csv",
+            f"{FILES.detector}/scores.csv",
+            f"{FILES.detector}/boxes.csv",
+        ),
     ),
     Stage(
         "compare",

@@ -5,7 +5,7 @@ with logged(snakemake.log[0]):
     from flawline.files import write_table
 
     names, given = snakemake.wildcards, snakemake.params
-    metrics, predictions = evaluate_run(
+    metrics, tables = evaluate_run(
         dict(snakemake.input.items()),
         category=names.category,
         protocol=names.protocol,
@@ -17,4 +17,5 @@ with logged(snakemake.log[0]):
         options=given.options,
     )
     metrics.save(snakemake.output.metrics)
-    write_table(snakemake.output.predictions, predictions)
+    for name, table in tables.items():
+        write_table(snakemake.output[name], table)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from flawline.data.problems import left_out
@@ -26,7 +27,7 @@ def evaluate_run(
     apart: bool,
     boundary: float | None,
     options: Mapping[str, Any],
-) -> tuple[RunMetrics, pd.DataFrame]:
+) -> tuple[RunMetrics, dict[str, pd.DataFrame]]:
     """Measure a detector on the test subset.
 
     Parameters
@@ -39,7 +40,8 @@ def evaluate_run(
 
     Returns
     -------
-    The metrics, and the predictions: a row per test image with its label, score and decision.
+    The metrics, and tables that name images: `predictions`, a row per test image with its label,
+    score and decision; `scores`, a row per image of all subsets; `boxes` of the test images.
     """
     labels = read_table(files["labels"])
     scores = read_table(files["scores"])["score"].to_numpy()
@@ -83,5 +85,38 @@ def evaluate_run(
         draws = read_table(files["draws"]).astype(object)
         metrics["draws"] = draws.where(draws.notna(), None).to_dict("records")
     metrics["provenance"] = read_json(files["model"])["provenance"]
-    called = (scores > threshold["value"]).astype(int)
-    return RunMetrics.model_validate(metrics), labels.assign(score=scores, defective=called)
+    tables = {
+        "predictions": decided(labels.assign(score=scores), threshold["value"]),
+        "scores": decided(
+            named_scores(
+                read_table(files["split"]),
+                {"train": train, "calibration": calibration, "test": labels.assign(score=scores)},
+            ),
+            threshold["value"],
+        ),
+        "boxes": labels[["row", "image_id"]].merge(read_table(files["boxes"]), on="row"),
+    }
+    return RunMetrics.model_validate(metrics), tables
+
+
+def decided(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Add the threshold and the decision of each score in words."""
+    called = np.where(table["score"] > threshold, "defective", "good")
+    return table.assign(threshold=threshold, decision=called)
+
+
+def named_scores(split: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Name the images of tables of scores: image_id, subset, score.
+
+    Parameters
+    ----------
+    split : columns image_id, subset, in the order of the arrays.
+    tables : columns row, score, by subset. Without a calibration subset, its rows are those of
+        `train`, each scored by a model that did not learn from it.
+    """
+    ids = {subset: rows["image_id"].to_numpy() for subset, rows in split.groupby("subset")}
+    parts = []
+    for subset, table in tables.items():
+        names = ids.get(subset, ids.get("train", np.zeros(0, object)))[table["row"].to_numpy(int)]
+        parts.append(pd.DataFrame({"image_id": names, "subset": subset, "score": table["score"]}))
+    return pd.concat(parts, ignore_index=True)
