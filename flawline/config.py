@@ -27,6 +27,7 @@ from flawline.options.evaluation import Evaluation
 from flawline.options.features import Features
 from flawline.options.fusion import Fusion
 from flawline.options.inspect import Inspect
+from flawline.options.learning_curve import LearningCurve
 from flawline.options.messages import as_yaml, explain, prefixed, unwritable
 from flawline.options.method import MethodOptions
 from flawline.options.object_masks import ObjectMaskOptions
@@ -91,6 +92,7 @@ class Config(Options):
     threshold: Threshold = MeanStd()
     boxes: Boxes = Boxes()
     evaluation: Evaluation = Evaluation()
+    learning_curve: LearningCurve = LearningCurve()
     report: Report = Report()
     mlflow: Mlflow = Mlflow()
     inspect: Inspect | None = Field(None, description="What `snakemake inspect` judges.")

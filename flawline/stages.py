@@ -296,6 +296,14 @@ _STAGES = (
         ),
     ),
     Stage(
+        "learning_curve",
+        after=("extract_features", "object_masks", "ground_truth"),
+        per=OF_RUN,
+        section="detectors.{detector}",
+        gpu=True,
+        done=(f"{FILES.detector}/learning_curve.csv",),
+    ),
+    Stage(
         "compare",
         after=("evaluate",),
         group="report",
@@ -324,7 +332,7 @@ _STAGES = (
     ),
     Stage(
         "report_page",
-        after=("compare", "figures", "pictures", "synthesize"),
+        after=("compare", "figures", "pictures", "synthesize", "learning_curve"),
         group="report",
         done=(FILES.report,),
     ),

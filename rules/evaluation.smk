@@ -88,6 +88,38 @@ rule draws:
         "../scripts/draws.py"
 
 
+# Only if `learning_curve.train_images` asks for it: how good a detector is with few good images.
+rule learning_curve:
+    input:
+        unpack(INPUTS.learning_curve),
+        labels=f"{PROTOCOL}/test/labels.csv",
+        masks=f"{PROTOCOL}/test/masks.npy",
+    output:
+        f"{DETECTOR}/learning_curve.csv",
+    log:
+        log_of("learning_curve"),
+    benchmark:
+        benchmark_of("learning_curve")
+    wildcard_constraints:
+        detector=one_of(CONFIG.detectors),
+    conda:
+        ENVIRONMENT
+    threads: 4
+    resources:
+        gpu=RESOURCES.gpus,
+        mem_mb=memory(3000, 5),
+        runtime=minutes(600),
+    params:
+        detector=PARAMS.implementation,
+        options=PARAMS.entry("detectors", "detector"),
+        curve=plain(CONFIG.learning_curve),
+        code=CODE.with_method("learning_curve.py"),
+    message:
+        "Training {wildcards.detector} on few good images of {wildcards.category}"
+    script:
+        "../scripts/learning_curve.py"
+
+
 rule evaluate:
     input:
         labels=f"{PROTOCOL}/test/labels.csv",

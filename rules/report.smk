@@ -108,6 +108,7 @@ rule report_page:
         markdown=f"{COMPARISON}/tables.md",
         latex=f"{COMPARISON}/tables.tex",
         sheets=TARGETS.contact_sheets(),
+        curves=TARGETS.learning_curves(),
     output:
         page=report(
             LAYOUT.report,

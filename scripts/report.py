@@ -12,6 +12,7 @@ with logged(snakemake.log[0]):
         sheets=files.sheets,
         tables=dict(files.items()),
         benchmarks=given.benchmarks,
+        curves=files.curves,
         critical_difference=outputs.critical_difference,
         accuracy_cost=outputs.accuracy_cost,
         cost=outputs.cost,

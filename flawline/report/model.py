@@ -13,6 +13,7 @@ from flawline.options.report import Report
 from flawline.report import charts
 from flawline.report.detector_comparison import Comparison, Sheet, cost_charts
 from flawline.report.leaderboard import Ranking, Value, by_detector, protocols, rank, summary
+from flawline.report.learning_curves import LearningCurve
 from flawline.report.overview import (
     Attention,
     attention,
@@ -107,6 +108,7 @@ class CategorySection:
     pairs: tuple[tuple[str, tuple[Pair, ...]], ...]
     sheets: tuple[Sheet, ...]
     cards: tuple[Card, ...] = ()
+    learning: tuple[LearningCurve, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,7 @@ def assemble(
     pairs: Sequence[Mapping[str, Any]] = (),
     comparison: Comparison | None = None,
     sheets: Mapping[str, Sequence[Sheet]] | None = None,
+    learning: Mapping[str, Sequence[LearningCurve]] | None = None,
     limits: Report | None = None,
     tables: Mapping[str, str] | None = None,
 ) -> Page:
@@ -169,6 +172,7 @@ def assemble(
     failures : what did not run; comes first under what needs attention.
     pairs : rows of ``pairwise.csv``.
     sheets : contact sheets of synthetic anomalies by category.
+    learning : learning curves by category.
     limits : options of the report; its own, if None.
     tables : tables for papers by the names of their files, to take away.
     """
@@ -189,7 +193,10 @@ def assemble(
         ]
         of_category = _pairs([pair for pair in pairs if pair["category"] == name])
         drawn = tuple((sheets or {}).get(name, ()))
-        categories.append(CategorySection(name, anchor, detectors, of_category, drawn, tuple(own)))
+        curves = tuple((learning or {}).get(name, ()))
+        categories.append(
+            CategorySection(name, anchor, detectors, of_category, drawn, tuple(own), curves)
+        )
     made = tuple(card for category in categories for card in category.cards)
     unsupervised = [card for card in made if card.best.protocol == "unsupervised"]
     return Page(

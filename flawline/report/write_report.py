@@ -18,6 +18,7 @@ from flawline.provenance import versions
 from flawline.report import figures, page
 from flawline.report.detector_comparison import compare, cost_figure, rank_figure
 from flawline.report.leaderboard import cost_csv, rank
+from flawline.report.learning_curves import read_curves
 from flawline.report.model import Origin, assemble
 from flawline.report.overview import Attention
 from flawline.report.runs import comparison_rows, read_run
@@ -33,6 +34,7 @@ def write_report(
     sheets: Sequence[Path | str],
     tables: Mapping[str, Any],
     benchmarks: Path | str,
+    curves: Sequence[Path | str] = (),
     critical_difference: Sequence[Path | str] = (),
     accuracy_cost: Sequence[Path | str] = (),
     cost: Path | str | None = None,
@@ -50,6 +52,7 @@ def write_report(
     tables : files of ``pairwise``, ``wilcoxon``, ``ranks``, ``markdown`` and ``latex`` of the
         comparison.
     benchmarks : folder of Snakemake's benchmark files.
+    curves : ``learning_curve.csv`` of the runs that have one.
     critical_difference, accuracy_cost : figures; suffixes choose the format.
     cost : the CSV file of the detectors' costs.
     undrawn : those of `metrics` whose pictures are of an earlier run and are therefore left out.
@@ -84,6 +87,7 @@ def write_report(
         pairs=comparison_rows(tables["pairwise"]),
         comparison=compare(ranks, comparison_rows(tables["wilcoxon"])),
         sheets=by_category,
+        learning=read_curves(curves),
         limits=Report(**settings["report"]),
         tables={
             Path(tables[name]).name: Path(tables[name]).read_text(encoding="utf-8")

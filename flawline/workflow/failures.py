@@ -81,6 +81,7 @@ def _write(
         sheets=[file for file in targets.contact_sheets() if file not in unfinished],
         tables=tables,
         benchmarks=layout.benchmarks,
+        curves=[file for file in targets.learning_curves() if file not in unfinished],
         undrawn=undrawn,
         failures=failures(missing, [str(runs[file]) for file in undrawn], causes),
     )

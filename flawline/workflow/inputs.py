@@ -122,8 +122,16 @@ class Inputs:
 
     def drawn(self, wildcards: Wildcards) -> dict[str, Files]:
         """Return the files of all three subsets that the detector needs to train on other draws."""
+        return self._of_subsets(SUBSETS, wildcards)
+
+    def learning_curve(self, wildcards: Wildcards) -> dict[str, Files]:
+        """Return the files that the detector needs to train on few of all good images."""
+        split = self._mode(wildcards) == "split"
+        return self._of_subsets(SUBSETS if split else ("train", "test"), wildcards)
+
+    def _of_subsets(self, subsets: Iterable[str], wildcards: Wildcards) -> dict[str, Files]:
         files: dict[str, Files] = {}
-        for subset in SUBSETS:
+        for subset in subsets:
             seen = self.detector(subset, training=subset == "train")(wildcards)
             files |= {f"{subset}_{name}": of_subset for name, of_subset in seen.items()}
         return files

@@ -41,6 +41,10 @@ class Targets:
         """Return the picture of what the method sees, for every run whose method can show it."""
         return self._done("pictures")
 
+    def learning_curves(self) -> list[str]:
+        """Return the table of every learning curve that is asked for."""
+        return self._done("learning_curve")
+
     def contact_sheets(self) -> list[str]:
         """Return the contact sheet of every set of synthetic anomalies and category."""
         sheets = f"{self.layout.synthetic}/contact_sheet.png"
@@ -120,6 +124,9 @@ class Targets:
             yield "gather_folds" if mode == "cross" else "leave_one_out", names
         if own.calibration.seeds:
             yield "draws", names
+        few = self.config.learning_curve.train_images and options.protocol == "unsupervised"
+        if few and names["seed"] == str(self.config.seeds[0]):
+            yield "learning_curve", names
         if names["detector"] in self.explaining:
             yield "pictures", names
         for stage in ("train", "threshold", "boxes", "evaluate", "figures"):

@@ -50,7 +50,7 @@ def needs(config: Config) -> dict[str, Steps]:
     train: Steps = (NETWORKS, TRAINING) if trained and not own_backbone else score
     return {
         "extract_features.py": extract,
-        **dict.fromkeys(("train.py", "draws.py"), train),
+        **dict.fromkeys(("train.py", "draws.py", "learning_curve.py"), train),
         **dict.fromkeys(("score.py", "score_good_test_images.py", "inspect_images.py"), score),
         "pictures.py": (*score, DRAWING),
         **dict.fromkeys(("evaluate.py", "compare.py"), (STATISTICS,)),

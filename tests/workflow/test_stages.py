@@ -51,6 +51,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "dataset": {"kind": "mvtec_ad", "name": "mine", "source": "download"},
         "categories": ["bottle"],
         "calibration": {"seeds": [1]},
+        "learning_curve": {"train_images": [1, "all"]},
         "threshold": COST,
         "detectors": {
             "patchcore": PATCHCORE | {"object_mask": "memory"},

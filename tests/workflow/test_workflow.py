@@ -272,7 +272,10 @@ class TestTheFeatureStore:
 
 LABELS = ("/test/labels.csv", "/test/masks.npy")
 DRAWING = {"figures", "pictures", "compare", "report_page", "all"}
-MAY_SEE_LABELS = {"score_good_test_images", "fuse_good_test_images", "evaluate"} | DRAWING
+MAY_SEE_LABELS = {"score_good_test_images", "fuse_good_test_images", "learning_curve"} | {
+    "evaluate",
+    *DRAWING,
+}
 MAY_SEE_SPLIT = {"prepare", "tiles", "counted", "ground_truth", "train_labels"} | MAY_SEE_LABELS
 MAY_SEE_MAPS = {"boxes", "fuse_scores"} | MAY_SEE_LABELS  # makes no choice by them
 
