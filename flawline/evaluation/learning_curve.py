@@ -120,9 +120,7 @@ def learning_curve(
     return table.sort_values(["train_images", "draw"], ignore_index=True)
 
 
-def _metrics(
-    detector: Detector, test: Data, labels: np.ndarray, masks: np.ndarray
-) -> tuple[float, float, float, float]:
+def _metrics(detector: Detector, test: Data, labels: np.ndarray, masks: np.ndarray) -> list[float]:
     scores, counts = [], []
     done = 0
     for chunk in test.chunks():
@@ -133,15 +131,13 @@ def _metrics(
             counts.append(count_pixels(anomaly_map.astype(np.float16), masks[number], counted))
         done += len(chunk)
     if len(set(labels.tolist())) < 2:
-        return (np.nan,) * 4
+        return [np.nan] * 4
     every = np.concatenate(scores)
     together = total(counts)
     pixels = {} if together is None else pixel_metrics(together, None)
-    return (
+    values = (pixels.get(name) for name in ("auroc", "aupro_30"))
+    return [
         float(roc_auc_score(labels, every)),
         float(average_precision_score(labels, every)),
-        *(
-            np.nan if pixels.get(name) is None else float(pixels[name])
-            for name in ("auroc", "aupro_30")
-        ),
-    )
+        *(np.nan if value is None else float(value) for value in values),
+    ]

@@ -65,10 +65,12 @@ def read_curves(files: Iterable[Path | str]) -> dict[str, list[LearningCurve]]:
     found: dict[str, list[LearningCurve]] = defaultdict(list)
     for file in files:
         run, table = RunFolder.of(file), read_table(file)
-        values = table.dropna(subset="image_auroc").groupby("train_images")["image_auroc"]
+        values = defaultdict(list)
+        for row in table.dropna(subset="image_auroc").itertuples():
+            values[row.train_images].append(row.image_auroc)
         points = tuple(
-            Point(int(count), median(of_count), min(of_count), max(of_count), len(of_count))
-            for count, of_count in ((count, group.tolist()) for count, group in values)
+            Point(count, median(of_count), min(of_count), max(of_count), len(of_count))
+            for count, of_count in sorted(values.items())
         )
         if points:
             found[run.category].append(LearningCurve(run.detector, points))
