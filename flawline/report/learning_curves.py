@@ -11,6 +11,7 @@ from flawline.files import read_table
 from flawline.layout import RunFolder
 from flawline.report.charts import lines
 
+KEYS = ("train_images", "image_auroc")
 NEAR = 0.01  # of image AUROC; as near to that of all photographs is as good
 
 
@@ -65,9 +66,10 @@ def read_curves(files: Iterable[Path | str]) -> dict[str, list[LearningCurve]]:
     found: dict[str, list[LearningCurve]] = defaultdict(list)
     for file in files:
         run, table = RunFolder.of(file), read_table(file)
+        measured = table.dropna(subset="image_auroc")
         values = defaultdict(list)
-        for row in table.dropna(subset="image_auroc").itertuples():
-            values[row.train_images].append(row.image_auroc)
+        for count, auroc in zip(*(measured[key].tolist() for key in KEYS), strict=True):
+            values[int(count)].append(float(auroc))
         points = tuple(
             Point(count, median(of_count), min(of_count), max(of_count), len(of_count))
             for count, of_count in sorted(values.items())
