@@ -88,6 +88,7 @@ rule pictures:
     params:
         detector=PARAMS.implementation,
         options=PARAMS.shown,
+        boxes=PARAMS.section("boxes"),
         code=CODE.with_method("pictures.py"),
     message:
         "Drawing what {wildcards.detector} sees on {wildcards.category}"

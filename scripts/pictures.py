@@ -10,4 +10,5 @@ with logged(snakemake.log[0]):
         implementation=snakemake.params.detector,
         device=choose_device(snakemake.resources.gpu, snakemake.threads),
         options=snakemake.params.options,
+        boxes=snakemake.params.boxes,
     )

@@ -32,6 +32,23 @@ def map_limit(calibration: np.ndarray, *, quantile: float, level: float) -> floa
     return low + level * (float(peaks[_rank(len(peaks), quantile) - 1]) - low)
 
 
+def map_scale(
+    calibration: np.ndarray, *, quantile: float, level: float
+) -> tuple[tuple[float, float], float]:
+    """Return the ends of the colour scale of all of a detector's maps, and their limit of boxes.
+
+    The scale begins at level 0, the median pixel of good images, so that good surfaces stay dark,
+    and ends at level 2, twice as far above it as most of them reach.
+
+    Parameters
+    ----------
+    calibration, quantile, level : as in `map_limit`.
+    """
+    low, high = (map_limit(calibration, quantile=quantile, level=at) for at in (0, 1))
+    end = max(low + 2 * (high - low), low + 1e-6)
+    return (low, end), low + level * (high - low)
+
+
 def boxed_share(image_count: int, quantile: float) -> float:
     """Return the fraction of new good images with a pixel above level 1, by calibration size.
 

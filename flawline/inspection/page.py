@@ -29,6 +29,7 @@ class Inspection:
     ----------
     title : of the page.
     facts : label and text, for its head.
+    scale : ends of the colours of anomaly maps. boxed : pixels above it are boxed.
     """
 
     title: str
@@ -38,6 +39,7 @@ class Inspection:
     promise: str
     calibration: int
     scale: tuple[float, float]
+    boxed: float
     overlays: Path
     drift: Comparison
     history: tuple[Mapping[str, str], ...] = ()
@@ -96,6 +98,7 @@ def describe(
         trained.threshold.get("promise", ""),
         len(trained.calibration),
         trained.scale,
+        trained.limit,
         Path(overlays),
         compared(verdicts, trained),
         tuple(history[-SHOWN:]),

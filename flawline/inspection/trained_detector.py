@@ -14,7 +14,7 @@ from flawline.data.geometry import Geometry, Shape
 from flawline.data.prepare import prepared
 from flawline.data.regions import Counting
 from flawline.data.samples import Levels
-from flawline.decisions.boxes import map_limit
+from flawline.decisions.boxes import map_scale
 from flawline.detectors.base import Detector, Scores
 from flawline.detectors.data import Data
 from flawline.detectors.maps import HALF_MAX
@@ -237,9 +237,7 @@ def load_trained(
 def _map_scale(run: RunFolder, boxes: Mapping[str, Any]) -> tuple[tuple[float, float], float]:
     """Return the ends of the maps' colours, and the value above which pixels are boxed."""
     maps = read_array(run.maps("calibration"))
-    low, high = (map_limit(maps, quantile=boxes["quantile"], level=at) for at in (0, 1))
-    end = max(low + 2 * (high - low), low + 1e-6)
-    return (low, end), low + boxes["level"] * (high - low)
+    return map_scale(maps, quantile=boxes["quantile"], level=boxes["level"])
 
 
 def _network(

@@ -78,8 +78,9 @@ def choose(
 
     Misses come first, the lowest score first; then false alarms, the highest score first. If there
     are too many, each kind gets at least half of the places that it can fill. Remaining places go
-    to the right calls whose scores are nearest to the threshold. Last come the typical right
-    calls: those whose scores are nearest to the median of their class. Ties keep their order.
+    to the right calls whose scores are nearest to the threshold, half of them to defective images
+    if there are enough. Last come the typical right calls: those whose scores are nearest to the
+    median of their class. Ties keep their order.
 
     Parameters
     ----------
@@ -101,7 +102,11 @@ def choose(
     kept = min(len(misses), max(count - len(alarms), (count + 1) // 2))
     chosen = [(row, "miss") for row in misses[:kept]]
     chosen += [(row, "false alarm") for row in alarms[: count - kept]]
-    nearest = _ordered(defective == called, np.abs(scores - threshold))[: count - len(chosen)]
+    free, far = count - len(chosen), np.abs(scores - threshold)
+    found, passed = _ordered(defective & called, far), _ordered(~defective & ~called, far)
+    close = max(free - len(passed), (free + 1) // 2)
+    nearest = [*found[:close], *passed[: free - len(found[:close])]]
+    nearest.sort(key=lambda row: (far[row], row))
     chosen += [(row, f"closest call: {_word(defective[row])}") for row in nearest]
     shown = np.zeros(len(scores), bool)
     shown[[row for row, _ in chosen]] = True
@@ -198,23 +203,6 @@ def calibration_cases(
             )
         )
     return found
-
-
-def absolute_scale(calibration: np.ndarray, test: np.ndarray) -> tuple[float, float]:
-    """Return the ends of the colour scale of all of a detector's maps.
-
-    It begins at the median pixel of calibration images, so that good surfaces stay dark. Nine of
-    ten test images stay below its end.
-
-    Parameters
-    ----------
-    calibration, test : float16 (N, h, w), anomaly maps.
-    """
-    low = float(np.median([np.median(one) for one in calibration]))
-    peaks = np.array([one.max() for one in test], np.float32)
-    top = float(np.quantile(peaks, 0.9)) if len(peaks) else low
-    high = max(top, float(max(one.max() for one in calibration)))
-    return low, high if high > low else low + 1.0
 
 
 def panels(case: Case, scale: tuple[float, float]) -> list[np.ndarray]:

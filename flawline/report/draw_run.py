@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flawline.decisions.boxes import map_limit
+from flawline.decisions.boxes import map_scale
 from flawline.detectors.data import Data
 from flawline.evaluation.record import RunMetrics
 from flawline.files import read_array, read_if_given, read_json, read_table
 from flawline.report import figures
 from flawline.report.cases import (
-    absolute_scale,
     calibration_cases,
     choose,
     open_cases,
@@ -83,6 +82,7 @@ def draw_cases(
     labels, scores = predictions["label"].to_numpy(), predictions["score"].to_numpy()
     threshold = RunMetrics.load(files["metrics"]).threshold.value
     maps, calibration_maps = read_array(files["maps"]), read_array(files["calibration_maps"])
+    scale, limit = map_scale(calibration_maps, quantile=boxes["quantile"], level=boxes["level"])
     cases = open_cases(
         choose(labels, scores, threshold, options["cases"], options["typical"]),
         predictions,
@@ -93,20 +93,18 @@ def draw_cases(
         read_if_given(files["counted"]),
     )
     if (labels != 0).all():
-        limits = {key: value for key, value in boxes.items() if key != "min_area"}
         cases += calibration_cases(
             read_table(files["calibration"]),
             read_table(files["split"]),
             read_array(files["calibration_images"]),
             calibration_maps,
             options["cases"],
-            limit=map_limit(calibration_maps, **limits),
+            limit=limit,
             min_area=int(boxes["min_area"]),
             counted=read_if_given(files["calibration_counted"]),
         )
-    scale = absolute_scale(calibration_maps, maps)
-    figures.save(figures.gallery(cases, scale), gallery)
-    write_cases(folder, cases, scale, unit=unit)
+    figures.save(figures.gallery(cases, scale, limit), gallery)
+    write_cases(folder, cases, scale, unit=unit, boxed=limit)
 
 
 def draw_pictures(
@@ -116,6 +114,7 @@ def draw_pictures(
     implementation: str,
     device: "torch.device",
     options: Mapping[str, int],
+    boxes: Mapping[str, float],
 ) -> None:
     """Show a method's pictures of its cases, besides their anomaly maps.
 
@@ -124,6 +123,7 @@ def draw_pictures(
     files : paths by name, as the rule `pictures` lists its inputs.
     implementation : where the method's class is, as `module:name`.
     options : how many `cases` and `typical` images.
+    boxes : options of the boxes, which the scale of the maps depends on.
     """
     predictions = read_table(files["predictions"])
     labels, scores = predictions["label"].to_numpy(), predictions["score"].to_numpy()
@@ -143,7 +143,9 @@ def draw_pictures(
         detector = resolve_name(implementation).load(Path(files["model"]).parent, device)
         data = Data.open(dict(files))
         pictures = detector.pictures(data.take(np.array([case.row for case in cases])))
-    scale = absolute_scale(read_array(files["calibration_maps"]), maps)
+    scale, limit = map_scale(
+        read_array(files["calibration_maps"]), quantile=boxes["quantile"], level=boxes["level"]
+    )
     columns = ["image", *pictures, "anomaly map"]
     sheet = figures.sheet(
         picture_rows(cases, pictures, scale),
@@ -151,5 +153,6 @@ def draw_pictures(
         scale,
         across=2 if len(columns) < 5 else 1,
         hatched=some_hatched(cases),
+        boxed=limit,
     )
     figures.save(sheet, path)

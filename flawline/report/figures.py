@@ -241,10 +241,12 @@ def accuracy_cost(charts: Sequence[tuple[str, Sequence[tuple[str, float, float]]
     return figure
 
 
-def gallery(cases: Sequence[Case], scale: tuple[float, float]) -> Figure:
+def gallery(
+    cases: Sequence[Case], scale: tuple[float, float], boxed: float | None = None
+) -> Figure:
     """Draw cases as image, ground truth outlined over the image, and anomaly map, two across."""
     rows = [(case.title, panels(case, scale)) for case in cases]
-    return sheet(rows, COLUMNS, scale, across=2, hatched=some_hatched(cases))
+    return sheet(rows, COLUMNS, scale, across=2, hatched=some_hatched(cases), boxed=boxed)
 
 
 def sheet(
@@ -253,6 +255,7 @@ def sheet(
     scale: tuple[float, float],
     across: int = 1,
     hatched: bool = False,
+    boxed: float | None = None,
 ) -> Figure:
     """Draw titled rows of pictures on a dark plate, with the colour scale of their anomaly maps.
 
@@ -264,6 +267,7 @@ def sheet(
     scale : anomaly values at the two ends of the colour scale.
     across : number of rows of square pictures side by side: fewer of wide, more of tall ones.
     hatched : whether some pixels are hatched because they do not count.
+    boxed : pixels of anomaly maps above it are boxed.
     """
     tall, broad = panel_shape(rows[0][1][0].shape if rows else (1, 1), PANEL)
     across = min(len(rows), max(round(across * PANEL / broad), 1)) or 1
@@ -286,7 +290,7 @@ def sheet(
                 axes.imshow(picture)
                 axes.set_axis_off()
         if rows:
-            _legend(figure, columns, Normalize(*scale), hatched)
+            _legend(figure, columns, scale, hatched, boxed)
     return figure
 
 
@@ -346,13 +350,28 @@ def _two_lines(title: str, letters: int) -> str:
     return "\n".join(wrap(title, letters)[:2])
 
 
-def _legend(figure: Figure, columns: Sequence[str], scale: Normalize, hatched: bool) -> None:
+def _legend(
+    figure: Figure,
+    columns: Sequence[str],
+    scale: tuple[float, float],
+    hatched: bool,
+    boxed: float | None,
+) -> None:
     width, height = figure.get_size_inches()
     length = min(3 * PANEL, width - 2 * GAP)
     axes = figure.add_axes((GAP / width, 0.30 / height, length / width, 0.13 / height))
-    bar = figure.colorbar(ScalarMappable(scale, "inferno"), cax=axes, orientation="horizontal")
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(*scale), "inferno"), cax=axes, orientation="horizontal"
+    )
     bar.outline.set_visible(False)
     axes.tick_params(colors=PLATE_TEXT, length=3, labelsize=8)
+    low, high = scale
+    ticks = {low: format_score(low), high: format_score(high)}
+    if boxed is not None:
+        ticks[min(boxed, high)] = f"boxed above {format_score(boxed)}"
+    bar.set_ticks(list(ticks), labels=list(ticks.values()))
+    axes.get_xticklabels()[0].set_horizontalalignment("left")
+    axes.get_xticklabels()[1].set_horizontalalignment("right")
     words = "anomaly map: one scale for all images" + ("; hatched: not counted" if hatched else "")
     figure.text(GAP / width, 0.53 / height, words, va="center", fontsize=8)
     words = f"From left to right: {', '.join(columns)}"

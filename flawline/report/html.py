@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
 from flawline.files import replacing
+from flawline.pictures import coloured
 from flawline.report.cases import format_score
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -41,6 +43,7 @@ def environment(*folders: Path, **names: Any) -> Environment:
         "script": Markup(script),
         "script_hash": f"sha256-{digest}",
         "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        "colours": colours(),
         "column_width": column_width,
         **names,
     }
@@ -90,6 +93,13 @@ def column_width(size: tuple[int, int], height: float) -> str:
     height : rem; limits of the width make tall pictures higher and wide ones lower.
     """
     return f"{min(max(height * size[0] / size[1], NARROWEST), WIDEST):.1f}rem"
+
+
+def colours(count: int = 9) -> str:
+    """Return the colours of anomaly maps, from the lowest to the highest value, as CSS."""
+    ramp = np.linspace(0, 1, count, dtype=np.float32)[None]
+    pixels = coloured(ramp, (0.0, 1.0), ramp.shape)[0]
+    return ", ".join(f"rgb({red} {green} {blue})" for red, green, blue in pixels.tolist())
 
 
 def embedded(content: bytes) -> str:

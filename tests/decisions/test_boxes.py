@@ -12,6 +12,7 @@ from flawline.decisions.boxes import (
     boxed_share,
     find_boxes,
     map_limit,
+    map_scale,
 )
 from flawline.report.cases import open_cases, panels
 
@@ -126,6 +127,19 @@ class TestCoordinatesInTheOriginalImage:
         boxes = [[3, 5, 9, 60], [0, 0, 1, 1]]
         for mode in ("stretch", "letterbox", "center_crop"):
             assert to_original(np.array(boxes), (64, 64), (64, 64), mode).tolist() == boxes
+
+
+class TestTheScaleOfColours:
+    def test_begins_at_good_surfaces_and_has_the_level_of_boxes_inside(self) -> None:
+        maps = np.ones((20, 8, 8), np.float16)
+        maps[:, 0, 0] = np.linspace(2, 3, 20)
+        (low, high), limit = map_scale(maps, quantile=0.95, level=1.0)
+        assert (low, high, limit) == (1.0, 5.0, 3.0)
+        assert map_scale(maps, quantile=0.95, level=0.5)[1] == 2.0
+
+    def test_is_not_flat_where_the_maps_are(self) -> None:
+        (low, high), _ = map_scale(np.zeros((2, 4, 4), np.float16), quantile=0.95, level=1.0)
+        assert low < high
 
 
 class TestTheTable:

@@ -31,7 +31,6 @@ from flawline.report import charts, figures, overview, page
 from flawline.report.cases import (
     CALIBRATION,
     Case,
-    absolute_scale,
     calibration_cases,
     choose,
     open_cases,
@@ -284,6 +283,13 @@ class TestThePage:
         assert "Hatched: not counted." in text
         assert "The defects of 2 test images lie wholly where pixels are not counted" in text
         assert "ot counted" not in re.sub("<script>.*", "", write(fake_run(cases=[picture()])))
+
+    def test_has_a_colour_bar_with_the_level_of_boxes(self, write: Any) -> None:
+        run = fake_run(cases=[picture()])
+        text = write(replace(run, cases=dict(run.cases) | {"boxed": 1.0}))
+        assert '<i style="left: 25.0%">' in text
+        assert "boxed above 1.000" in text
+        assert "linear-gradient(to right, rgb(0 0 4), rgb(" in text
 
     def test_says_which_defects_are_cut_off(self, write: Any) -> None:
         text = write(fake_run(counts={"defects_cut_off": 4, "masked": 2}))
@@ -914,10 +920,13 @@ class TestTheCasesShown:
             write_cases(tmp_path / "cases", cases, (0.0, 1.0))
             assert read_cases(tmp_path / "cases")["hatched"] is some
 
-    def test_share_a_scale_that_is_not_flat(self) -> None:
-        flat = np.zeros((2, 4, 4), np.float16)
-        assert absolute_scale(flat, flat) == (0.0, 1.0)
-        assert absolute_scale(flat, flat[:0]) == (0.0, 1.0)
+    def test_are_shared_by_found_and_passed_parts_where_nothing_is_wrong(self) -> None:
+        labels = np.repeat([0, 1], 10)
+        scores = np.concatenate([np.linspace(0.8, 0.99, 10), np.linspace(2, 3, 10)])
+        kinds = [kind for _, kind in choose(labels, scores, 1.0, 6)]
+        assert kinds.count("closest call: good") == kinds.count("closest call: defective") == 3
+        kinds = [kind for _, kind in choose(labels[:12], scores[:12], 1.0, 6)]
+        assert kinds.count("closest call: good") == 4
 
     def test_show_what_the_method_sees(self) -> None:
         cases = [case(seed) for seed in range(2)]
@@ -1074,6 +1083,7 @@ class TestFigureFiles:
     ) -> None:
         figures.save(figures.gallery([], (0.0, 1.0)), tmp_path / "none.jpg")
         odd = case(name="$\\frac{ <b>" + "long " * 40, ground_truth=None, boxes=None)
-        figures.save(figures.gallery([odd], (0.5, 0.6)), tmp_path / "odd.png")
+        for boxed in (0.55, 0.7):
+            figures.save(figures.gallery([odd], (0.5, 0.6), boxed), tmp_path / "odd.png")
         assert (tmp_path / "none.jpg").read_bytes().startswith(b"\xff\xd8")
         assert (tmp_path / "odd.png").read_bytes().startswith(b"\x89PNG")
