@@ -100,6 +100,14 @@ def test_every_defect_can_be_seen(category, kind):
         assert np.abs(image - clean).max() > demo.VISIBLE
 
 
+def test_the_mask_of_a_pulled_thread_is_one_place_and_not_dust():
+    for number in range(4):
+        mask = demo.draw("weave", "test", "pulled_thread", number, size=256).defect_mask
+        areas = cv2.connectedComponentsWithStats(mask.astype(np.uint8))[2][1:, cv2.CC_STAT_AREA]
+        assert len(areas) <= 4
+        assert areas.max() > 0.95 * areas.sum()
+
+
 @pytest.mark.parametrize("category", demo.CATEGORIES)
 def test_good_parts_have_empty_masks(category):
     for split in ("train", "test"):
