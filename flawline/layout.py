@@ -15,7 +15,7 @@ from flawline.errors import FlawlineError
 PROTOCOLS = ("unsupervised", "supervised")
 SUBSETS = ("train", "calibration", "test")
 # Folders of results/<dataset> beside the categories, and of results/ beside the datasets.
-RESERVED = ("benchmarks", "comparison", "inspection", "logs", "mlflow", "report")
+RESERVED = ("benchmarks", "comparison", "inspection", "logs", "mlflow", "report", "station")
 RESERVED_DATASETS = ("feature_store",)
 
 # Below results/<dataset>, which may have been moved or renamed.
@@ -35,6 +35,7 @@ class Layout:
     ----------
     data : where the dataset is downloaded to or drawn.
     inspections : all inspections and their history, whatever the category.
+    station : the records of stations, a folder for each category.
     posed : training images in other poses.
     detector : a run: one detector, trained on one category with one seed.
     fold : the model that did not see one fold.
@@ -47,6 +48,7 @@ class Layout:
         self.benchmarks = f"{self.results}/benchmarks"
         self.comparison = f"{self.results}/comparison"
         self.inspections = f"{self.results}/inspection"
+        self.station = f"{self.results}/station"
         self.report = f"{self.results}/report.html"
         self.mlflow = f"{self.results}/mlflow.json"
         self.category = f"{self.results}/{CATEGORY}"

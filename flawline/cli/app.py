@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flawline.cli import station
 from flawline.errors import FlawlineError
 
 PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -199,6 +200,9 @@ def report(
         typer.echo(page.absolute().as_uri())
         if show and not webbrowser.open(page.absolute().as_uri()):
             raise FlawlineError("No browser was found; open the address above in one.")
+
+
+app.add_typer(station.commands)
 
 
 @contextmanager

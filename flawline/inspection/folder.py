@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flawline.inspection.trained_detector import Photograph, TrainedDetector
 
 DEFECTIVE, GOOD, UNREADABLE = "defective", "good", "unreadable"
+CHANGED = "changed while it was read; the next inspection takes it"
 ARRIVED = "arrived during the inspection; the next one takes it"
 LARGEST_PANEL = 512  # side of each half of a square overlay, pixels
 
@@ -100,8 +101,8 @@ def inspect_folder(
         at_once = max(CHUNK_IMAGES // trained.geometry.pieces, 1)
         for start in range(0, len(paths), at_once):
             part = paths[start : start + at_once]
-            read = list(pool.map(lambda path: _read(path, trained), part))
-            judged = _judge([one for one in read if not isinstance(one, str)], trained)
+            read = list(pool.map(lambda path: read_photograph(path, trained), part))
+            judged = judge_photographs([one for one in read if not isinstance(one, str)], trained)
             for number, (path, one) in enumerate(zip(part, read, strict=True), start=start + 1):
                 name = shown(path, folder)
                 if isinstance(one, str):
@@ -109,7 +110,7 @@ def inspect_folder(
                     continue
                 score, decision, p_value, boxes, anomaly_map = next(judged)
                 overlay = f"{number:06d}.jpg"
-                _draw(overlays / overlay, one, anomaly_map, boxes, trained)
+                draw_overlay(overlays / overlay, one, anomaly_map, boxes, trained)
                 mode = trained.settings["prepare"]["resize"]
                 original = to_original(boxes, trained.image_shape, one.original, mode).tolist()
                 verdicts.append(
@@ -158,7 +159,7 @@ def write_verdicts(path: Path | str, verdicts: list[Verdict]) -> None:
     write_table(path, verdict_table(verdicts))
 
 
-def _read(path: Path, trained: "TrainedDetector") -> "Photograph | str":
+def read_photograph(path: Path, trained: "TrainedDetector") -> "Photograph | str":
     """Return the prepared photograph, or why it cannot be read."""
     most = trained.settings["max_megapixels"]
     try:
@@ -172,11 +173,11 @@ def _read(path: Path, trained: "TrainedDetector") -> "Photograph | str":
     except OSError as error:
         return reason(error)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        return "changed while it was read; the next inspection takes it"
+        return CHANGED
     return trained.prepare(image)
 
 
-def _judge(
+def judge_photographs(
     photographs: "list[Photograph]", trained: "TrainedDetector"
 ) -> Iterator[tuple[float, str, float, np.ndarray, np.ndarray]]:
     """Return score, decision, p-value, boxes in prepared pixels and map of each photograph."""
@@ -190,7 +191,7 @@ def _judge(
         yield float(found.scores[row]), decision, float(p_values[row]), boxes[:, :4], anomaly_map
 
 
-def _draw(
+def draw_overlay(
     path: Path,
     photograph: "Photograph",
     anomaly_map: np.ndarray,

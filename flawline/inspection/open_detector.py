@@ -4,10 +4,11 @@ from pathlib import Path
 
 import torch
 
-from flawline.config import load_config
+from flawline.config import Config, load_config
 from flawline.configfile import read_configfile
 from flawline.inspection.run_settings import run_folder, settings_of
 from flawline.inspection.trained_detector import TrainedDetector, load_trained
+from flawline.options.inspect import Inspect
 
 
 def open_detector(
@@ -41,9 +42,20 @@ def open_detector(
     >>> found.scores.shape
     (1,)
     """
+    config, chosen = chosen_detector(configfile, category, detector, seed)
+    settings = settings_of(config, str(chosen.category), str(chosen.detector))
+    return load_trained(run_folder(config, chosen), settings, torch.device(device))
+
+
+def chosen_detector(
+    configfile: Path | str,
+    category: str | None = None,
+    detector: str | None = None,
+    seed: int | None = None,
+) -> tuple[Config, Inspect]:
+    """Return a configuration, and which of its detectors is meant: see `open_detector`."""
     wanted = {"folder": ".", "category": category, "detector": detector, "seed": seed}
     config = load_config(read_configfile(Path(configfile)) | {"inspect": wanted}, str(configfile))
     chosen = config.inspected
     assert chosen is not None
-    settings = settings_of(config, str(chosen.category), str(chosen.detector))
-    return load_trained(run_folder(config, chosen), settings, torch.device(device))
+    return config, chosen

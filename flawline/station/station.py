@@ -1,0 +1,245 @@
+"""A trained detector that judges photographs one by one and records each."""
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from threading import Lock
+
+import cv2
+import numpy as np
+
+from flawline.data.images import reason
+from flawline.data.resize import to_original
+from flawline.errors import FlawlineError
+from flawline.files import replacing
+from flawline.inspection.folder import (
+    DEFECTIVE,
+    UNREADABLE,
+    draw_overlay,
+    judge_photographs,
+    read_photograph,
+)
+from flawline.inspection.open_detector import chosen_detector, open_detector
+from flawline.inspection.run_settings import run_folder
+from flawline.inspection.trained_detector import Photograph, TrainedDetector
+from flawline.layout import Layout, RunFolder
+from flawline.provenance import digest, file_hash
+from flawline.station.drift import NONE, WINDOW, Drift
+from flawline.station.pictures import Pictures, Rule
+from flawline.station.record import Alarm, Part, Record, now
+
+
+class StoreError(FlawlineError):
+    """Nothing can be stored at present, mostly because the disk is full."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A judged photograph that is not recorded yet.
+
+    Attributes
+    ----------
+    boxes : float64 (n, 4), in pixels of the prepared image.
+    steps : milliseconds that reading, scoring and boxes took.
+    """
+
+    part: Part
+    photograph: Photograph | None = None
+    anomaly_map: np.ndarray | None = None
+    boxes: np.ndarray | None = None
+    steps: tuple[float, ...] = ()
+
+
+class Station:
+    """Judges photographs and records them.
+
+    Its methods may be called by several threads; photographs are judged one after the other.
+
+    Parameters
+    ----------
+    version : of the detector, for the record.
+    sinks : by name, who gets messages: about every part, or only about defective and unreadable
+        ones. All get alarms.
+    """
+
+    def __init__(
+        self,
+        trained: TrainedDetector,
+        version: str,
+        record: Record,
+        pictures: Pictures,
+        sinks: Sequence[tuple[str, bool]] = (),
+    ) -> None:
+        self.trained, self.version = trained, version
+        self.record, self.pictures = record, pictures
+        self._sinks = tuple(sinks)
+        self._lock = Lock()
+        before = record.parts(version=version, limit=WINDOW)[::-1]
+        alarms = [one for one in record.alarms(1) if one.version == version]
+        self.drift = Drift(trained, before, alarms[0].word if alarms else NONE)
+        cv2.setNumThreads(1)  # one small image at a time; torch has the cores
+
+    def knows(self, name: str, sha256: str, stamp: str) -> bool:
+        """Check whether a file of this name and content was judged; its new stamp is recorded.
+
+        Raises
+        ------
+        StoreError
+            If that could not be stored.
+        """
+        with _storing():
+            return self.record.has(name, sha256, stamp)
+
+    def look(self, path: Path, name: str, sha256: str) -> Looked:
+        """Judge the photograph in a file; records nothing.
+
+        Parameters
+        ----------
+        name : for the record.
+        sha256 : of the file; empty if it cannot be read.
+        """
+        started = time.perf_counter()
+        with self._lock:
+            part = Part(now(), name, sha256, str(path), UNREADABLE, self.version)
+            read = read_photograph(path, self.trained)
+            if isinstance(read, str):
+                return Looked(replace(part, reason=read))
+            at_hand = time.perf_counter()
+            score, decision, p_value, boxes, anomaly_map = next(
+                judge_photographs([read], self.trained)
+            )
+            scored = time.perf_counter()
+            mode = self.trained.settings["prepare"]["resize"]
+            original = to_original(boxes, self.trained.image_shape, read.original, mode).tolist()
+        marks = started, at_hand, scored, time.perf_counter()
+        steps = tuple(1000 * (b - a) for a, b in pairwise(marks))
+        part = replace(part, decision=decision, score=score, p_value=p_value, boxes=original)
+        return Looked(replace(part, milliseconds=sum(steps)), read, anomaly_map, boxes, steps)
+
+    def take(self, looked: Looked, stamp: str = "") -> tuple[Part, Alarm | None]:
+        """Record what was judged, with its picture and messages, wholly or not at all.
+
+        Returns
+        -------
+        The part with its number, and the alarm that it raised.
+
+        Raises
+        ------
+        StoreError
+            If it could not be stored; try again.
+        """
+        part = looked.part
+        with self._lock, _storing():
+            overlay = ""
+            try:
+                if looked.photograph is not None and self.pictures.wanted(part.decision):
+                    overlay = f"{_digits(part.time)}-{part.sha256[:12]}.jpg"
+                    self._draw(overlay, looked)
+                alarm = self.drift.alarm(part)
+                told = part.decision in (DEFECTIVE, UNREADABLE)
+                recorded = self.record.add(
+                    replace(part, overlay=overlay),
+                    stamp,
+                    [name for name, every in self._sinks if every or told],
+                    alarm,
+                    [name for name, _ in self._sinks],
+                )
+            except BaseException:
+                if overlay:
+                    self.pictures.discard(overlay)
+                raise
+            self.drift.take(part, alarm)
+            return recorded, alarm
+
+    def keep(self, part: Part, content: bytes, suffix: str) -> Path | None:
+        """Keep the file of a photograph that was sent, if pictures of such parts are kept.
+
+        Raises
+        ------
+        StoreError
+            If it could not be stored.
+        """
+        if not self.pictures.wanted(part.decision):
+            return None
+        name = f"{_digits(part.time)}-{part.sha256[:12]}.photograph{suffix}"
+        path = self.pictures.folder / name
+        with self._lock, _storing(), replacing(path) as partial:
+            partial.write_bytes(content)
+        self.pictures.keep(name)
+        return path
+
+    def _draw(self, name: str, looked: Looked) -> None:
+        assert looked.photograph is not None
+        assert looked.anomaly_map is not None
+        assert looked.boxes is not None
+        path = self.pictures.folder / name
+        draw_overlay(path, looked.photograph, looked.anomaly_map, looked.boxes, self.trained)
+        self.pictures.keep(name)
+
+
+def open_station(
+    configfile: Path | str,
+    category: str | None = None,
+    detector: str | None = None,
+    seed: int | None = None,
+    *,
+    device: str = "cpu",
+    keep: Rule = "all",
+    quota: float = 1000,
+    sinks: Sequence[tuple[str, bool]] = (),
+) -> Station:
+    """Open a trained detector as a station, with its record in ``results/<dataset>/station/``.
+
+    Parameters
+    ----------
+    category, detector, seed, device : as of `open_detector`.
+    keep, quota : of which parts pictures are kept, and how many megabytes of them.
+    """
+    trained = open_detector(configfile, category, detector, seed, device=device)
+    config, chosen = chosen_detector(configfile, category, detector, seed)
+    files = RunFolder(run_folder(config, chosen))
+    version = digest(files=[files.weights, files.threshold])[:12]
+    about = {
+        "dataset": config.dataset.name,
+        "category": str(chosen.category),
+        "detector": str(chosen.detector),
+    }
+    folder = station_folder(about["dataset"], about["category"])
+    pictures = Pictures(folder / "pictures", keep, quota)
+    return Station(trained, version, Record(folder / "record.sqlite", about), pictures, sinks)
+
+
+def station_folder(dataset: str, category: str) -> Path:
+    """Return where the record and the pictures of a category are."""
+    return Path(Layout(dataset).station) / category
+
+
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of a file; empty if it is none, or cannot be read."""
+    try:
+        return file_hash(path) if path.is_file() else ""
+    except OSError:
+        return ""
+
+
+def _digits(time: str) -> str:
+    return "".join(one for one in time if one.isdigit())
+
+
+@contextmanager
+def _storing() -> Iterator[None]:
+    """Turn errors of the disk and of the record into a StoreError."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StoreError(f"the record cannot be written: {error}") from error
+    except OSError as error:
+        raise StoreError(f"{error.filename}: {reason(error)}") from error
+    except FlawlineError as error:
+        if isinstance(error.__cause__, OSError):
+            raise StoreError(str(error)) from error
+        raise
