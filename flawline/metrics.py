@@ -69,8 +69,8 @@ METRICS = (
         "image",
         "fpr_at_95_tpr",
         "image_fpr_at_95_tpr",
-        "False alarms at 95 % found",
-        "False alarms at 95 % found",
+        "False-alarm rate at 95 % recall",
+        "False-alarm rate at 95 % recall",
         "The share of good parts rejected if the threshold were set to find 95 % of the defective "
         "ones. Lower is better.",
         higher=False,
@@ -79,8 +79,8 @@ METRICS = (
         "image",
         "tpr_at_5_fpr",
         "image_tpr_at_5_fpr",
-        "Found at 5 % false alarms",
-        "Found at 5 % false alarms",
+        "Recall at 5 % false alarms",
+        "Recall at 5 % false alarms",
         "The share of defective parts found if a threshold were set by the good test images to "
         "reject 5 % of good parts on average. It compares detectors; the threshold in use comes "
         "from calibration images.",
@@ -89,8 +89,8 @@ METRICS = (
         "image",
         "tpr_at_1_fpr",
         "image_tpr_at_1_fpr",
-        "Found at 1 % false alarms",
-        "Found at 1 % false alarms",
+        "Recall at 1 % false alarms",
+        "Recall at 1 % false alarms",
         "The same with 1 % of good parts rejected.",
     ),
     Metric(

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from flawline.options.threshold import COSTS, Cost
+from flawline.options.threshold import COSTS, Conformal, Cost
 
 CONFIDENCE = 0.95
+ALPHA = Conformal().alpha
 MIN_EXCEEDANCES = 10  # fewer leave the shape of a tail to chance; our choice
 
 
@@ -122,7 +123,9 @@ def costs_of(threshold: Mapping[str, Any]) -> tuple[dict[str, float], bool]:
 def _mean_std(scores: np.ndarray, k: float) -> Choice:
     return Choice(
         float(scores.mean() + k * _deviation(scores)),
-        "Promises nothing: how many good images score above it depends on how their scores spread.",
+        f"No guarantee: the mean and {k:g} standard deviations of {len(scores)} good images do not "
+        f"bound the false-alarm rate. The rule conformal does, from {images_needed(ALPHA)} images "
+        f"on for {percent(ALPHA)}.",
     )
 
 
@@ -132,7 +135,7 @@ def _quantile(scores: np.ndarray, q: float) -> Choice:
     expected = (n - q * (n - 1)) / (n + 1)  # above rank r of n lie n - r + 1 of n + 1
     return Choice(
         value,
-        f"Promises nothing: {above} of the {n} calibration images ({percent(above / n)}) lie "
+        f"No guarantee: {above} of the {n} calibration images ({percent(above / n)}) lie "
         f"above it; of new good images, if they are like these, about {percent(expected)} will.",
     )
 
@@ -185,7 +188,7 @@ def _generalized_pareto(scores: np.ndarray, false_alarm_rate: float, tail: float
     if false_alarm_rate >= tail:
         value = float(np.quantile(scores, 1 - false_alarm_rate))
         promise = (
-            f"Promises nothing: {percent(false_alarm_rate)} lies inside the data, so it is the "
+            f"No guarantee: {percent(false_alarm_rate)} lies inside the data, so it is the "
             f"plain quantile of {n} calibration scores."
         )
         return Choice(value, promise, details={"fallback": "quantile"})
@@ -215,8 +218,9 @@ def _fixed(scores: np.ndarray, value: float) -> Choice:
     n, above = len(scores), int((scores > value).sum())
     return Choice(
         value,
-        f"Promises nothing, as it was given: {above} of the {n} calibration images lie above it. "
-        "If it was chosen by looking at test images, their recall and false alarms are too good.",
+        f"No guarantee, as the value was given: {above} of the {n} calibration images lie above "
+        "it. If it was chosen by looking at test images, their recall and false alarms are too "
+        "good.",
     )
 
 

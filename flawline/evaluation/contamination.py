@@ -65,16 +65,17 @@ def contamination(calibration: np.ndarray, names: np.ndarray) -> dict[str, Any]:
     if n < MIN_SCORES:
         verdict = f"Fewer than {MIN_SCORES} calibration images: not tested."
     elif count:
+        are, them = ("is an outlier", "it") if count == 1 else ("are outliers", "them")
         verdict = (
-            f"{count} of {n} calibration images score far out: look at them. Up to "
-            f"{100 * bound:.0f} % of the training images may be like that. Take out what is "
+            f"{count} of {n} calibration images {are}: look at {them}. With 95 % confidence "
+            f"under {100 * bound:.0f} % of the training images are like that. Take out what is "
             "defective, and nothing else: without good images that only score high, the "
             "threshold is too low and rejects more than it promises."
         )
     else:
         verdict = (
-            f"None of {n} calibration images scores far out; with 95 % confidence under "
-            f"{100 * bound:.0f} % of the training images would."
+            f"None of {n} calibration images is an outlier; with 95 % confidence under "
+            f"{100 * bound:.0f} % of the training images would be."
         )
     return {
         "calibration_outliers": highest(calibration, names, count),

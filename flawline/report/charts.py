@@ -218,9 +218,7 @@ def scatter(points: Sequence[tuple[str, float, float]]) -> dict[str, Any]:
     width, height = 340.0, 220.0
     left, top, right, bottom = 46.0, 14.0, width - 14, height - 34
     xs, ys = [x for _, x, _ in points], [y for _, _, y in points]
-    x_low, x_high = math.log10(min(xs)) - 0.15, math.log10(max(xs)) + 0.15
-    if x_high - x_low < 1:  # at least a decade, so that similar costs look similar
-        x_low, x_high = (x_low + x_high - 1) / 2, (x_low + x_high + 1) / 2
+    x_low, x_high = log_range(xs)
     y_low = max(0.0, min(ys) - max(0.25 * (1 - min(ys)), 0.01))
     x, y = _Scale(x_low, x_high, left, right), _Scale(y_low, 1, bottom, top)
     at: list[dict[str, Any]] = [
@@ -235,9 +233,17 @@ def scatter(points: Sequence[tuple[str, float, float]]) -> dict[str, Any]:
         "height": height,
         "plot": (left, top, right - left, bottom - top),
         "points": at,
-        "x_ticks": [(x(math.log10(tick)), _short(tick)) for tick in _decades(x_low, x_high)],
+        "x_ticks": [(x(math.log10(tick)), short(tick)) for tick in decades(x_low, x_high)],
         "y_ticks": [(y(tick), label) for tick, label in _ticks(y_low, 1, 4)],
     }
+
+
+def log_range(values: Sequence[float]) -> tuple[float, float]:
+    """Return the logarithms of an axis's ends, at least a decade apart: similar costs look so."""
+    low, high = math.log10(min(values)) - 0.15, math.log10(max(values)) + 0.15
+    if high - low < 1:
+        low, high = (low + high - 1) / 2, (low + high + 1) / 2
+    return low, high
 
 
 def _label(
@@ -293,7 +299,7 @@ def _ticks(low: float, high: float, count: int) -> list[tuple[float, str]]:
     return [(number * step, f"{number * step:.6g}") for number in range(first, last + 1)]
 
 
-def _decades(low: float, high: float) -> list[float]:
+def decades(low: float, high: float) -> list[float]:
     """Return 1, 2 and 5 times powers of ten between two logarithms; powers alone if enough."""
     powers = range(math.floor(low), math.ceil(high) + 1)
     for factors in ((1,), (1, 3), (1, 2, 5)):
@@ -304,5 +310,6 @@ def _decades(low: float, high: float) -> list[float]:
     return found
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """Format a tick of a logarithmic axis."""
     return f"{value:,.0f}" if value >= 1 else format_score(value).rstrip("0")

@@ -13,12 +13,21 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
 from flawline.files import replacing
 from flawline.pictures import panel_shape
 from flawline.report.cases import COLUMNS, Case, format_score, panels, some_hatched
-from flawline.report.charts import GROUPS, Curve, bar_counts, bar_edges, scatter
+from flawline.report.charts import (
+    GROUPS,
+    Curve,
+    bar_counts,
+    bar_edges,
+    decades,
+    log_range,
+    scatter,
+    short,
+)
 
 INK = "#1f2629"
 """Lines and words of the plots. The page exchanges it for its own text colour."""
@@ -132,8 +141,8 @@ def curve(
         axes.set(xlabel=about.x_label, ylabel=about.y_label)
         axes.set(xlim=(0, about.x_end), ylim=(0, 1))
         axes.set_box_aspect(1)
-        axes.xaxis.set_major_locator(MaxNLocator(3))
-        axes.yaxis.set_major_locator(MaxNLocator(3))
+        axes.set_xticks(np.linspace(0, about.x_end, 3 if about.x_end == 1 else 4))
+        axes.set_yticks([0, 0.5, 1])
         if label or mark:
             axes.legend(loc="lower center" if about.key == "pr" else "lower right")
     return figure
@@ -236,6 +245,11 @@ def accuracy_cost(charts: Sequence[tuple[str, Sequence[tuple[str, float, float]]
                 )
             axes.set(xscale="log", xlabel=label, ylabel="image AUROC")
             axes.margins(0.12)
+            low, high = log_range([cost for _, cost, _ in points])
+            axes.set_xlim(10**low, 10**high)
+            ticks = decades(low, high)
+            axes.set_xticks(ticks, labels=[short(tick) for tick in ticks])
+            axes.xaxis.set_minor_formatter(NullFormatter())
         for axes in grid[len(charts) :]:
             axes.set_axis_off()
     return figure

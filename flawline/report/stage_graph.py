@@ -8,6 +8,7 @@ from flawline.report.runs import benchmark
 from flawline.stages import STAGES, before
 
 BOX, GAP = (104.0, 38.0), (26.0, 14.0)
+ACROSS, BAND = 7, 30.0  # columns side by side; room between a band of columns and the next
 
 
 @dataclass(frozen=True)
@@ -33,31 +34,54 @@ def graph(benchmarks: Path | str) -> dict[str, Any]:
         column[name] = max((column[a] + 1 for a, b in arrows if b == name), default=0)
     reach = {name: max([column[b] for a, b in arrows if a == name], default=99) for name in ran}
     rows = _rows(column, reach, _longest(arrows, column))
+    rows = _without_gaps(column, rows)
+    tops = _tops(column, rows)
     stages = {
         name: Box(
             name,
             jobs,
             seconds,
-            column[name] * (BOX[0] + GAP[0]) + 1,
-            rows[name] * (BOX[1] + GAP[1]) + 1,
+            column[name] % ACROSS * (BOX[0] + GAP[0]) + GAP[0] / 2,
+            tops[column[name] // ACROSS] + rows[name] * (BOX[1] + GAP[1]),
         )
         for name, (jobs, seconds) in ran.items()
     }
     return {
-        "width": (max(column.values()) + 1) * (BOX[0] + GAP[0]) - GAP[0] + 2,
-        "height": (max(rows.values()) + 1) * (BOX[1] + GAP[1]) - GAP[1] + 2,
+        "width": min(max(column.values()) + 1, ACROSS) * (BOX[0] + GAP[0]),
+        "height": tops[-1] - BAND + 1,
         "box": BOX,
         "stages": list(stages.values()),
-        "arrows": [
-            (
-                stages[a].x + BOX[0],
-                stages[a].y + BOX[1] / 2,
-                stages[b].x,
-                stages[b].y + BOX[1] / 2,
-            )
-            for a, b in arrows
-        ],
+        "arrows": [_arrow(stages[a], stages[b], tops) for a, b in arrows],
     }
+
+
+def _without_gaps(column: dict[str, int], rows: dict[str, int]) -> dict[str, int]:
+    """Number the rows of each band of columns without gaps."""
+    used: dict[int, list[int]] = {}
+    for name, row in sorted(rows.items(), key=lambda pair: pair[1]):
+        of_band = used.setdefault(column[name] // ACROSS, [])
+        if row not in of_band:
+            of_band.append(row)
+    return {name: used[column[name] // ACROSS].index(row) for name, row in rows.items()}
+
+
+def _tops(column: dict[str, int], rows: dict[str, int]) -> list[float]:
+    """Return where each band of columns begins, and where the next one would."""
+    tops = [1.0]
+    for band in range(max(column.values()) // ACROSS + 1):
+        depth = 1 + max(rows[name] for name in column if column[name] // ACROSS == band)
+        tops.append(tops[-1] + depth * (BOX[1] + GAP[1]) - GAP[1] + BAND)
+    return tops
+
+
+def _arrow(a: Box, b: Box, tops: list[float]) -> str:
+    """Return the path from one box to another; into a later band it goes between the bands."""
+    x0, y0, x1, y1 = a.x + BOX[0], a.y + BOX[1] / 2, b.x, b.y + BOX[1] / 2
+    top = max(top for top in tops if top <= b.y)
+    if top <= a.y:
+        return f"M{x0} {y0}H{x1 - 26}C{x1 - 8} {y0} {x1 - 18} {y1} {x1} {y1}"
+    half = GAP[0] / 2 - 1
+    return f"M{x0} {y0}h{half}V{top - BAND / 2}H{x1 - half}V{y1}H{x1}"
 
 
 def _longest(arrows: list[tuple[str, str]], column: dict[str, int]) -> set[str]:

@@ -148,9 +148,7 @@ def test_scores_of_several_models_certify_nothing(rule: str, settings: dict[str,
     assert crossed["certified"] is None
     if alone["false_alarm_bound"] is not None:
         assert crossed["false_alarm_bound"] == 2 * alone["false_alarm_bound"]
-    assert crossed["promise"].startswith(
-        "Approximately" if alone["certified"] else "Promises nothing"
-    )
+    assert crossed["promise"].startswith("Approximately" if alone["certified"] else "No guarantee")
 
 
 @pytest.mark.parametrize(
@@ -162,7 +160,7 @@ def test_leave_one_out_promises_about(rule: str, settings: dict[str, float]) -> 
         for mode in ("split", "leave_one_out")
     )
     assert (left["value"], left["certified"]) == (alone["value"], None)
-    assert left["promise"].startswith("About, " if alone["certified"] else "Promises nothing")
+    assert left["promise"].startswith("About, " if alone["certified"] else "No guarantee")
 
 
 @pytest.mark.parametrize("rule", ["conformal", "generalized_pareto"])

@@ -232,7 +232,7 @@ class TestThePage:
         text = write(Run(run.metrics, run.scores, (), dict(run.cases) | {"cases": [shown]}, b"x"))
         assert "There are no test images, so there is nothing to evaluate" in text
         assert "Nothing to evaluate" in text
-        assert "of 50 good calibration parts are rejected" in text
+        assert "of 50 good calibration parts rejected" in text
         assert run.metrics.threshold.promise in text
         assert "Calibration, good: 50" in text
         assert "Calibration images with the highest scores" in text
@@ -1007,6 +1007,12 @@ class TestCharts:
         places = [(round(at["label_y"]), at["end"]) for at in chart["points"]]
         assert len(set(places)) == 3
 
+    def test_have_plain_ticks_for_costs_that_are_alike(self) -> None:
+        rows = [("a", 20.5, 0.9), ("b", 20.75, 0.8)]
+        figure = figures.accuracy_cost([("seconds", rows)])
+        labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+        assert labels == ["10", "20", "50"]
+
     def test_join_ranks_within_the_critical_difference(self) -> None:
         assert figures._joined([1.0, 2.0, 2.5, 5.0], 1.6) == [(1.0, 2.5)]
         assert figures._joined([1.0, 2.5, 3.0], 1.5) == [(2.5, 3.0)]
@@ -1022,6 +1028,22 @@ class TestCharts:
         assert stages["compare"] == (1, 2.5)
         assert "score" not in stages
         assert len(drawing["arrows"]) == 6
+
+    def test_wrap_the_stages_so_that_they_fit_the_page(self, tmp_path: Path) -> None:
+        for name in ("train", "figures", "index", "prepare", "score", "split", "extract_features"):
+            (tmp_path / name).mkdir()
+            (tmp_path / f"{name}/a.tsv").write_text("s\tmax_rss\n2.5\t10\n")
+        for name in ("evaluate", "threshold", "compare"):
+            (tmp_path / f"{name}.tsv").write_text("s\tmax_rss\n2.5\t10\n")
+        drawing = graph(tmp_path)
+        assert drawing["width"] < 950
+        boxes = [(stage.x, stage.y) for stage in drawing["stages"]]
+        assert len(set(boxes)) == len(boxes) == 11
+        width, height = drawing["box"]
+        for x, y in boxes:
+            assert 0 < x < drawing["width"] - width
+            assert 0 < y < drawing["height"] - height
+        assert len({y for _, y in boxes}) > 1
 
 
 class TestFigureFiles:

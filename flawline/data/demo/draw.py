@@ -95,8 +95,7 @@ def draw(
 def _closed(mask: np.ndarray, width: int) -> np.ndarray:
     """Close the gaps of a mask, uint8 (H, W), that are narrower than a width, pixels."""
     # with zeros around it, the mask does not grow towards the border
-    sides = [width] * 4
-    around = cv2.copyMakeBorder(mask, *sides, cv2.BORDER_CONSTANT)
+    around = np.pad(mask, width)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
     return cv2.morphologyEx(around, cv2.MORPH_CLOSE, kernel)[width:-width, width:-width]
 
