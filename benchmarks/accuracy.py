@@ -1,7 +1,7 @@
 """Accuracy of a detector on a folder of photographs, trained on all good images, over seeds.
 
     python benchmarks/accuracy.py CATEGORY [--weights FILE] [--backbone NAME --layers NAME ...]
-        [--size auto | SIDE | HEIGHT WIDTH] [--seeds 0 1 2 3 4] [--poses YAML]
+        [--size auto | SIDE | HEIGHT WIDTH] [--scale 1] [--seeds 0 1 2 3 4] [--poses YAML]
         [--try NAME='{option: value, ...}' ...]
 
 CATEGORY is a folder in MVTec AD's layout. Training images that are test images are left out. Each
@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--layers", nargs="+", default=["layer2", "layer3"])
     parser.add_argument("--size", nargs="+", default=["auto"])
+    parser.add_argument("--scale", type=float, default=1.0, help="of the network's input")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--poses", help="YAML; for detectors with `poses: given`")
     parser.add_argument("--try", dest="tries", nargs="+", default=["usual={}"])
@@ -192,6 +193,7 @@ def featured(images: Path, chosen: argparse.Namespace, device: torch.device) -> 
         weights="none" if bank else chosen.weights,
         layers=["fine", "medium", "coarse"] if bank else chosen.layers,
         pool=3,
+        scale=chosen.scale,
         normalize=not bank,
         precision="float32" if bank else "auto",
         batch_size=0,

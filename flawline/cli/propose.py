@@ -1,13 +1,14 @@
 """A commented configuration that suits the photographs and the machine."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 from flawline.cli.look import Category, Found
 from flawline.config import Config
-from flawline.data.geometry import at_area
+from flawline.data.geometry import AREA, at_area
 from flawline.decisions.thresholds import images_needed
 from flawline.errors import FlawlineError
 from flawline.options.calibration import Calibration
@@ -15,7 +16,6 @@ from flawline.options.data import DataOptions
 from flawline.options.presets import PRESETS
 
 RATE = 0.05  # of false alarms that thresholds aim at
-SIDES = {"fast": 256, "balanced": 256, "accurate": 320}
 LARGE = 3  # times smaller than the photographs: small defects may be lost
 
 
@@ -48,7 +48,7 @@ def propose(found: Found, preset: str, weights: Path | None, schema: Path) -> st
     ]
     if not found.all_of_it:
         lines.append(f"categories: {_yaml([each.name for each in found.categories])}")
-    lines += ["", *_size(found.categories, preset), "", *_calibration(found.categories), ""]
+    lines += ["", *_size(found.categories), "", *_calibration(found.categories), ""]
     if weights:
         file = _yaml(str(weights.expanduser().absolute()))
         lines += ["features:", f"  {preset}: {{weights: {file}}}"]
@@ -61,22 +61,20 @@ def propose(found: Found, preset: str, weights: Path | None, schema: Path) -> st
     return "\n".join(lines) + "\n"
 
 
-def _size(categories: list[Category], preset: str) -> list[str]:
-    measured = [each for each in categories if each.height and each.width]
-    side = SIDES[preset]
-    shapes = {at_area((each.height, each.width), side**2) for each in measured}
-    smallest = min((each.height * each.width for each in measured), default=0)
-    times = max(((each.height * each.width) ** 0.5 / side for each in measured), default=0)
-    lines = ["# Photographs are shrunk to this size, [height, width] in pixels."]
+def _size(categories: list[Category]) -> list[str]:
+    measured = [(each.height, each.width) for each in categories if each.height and each.width]
+    shapes = {f"{height} x {width}" for height, width in (at_area(one, AREA) for one in measured)}
+    times = max((math.sqrt(height * width / AREA) for height, width in measured), default=0)
+    lines = [
+        "# Photographs keep their proportions and are shrunk to the area of 256 x 256 pixels:",
+        f"# {' or '.join(sorted(shapes))} pixels (height x width).",
+    ]
     if times >= LARGE:
         lines += [
-            f"# That makes them {times:.0f} times smaller. If defects are only a few pixels wide, "
-            "see them at",
-            "# full resolution with `tiles: {size: 512}` below `prepare`, which takes longer.",
+            f"# That makes them up to {times:.0f} times smaller: defects of a few pixels are lost.",
+            "# `tiles: {size: 512}` below `size` shows full resolution, which takes longer.",
         ]
-    if len(shapes) != 1 or smallest < side**2 or side**2 <= 256**2:
-        return [*lines, "prepare:", "  size: auto  # their proportions, at the area of 256 x 256"]
-    return [*lines, "prepare:", f"  size: {list(shapes.pop())}"]
+    return [*lines, "prepare:", "  size: auto"]
 
 
 def _calibration(categories: list[Category]) -> list[str]:

@@ -17,7 +17,7 @@ class Preset(NamedTuple):
 RESNET18 = {"backbone": "resnet18", "layers": ["layer2", "layer3"]}
 PRESETS = {
     "fast": Preset(RESNET18, 0.01),
-    "balanced": Preset(RESNET18, 0.02),
+    "balanced": Preset(RESNET18 | {"scale": 1.25}, 0.02),
     "accurate": Preset(RESNET18 | {"scale": 1.5}, 0.02),
 }
 

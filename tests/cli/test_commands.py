@@ -141,10 +141,15 @@ def test_thresholds_promise_what_the_number_of_photographs_can_hold(here: Path) 
         assert (config.calibration.mode, config.threshold.rule) == chosen
 
 
-def test_the_size_keeps_the_photographs_proportions(here: Path) -> None:
-    fill(here / "parts", 12, height=320, width=640)
-    assert flawline("init", "parts", "--preset", "accurate").exit_code == 0
-    assert configured().prepare.size == (224, 448)
+def test_what_large_photographs_lose_is_told(here: Path) -> None:
+    fill(here / "parts", 12, height=32, width=64)
+    assert flawline("init", "parts").exit_code == 0
+    small = (here / "parts.yaml").read_text()
+    assert "# 192 x 352 pixels" in small
+    assert "tiles" not in small
+    fill(here / "parts", 12, height=600, width=1200)
+    assert flawline("init", "parts", "--force").exit_code == 0
+    assert "up to 3 times smaller" in (here / "parts.yaml").read_text()
 
 
 def test_weights_can_be_given(here: Path) -> None:
