@@ -127,7 +127,7 @@ class Project:
         return json.loads(done.stdout.splitlines()[-1])
 
     def results(self) -> dict[str, bytes]:
-        """All tables and JSON files, without the seconds that training took."""
+        """All tables and JSON files, without the seconds that jobs took."""
         return {
             str(path.relative_to(self.folder)): (
                 read_table(path).drop(columns="seconds", errors="ignore").to_csv().encode()
@@ -135,7 +135,7 @@ class Project:
                 else path.read_bytes()
             )
             for path in sorted(self.folder.glob("results/**/*"))
-            if path.suffix in (".csv", ".json")
+            if path.suffix in (".csv", ".json") and path.name != "cost.csv"
         }
 
 
