@@ -3,10 +3,15 @@
 python benchmarks/station.py CONFIG CATEGORY [PHOTOGRAPHS]
 """
 
+import os
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from flawline.workflow.resources import spin_briefly
+
+spin_briefly(os.environ)  # as the command does, before torch comes
 
 import cv2
 import numpy as np

@@ -1,5 +1,6 @@
 """The commands of a station: beside the production line, after training."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,9 @@ import typer
 from flawline.errors import FlawlineError
 
 if TYPE_CHECKING:
+    from flawline.station.messages import Sink
     from flawline.station.pictures import Rule
+    from flawline.station.record import Record
 
 commands = typer.Typer()
 ConfigFile = Annotated[
@@ -36,6 +39,18 @@ def watch(
     detector: DetectorName = None,
     keep: Keep = "all",
     quota: Quota = 1000,
+    webhook: Annotated[str | None, typer.Option(help="Address that gets messages by POST.")] = None,
+    webhook_rate: Annotated[
+        float, typer.Option(min=0.001, help="Messages a second, at most.")
+    ] = 10,
+    command: Annotated[
+        str | None, typer.Option(help="Runs for each message, which it reads as JSON.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Gets a line for every part and alarm.")] = None,
+    mqtt: Annotated[str | None, typer.Option(help="mqtt://HOST[:PORT]/TOPIC")] = None,
+    every: Annotated[
+        bool, typer.Option("--every", help="Messages about good parts, too; --csv always has them.")
+    ] = False,
     once: Annotated[
         bool, typer.Option("--once", help="End when all that is there is judged.")
     ] = False,
@@ -43,25 +58,33 @@ def watch(
     """Judge every photograph that appears in a folder, until stopped."""
     from threading import Event
 
+    from flawline.station.messages import Delivery
     from flawline.station.station import open_station
     from flawline.station.watch import Watch, alone, stopped_by_signals
 
     stop = Event()
     with _told(), stopped_by_signals(stop):
-        station = open_station(config, category, detector, keep=_rule(keep), quota=quota)
-        with alone(station.record.file.parent):
+        sinks = _sinks(webhook, webhook_rate, command, csv, mqtt, every)
+        told = [(sink.name, sink.every) for sink in sinks]
+        station = open_station(
+            config, category, detector, keep=_rule(keep), quota=quota, sinks=told
+        )
+        with alone(station.record.file.parent), Delivery(station.record, sinks, typer.echo):
             watching = Watch(station, folder, say=typer.echo, stop=stop)
             typer.echo(
                 f"Watching {folder} with detector {station.version}; record: {station.record.file}"
             )
             watching.run(once=once)
-            typer.echo(_closing(station.record.counts()))
+        typer.echo(_closing(station.record))
 
 
 @contextmanager
 def _told() -> Iterator[None]:
     from flawline.cli.app import told  # which adds these commands to its own
+    from flawline.workflow.resources import spin_briefly
 
+    # before torch comes
+    spin_briefly(os.environ)
     with told():
         yield
 
@@ -74,6 +97,27 @@ def _rule(given: str) -> "Rule":
     return cast("Rule", given)
 
 
-def _closing(counts: dict[str, int]) -> str:
-    numbers = ", ".join(f"{count} {decision}" for decision, count in counts.items())
-    return f"Ended. In the record: {numbers}."
+def _sinks(
+    webhook: str | None,
+    rate: float,
+    command: str | None,
+    csv: Path | None,
+    mqtt: str | None,
+    every: bool,
+) -> "list[Sink]":
+    from flawline.station.messages import Command, CsvFile, Mqtt, Webhook
+
+    made: list[Sink | None] = [
+        Webhook(webhook, every=every, rate=rate) if webhook else None,
+        Command(command, every=every) if command else None,
+        CsvFile(csv) if csv else None,
+        Mqtt(mqtt, every=every) if mqtt else None,
+    ]
+    return [sink for sink in made if sink is not None]
+
+
+def _closing(record: "Record") -> str:
+    numbers = ", ".join(f"{count} {decision}" for decision, count in record.counts().items())
+    waiting = record.waiting()
+    kept = f"; {waiting} messages are kept for the next start" if waiting else ""
+    return f"Ended. In the record: {numbers}{kept}."
