@@ -37,8 +37,8 @@ class Count:
     @property
     def words(self) -> str:
         """Such as "1 of 20"."""
-        counts = str(self.most) if self.least == self.most else f"{self.least} to {self.most}"
-        return f"{counts} of {self.of}"
+        several = "" if self.least == self.most else f"{self.least}\N{EN DASH}"
+        return f"{several}{self.most} of {self.of}"
 
     @property
     def share(self) -> float:
@@ -287,7 +287,11 @@ def _steps(
     for kind, place, count, limit in tests:
         if not count.of:
             enough = parts_needed(0, limit, confidence)
-            told = f"; {enough} called right show a limit of {percent(limit)}" if enough else ""
+            told = (
+                f": {enough} with none called wrong are enough for {percent(limit)}"
+                if enough
+                else ""
+            )
             yield f"Put photographs of {kind} parts into {place}{told}."
     if verdict == NOT_YET:
         yield from _to_improve(missed, rejected, own, others, limits)
@@ -313,7 +317,9 @@ def _to_improve(
         return
     run = own[0]
     found = threshold_within(run, limits)
-    if found and len(own) == 1:
+    if found and len(own) > 1:
+        yield "Try other thresholds with the sliders below: one keeps both limits on these parts."
+    elif found:
         value, still_missed, still_rejected = found
         way = "lower" if value < run.threshold else "higher"
         yield (
@@ -321,7 +327,7 @@ def _to_improve(
             f"{still_rejected} rejected. It would be chosen on these test parts, so confirm it on "
             "new ones."
         )
-    elif not found and missed.of and rejected.of:
+    elif missed.of and rejected.of:
         yield (
             "No threshold keeps both limits: try another detector or other features, or larger "
             "images (prepare.size)."

@@ -526,8 +526,9 @@ class TestTheVerdict:
             for seed, counts in enumerate([(40, 0, 0, 40), (30, 10, 0, 40)])
         ]
         card = card_of(*runs)
-        assert card.missed.words == "0 to 10 of 40"
+        assert card.missed.words == "0\N{EN DASH}10 of 40"
         assert card.verdict == NOT_YET
+        assert card.steps
 
     def test_names_the_most_missed_defect_types_first(self) -> None:
         types = {
