@@ -1,5 +1,6 @@
 """The command `flawline`: folders in any usual shape become configurations that hold."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -255,3 +256,30 @@ def test_the_command_starts_without_large_libraries() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.slow
+def test_three_steps_lead_from_photographs_to_a_report(here: Path) -> None:
+    import torch
+    from torchvision.models import resnet18
+
+    fill(here / "parts/good", 20, height=64, width=64)
+    fill(here / "parts/bad", 3, seed=1, height=64, width=64)
+    torch.save(resnet18(weights=None).state_dict(), here / "resnet18.pth")
+    done = flawline("init", "parts", "--preset", "fast", "--weights", "resnet18.pth")
+    assert done.exit_code == 0, done.output
+    assert flawline("check", "parts.yaml").exit_code == 0
+    program = [sys.executable, "-c", "from flawline.cli.app import main; main()"]
+    ran = subprocess.run(
+        [*program, "run", "parts.yaml", "--cores", "2"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    page = here / "results/parts/report.html"
+    assert ran.stdout.splitlines()[-1] == f"Report: {page.as_uri()}"
+    assert page.is_file()
+    assert flawline("report", "parts.yaml").output.strip() == page.as_uri()
+    jobs = [line for line in ran.stderr.splitlines() if line.startswith("[")]
+    assert max(map(len, jobs)) < 100

@@ -110,3 +110,20 @@ def test_the_catalogue_finds_the_schema_and_what_the_container_needs_is_in_it() 
     copied = (ROOT / ".dockerignore").read_text().splitlines()
     needed = {f"!{part}" for part in (*PARTS, "pyproject.toml", "requirements.lock", "README.md")}
     assert needed <= set(copied)
+
+
+def test_a_wheel_has_the_whole_workflow() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    shipped = {
+        path: Path(folder).relative_to("share/flawline")
+        for folder, patterns in setuptools["data-files"].items()
+        for pattern in patterns
+        for path in ROOT.glob(pattern)
+        if path.is_file()
+    }
+    assert all(path.parent == ROOT / folder for path, folder in shipped.items())
+    parts = [part for part in PARTS if not (ROOT / part / "__init__.py").exists()]
+    files = {ROOT / "Snakefile"} | {
+        path for part in parts for path in (ROOT / part).rglob("*") if path.is_file()
+    }
+    assert {path for path in files if path.suffix != ".pyc"} <= set(shipped)
