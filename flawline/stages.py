@@ -283,7 +283,6 @@ _STAGES = (
             "draws",
             "ground_truth",
             "near_duplicates",
-            "boxes",
         ),
         per=OF_RUN,
         section="evaluation",
@@ -291,8 +290,7 @@ _STAGES = (
         done=(
             f"{FILES.detector}/metrics.json",
             f"{FILES.detector}/predictions.csv",
-            f"{FILES.detector}/scores.csv",
-            f"{FILES.detector}/boxes.csv",
+            f"{FILES.detector}/image_scores.csv",
         ),
     ),
     Stage(
@@ -320,7 +318,7 @@ _STAGES = (
         per=OF_RUN,
         section="report",
         group="evaluation",
-        done=(f"{FILES.detector}/figures/gallery.jpg",),
+        done=(f"{FILES.detector}/figures/gallery.jpg", f"{FILES.detector}/image_boxes.csv"),
     ),
     Stage(
         "pictures",

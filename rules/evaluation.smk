@@ -134,15 +134,13 @@ rule evaluate:
         draws=INPUTS.draws,
         scores=f"{DETECTOR}/test/scores.csv",
         maps=f"{DETECTOR}/test/anomaly_maps.npy",
-        boxes=f"{DETECTOR}/test/boxes.csv",
         threshold=f"{DETECTOR}/threshold.json",
         model=f"{DETECTOR}/model/model.json",
     output:
         metrics=f"{DETECTOR}/metrics.json",
         predictions=f"{DETECTOR}/predictions.csv",
         # rules before this one must not see names of test images: they tell the defect type
-        scores=f"{DETECTOR}/scores.csv",
-        boxes=f"{DETECTOR}/boxes.csv",
+        scores=f"{DETECTOR}/image_scores.csv",
     log:
         log_of("evaluate"),
     benchmark:

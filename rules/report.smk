@@ -37,6 +37,7 @@ rule figures:
             allow_missing=True,
         ),
         cases=directory(f"{DETECTOR}/figures/cases"),
+        boxes=f"{DETECTOR}/image_boxes.csv",
     log:
         log_of("figures"),
     benchmark:

@@ -1,7 +1,7 @@
 from flawline.logs import logged
 
 with logged(snakemake.log[0]):
-    from flawline.report.draw_run import PLOTS, draw_cases, draw_plots
+    from flawline.report.draw_run import PLOTS, draw_cases, draw_plots, name_boxes
 
     files, output, given = dict(snakemake.input.items()), snakemake.output, snakemake.params
     places = zip(PLOTS, output.png, output.pdf, strict=True)
@@ -15,3 +15,4 @@ with logged(snakemake.log[0]):
         options=given.options,
         boxes=given.boxes,
     )
+    name_boxes(files, output.boxes)

@@ -41,7 +41,7 @@ def evaluate_run(
     Returns
     -------
     The metrics, and tables that name images: `predictions`, a row per test image with its label,
-    score and decision; `scores`, a row per image of all subsets; `boxes` of the test images.
+    score and decision; `scores`, a row per image of all subsets.
     """
     labels = read_table(files["labels"])
     scores = read_table(files["scores"])["score"].to_numpy()
@@ -94,7 +94,6 @@ def evaluate_run(
             ),
             threshold["value"],
         ),
-        "boxes": labels[["row", "image_id"]].merge(read_table(files["boxes"]), on="row"),
     }
     return RunMetrics.model_validate(metrics), tables
 

@@ -10,7 +10,7 @@ import numpy as np
 from flawline.decisions.boxes import map_scale
 from flawline.detectors.data import Data
 from flawline.evaluation.record import RunMetrics
-from flawline.files import read_array, read_if_given, read_json, read_table
+from flawline.files import read_array, read_if_given, read_json, read_table, write_table
 from flawline.report import figures
 from flawline.report.cases import (
     calibration_cases,
@@ -105,6 +105,18 @@ def draw_cases(
         )
     figures.save(figures.gallery(cases, scale, limit), gallery)
     write_cases(folder, cases, scale, unit=unit, boxed=limit)
+
+
+def name_boxes(files: Mapping[str, Any], path: Path | str) -> None:
+    """Write the boxes of the test images with the images' ids.
+
+    Parameters
+    ----------
+    files : paths of `predictions` and `boxes`, whose rows are those of the test subset.
+    path : a CSV file.
+    """
+    names = read_table(files["predictions"])[["row", "image_id"]]
+    write_table(path, names.merge(read_table(files["boxes"]), on="row"))
 
 
 def draw_pictures(

@@ -25,6 +25,7 @@ from fake_runs import (
 )
 
 from flawline.evaluation.intervals import clopper_pearson
+from flawline.files import read_table, write_table
 from flawline.metrics import AUROC
 from flawline.options.report import Report
 from flawline.report import charts, figures, overview, page
@@ -40,6 +41,7 @@ from flawline.report.cases import (
     write_cases,
 )
 from flawline.report.detector_comparison import Comparison, Sheet, compare
+from flawline.report.draw_run import name_boxes
 from flawline.report.html import picture_size
 from flawline.report.leaderboard import rank, summary
 from flawline.report.model import Origin, assemble
@@ -811,6 +813,14 @@ class TestRuns:
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 SCORES = np.array([0.1, 0.9, 0.7, 0.5, 0.2, 0.3, 0.5, 0.8])
+
+
+def test_boxes_have_the_names_of_their_images(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.csv" for name in ("predictions", "boxes")}
+    write_table(files["predictions"], pd.DataFrame({"row": [0, 1], "image_id": ["a", "b"]}))
+    write_table(files["boxes"], pd.DataFrame({"row": [1, 1], "x0": [3, 4]}))
+    name_boxes(files, tmp_path / "named.csv")
+    assert read_table(tmp_path / "named.csv").to_numpy().tolist() == [[1, "b", 3], [1, "b", 4]]
 
 
 class TestTheCasesShown:
