@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from flawline.options.anomalib import AnomalibOptions
 from flawline.options.autoencoder import AutoencoderOptions
 from flawline.options.base import union_by_tag
 from flawline.options.cam_classifier import CamClassifierOptions
@@ -22,7 +23,8 @@ DetectorOptions = Annotated[
     | SsimAutoencoderOptions
     | FAnoGANOptions
     | MetricLearningOptions
-    | CamClassifierOptions,
+    | CamClassifierOptions
+    | AnomalibOptions,
     Field(discriminator="method"),
 ]
 METHODS = union_by_tag(DetectorOptions)
