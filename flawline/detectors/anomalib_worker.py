@@ -105,7 +105,8 @@ def build(
     import torch
 
     kind: Any = getattr(anomalib.models, model, None)
-    if not isinstance(kind, type) or not issubclass(kind, anomalib.models.AnomalibModule):
+    is_model = isinstance(kind, type) and issubclass(kind, anomalib.models.AnomalibModule)
+    if not is_model:
         raise ValueError(f"anomalib {anomalib.__version__} has no model {model!r}")
     size = kind.configure_pre_processor(image_size=(shape[0], shape[1]))
     made = kind(
