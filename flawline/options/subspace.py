@@ -16,7 +16,7 @@ class SubspaceOptions(FeatureUse, MapUse):
 
     method: Literal["subspace"] = "subspace"
     distance: Literal["residual", "mahalanobis"] = Field(
-        "mahalanobis",
+        "residual",
         description="`residual` is the length of what the leading principal components leave "
         "unexplained. `mahalanobis` weighs every direction by how little good patches vary in it.",
     )

@@ -38,8 +38,12 @@ MORE: dict[str, dict[str, Any]] = {
         "whitening": 0.07,
         "distance": "cosine",
     },
-    "explained": {"method": "subspace", "features": "gabor", "distance": "residual"},
-    "linear": {"method": "subspace", "features": ["gabor", "coarse"]},
+    "explained": {"method": "subspace", "features": "gabor"},
+    "linear": {
+        "method": "subspace",
+        "features": ["gabor", "coarse"],
+        "distance": "mahalanobis",
+    },
     "ssim_same": {
         "method": "ssim_autoencoder",
         "network_size": 64,
