@@ -194,6 +194,11 @@ WRONG = [
     ("calibration", {"mode": "cross", "fraction": 0.2}, ["fraction: `cross` holds nothing back"]),
     (
         "detectors.pc",
+        {"method": "patchcore", "features": "bank", "coreset_size": 9, "coreset_fraction": 0.2},
+        ["coreset_size: it takes the place of `coreset_fraction`"],
+    ),
+    (
+        "detectors.pc",
         {"method": "patchcore", "features": "bank", "neighbours": 9},
         ["neighbours: only equation 7 has them", "reweight: true"],
     ),

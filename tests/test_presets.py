@@ -28,6 +28,8 @@ def test_a_preset_sets_the_coreset_unless_it_is_given(name: str) -> None:
     detectors = {"patchcore": {"features": name}}
     usual = loaded(detectors=detectors).detectors["patchcore"]
     assert usual.coreset_fraction == PRESETS[name].coreset_fraction
+    sized = loaded(detectors={"patchcore": {**detectors["patchcore"], "coreset_size": 50}})
+    assert sized.detectors["patchcore"].coreset_size == 50
     detectors["patchcore"]["coreset_fraction"] = 0.3
     assert loaded(detectors=detectors).detectors["patchcore"].coreset_fraction == 0.3
 

@@ -135,7 +135,7 @@ class PatchCore(MapDetector):
         for number in range(len(data.features)):
             names = [] if number == 0 else [str(number)]
             patches, images, tiles, unposed_count = self._patches(data, number)
-            count = max(round(unposed_count * self.options.coreset_fraction), 1)
+            count = self._size(unposed_count)
             memory = Memory(self.options.distance == "cosine")
             if self.options.whitening is not None:
                 memory.whitening = Whitening.of(patches, self.options.whitening)
@@ -187,9 +187,15 @@ class PatchCore(MapDetector):
         tiles = place % pieces if self.options.tile_memory else torch.zeros_like(place)
         return patches, place // pieces, tiles, unposed_count
 
+    def _size(self, unposed_count: int) -> int:
+        """Return the number of vectors to remember, of patches without further poses."""
+        if self.options.coreset_size is not None:
+            return min(self.options.coreset_size, unposed_count)
+        return max(round(unposed_count * self.options.coreset_fraction), 1)
+
     def _sample(self, total: int, unposed_count: int, number: int) -> torch.Tensor | None:
         """Draw rows of patches, ascending; None for all."""
-        least = max(round(unposed_count * self.options.coreset_fraction), 1)
+        least = self._size(unposed_count)
         count = min(max(round(total * self.options.coreset_from), least), max(MOST_PATCHES, least))
         if count >= total:
             return None

@@ -23,6 +23,12 @@ class PatchCoreOptions(FeatureUse, MapUse):
         "is much faster, but loses rare patches.",
     )
     coreset_fraction: float = Field(0.1, gt=0, le=1, description="Part of the patches kept.")
+    coreset_size: int | None = Field(
+        None,
+        ge=1,
+        description="Number of patches kept, however many images there are, instead of "
+        "`coreset_fraction`.",
+    )
     coreset_from: float = Field(
         1.0,
         gt=0,
@@ -67,6 +73,15 @@ class PatchCoreOptions(FeatureUse, MapUse):
                     f"{key}: only the greedy choice has it; leave `{key}` out, or use `coreset: "
                     "greedy`"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        usual = type(self).model_fields["coreset_fraction"].default
+        if self.coreset_size is not None and self.coreset_fraction != usual:
+            raise ValueError(
+                "coreset_size: it takes the place of `coreset_fraction`; leave one of them out"
+            )
         return self
 
     @model_validator(mode="after")

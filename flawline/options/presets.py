@@ -61,7 +61,7 @@ def _detector(name: str, given: dict[str, Any] | None, methods: Mapping[str, Any
     if "features" in model.model_fields:
         options.setdefault("features", model.model_fields["features"].default)
     preset = PRESETS.get(str(options.get("features")))
-    if preset and "coreset_fraction" in model.model_fields:
+    if preset and "coreset_fraction" in model.model_fields and "coreset_size" not in options:
         options.setdefault("coreset_fraction", preset.coreset_fraction)
     return options
 

@@ -227,6 +227,19 @@ def test_patchcore_can_choose_its_memory_from_a_part_of_the_patches() -> None:
     assert not torch.equal(again.memories[0].bank, detector.memories[0].bank)
 
 
+@pytest.mark.parametrize(("size", "kept"), [(50, 50), (100_000, 20 * 64)])
+def test_a_memory_of_fixed_size_does_not_grow_with_the_images(
+    parts: Any, tmp_path: Path, size: int, kept: int
+) -> None:
+    train, test, _ = parts
+    found = detector("patchcore", coreset_fraction=0.1, coreset_size=size)
+    found.fit(train)
+    assert len(found.memories[0].bank) == kept
+    found.save(tmp_path)
+    again = PatchCore.load(tmp_path, CPU)
+    np.testing.assert_allclose(again.score(test).scores, found.score(test).scores, rtol=2e-3)
+
+
 def test_neighbours_by_candidates_are_real_and_hardly_farther() -> None:
     rng = np.random.default_rng(0)
     queries, bank = (torch.from_numpy(rng.normal(5, 1, (n, 40))).float() for n in (700, 5000))
