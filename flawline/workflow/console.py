@@ -85,7 +85,7 @@ class Progress:
             return None
         means = {rule: sum(taken) / len(taken) for rule, taken in self._seconds.items()}
         usual = sum(means.values()) / len(means)
-        work = sum(number * means.get(rule, usual) for rule, number in self._left.items())
+        work = sum(max(number, 0) * means.get(rule, usual) for rule, number in self._left.items())
         spent = [(rule, now - start) for rule, start in self.running.values()]
         work -= sum(min(seconds, means.get(rule, usual)) for rule, seconds in spent)
         busy = sum(map(sum, self._seconds.values())) + sum(seconds for _, seconds in spent)
