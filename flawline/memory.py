@@ -5,8 +5,10 @@ from typing import Any
 from flawline.options.base import Options
 
 # options that make a detector need more memory
-GROW = ("batch_size", "width", "coreset_from", "coreset_fraction", "coreset_size")
-GROW += ("image_size", "network_size")
+GROW = (
+    *("batch_size", "width", "coreset_from", "coreset_fraction", "coreset_size", "image_size"),
+    "network_size",
+)
 FIT_OR_SCORE = ("train", "train_fold", "score", "score_fold", "score_good_test_images", "draws")
 # messages of torch on a GPU, torch on a CPU, CUDA and OpenCV, which do not raise MemoryError
 WORDS = (
