@@ -78,6 +78,42 @@ def watch(
         typer.echo(_closing(station.record))
 
 
+@commands.command()
+def serve(
+    config: ConfigFile,
+    category: CategoryName = None,
+    detector: DetectorName = None,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; elsewhere than here with a token.")
+    ] = ("127.0.0.1"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    max_mb: Annotated[float, typer.Option(min=0.001, help="Megabytes of a photograph.")] = 50,
+    keep: Keep = "all",
+    quota: Quota = 1000,
+) -> None:
+    """Judge photographs over HTTP, with a live page, until stopped."""
+    from threading import Event
+
+    with _told():
+        try:
+            import fastapi  # noqa: F401
+            import uvicorn  # noqa: F401
+        except ImportError:
+            raise FlawlineError("serve: needs FastAPI: pip install 'flawline[serve]'") from None
+        from flawline.station.server import TOKEN, Server
+        from flawline.station.station import open_station
+        from flawline.station.watch import stopped_by_signals
+
+        stop = Event()
+        with stopped_by_signals(stop):
+            station = open_station(config, category, detector, keep=_rule(keep), quota=quota)
+            token = os.environ.get(TOKEN, "")
+            with Server(station, host, port, token=token, max_megabytes=max_mb) as server:
+                typer.echo(f"Serving detector {station.version} at {server.address}")
+                stop.wait()
+            typer.echo(_closing(station.record))
+
+
 @contextmanager
 def _told() -> Iterator[None]:
     from flawline.cli.app import told  # which adds these commands to its own

@@ -127,9 +127,14 @@ class Alarm:
         return asdict(self) | {"kind": "alarm"}
 
 
+def told_time(time: datetime) -> str:
+    """Return a time as the record has it: UTC, with milliseconds."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def now() -> str:
-    """Return the time as the record has it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Return the present time as the record has it."""
+    return told_time(datetime.now(UTC))
 
 
 class Record:
@@ -259,6 +264,7 @@ class Record:
         decision: str = "",
         version: str = "",
         feedback: bool = False,
+        readable: bool = False,
         limit: int = 100,
     ) -> list[Part]:
         """List the latest parts, the newest first.
@@ -270,6 +276,7 @@ class Record:
         decision : only good, defective or unreadable ones.
         version : only those that this version of the detector judged.
         feedback : only those that a person said something about.
+        readable : only those that are photographs.
         """
         conditions: list[str] = ["id > ?"]
         values: list[Any] = [after]
@@ -285,6 +292,8 @@ class Record:
                 values.append(value)
         if feedback:
             conditions.append("feedback != ''")
+        if readable:
+            conditions.append("decision != 'unreadable'")
         rows = self._all(
             f"SELECT {', '.join(SHOWN)} FROM parts WHERE {' AND '.join(conditions)} "
             "ORDER BY id DESC LIMIT ?",

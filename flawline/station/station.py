@@ -78,10 +78,14 @@ class Station:
         self.record, self.pictures = record, pictures
         self._sinks = tuple(sinks)
         self._lock = Lock()
-        before = record.parts(version=version, limit=WINDOW)[::-1]
-        alarms = [one for one in record.alarms(1) if one.version == version]
-        self.drift = Drift(trained, before, alarms[0].word if alarms else NONE)
         cv2.setNumThreads(1)  # one small image at a time; torch has the cores
+
+    @property
+    def drift(self) -> Drift:
+        """The latest parts of this version of the detector, whichever program judged them."""
+        before = self.record.parts(version=self.version, readable=True, limit=WINDOW)
+        alarms = [one for one in self.record.alarms(1) if one.version == self.version]
+        return Drift(self.trained, before[::-1], alarms[0].word if alarms else NONE)
 
     def knows(self, name: str, sha256: str, stamp: str) -> bool:
         """Check whether a file of this name and content was judged; its new stamp is recorded.
@@ -152,11 +156,14 @@ class Station:
                 if overlay:
                     self.pictures.discard(overlay)
                 raise
-            self.drift.take(part, alarm)
             return recorded, alarm
 
-    def keep(self, part: Part, content: bytes, suffix: str) -> Path | None:
+    def keep(self, part: Part, content: bytes, suffix: str) -> str:
         """Keep the file of a photograph that was sent, if pictures of such parts are kept.
+
+        Returns
+        -------
+        Its path; empty if it is not kept.
 
         Raises
         ------
@@ -164,13 +171,25 @@ class Station:
             If it could not be stored.
         """
         if not self.pictures.wanted(part.decision):
-            return None
+            return ""
         name = f"{_digits(part.time)}-{part.sha256[:12]}.photograph{suffix}"
         path = self.pictures.folder / name
-        with self._lock, _storing(), replacing(path) as partial:
-            partial.write_bytes(content)
-        self.pictures.keep(name)
-        return path
+        with self._lock, _storing():
+            with replacing(path) as partial:
+                partial.write_bytes(content)
+            self.pictures.keep(name)
+        return str(path.absolute())
+
+    def say(self, number: int, feedback: str, reason: str) -> None:
+        """Record what a person said about a part: good, defective, or nothing any more.
+
+        Raises
+        ------
+        StoreError
+            If it could not be stored.
+        """
+        with _storing():
+            self.record.say(number, feedback, reason)
 
     def _draw(self, name: str, looked: Looked) -> None:
         assert looked.photograph is not None

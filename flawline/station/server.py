@@ -1,0 +1,415 @@
+"""The station over HTTP: photographs in, verdicts out, a live page, and metrics."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import ipaddress
+import json
+import re
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, Literal
+
+from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import (
+    FileResponse,
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    StreamingResponse,
+)
+from pydantic import BaseModel, ConfigDict, Field
+
+from flawline.errors import FlawlineError
+from flawline.inspection.folder import UNREADABLE
+from flawline.station.drift import WINDOW
+from flawline.station.record import Part, told_time
+from flawline.station.station import Station, StoreError
+
+TEMPLATE = Path(__file__).parent / "templates" / "page.html"
+AT_ONCE = 8  # photographs that wait; more are told to come again
+LISTENERS = 32  # open pages
+LOOK = 0.3  # seconds between two looks for new parts
+COOKIE = "flawline_token"
+TOKEN = "FLAWLINE_TOKEN"
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "testserver")
+SUFFIX = {
+    b"\x89PNG": ".png",
+    b"\xff\xd8": ".jpg",
+    b"BM": ".bmp",
+    b"II": ".tif",
+    b"MM": ".tif",
+    b"RIFF": ".webp",
+}
+
+
+class Feedback(BaseModel):
+    """What a person says about a part; nothing takes it back."""
+
+    model_config = ConfigDict(extra="forbid")
+    feedback: Literal["good", "defective", ""]
+    reason: str = Field("", max_length=500)
+
+
+def application(
+    station: Station,
+    *,
+    token: str = "",
+    max_megabytes: float = 50,
+    at_once: int = AT_ONCE,
+    stopping: Event | None = None,
+) -> FastAPI:
+    """Return the application.
+
+    Parameters
+    ----------
+    token : that every request but ``/health`` must have; without one, only this machine's own
+        pages and programs are answered.
+    max_megabytes : of a photograph.
+    at_once : photographs that may wait for their verdict.
+    stopping : ends open event streams, when set.
+    """
+    app = FastAPI(title="flawline", docs_url=None, redoc_url=None, openapi_url=None)
+    stopping = stopping or Event()
+    record, about = station.record, station.record.about
+    page, policy = _page(station)
+    busy = {"judging": 0, "listening": 0}
+    judging = ThreadPoolExecutor(1)
+
+    @app.middleware("http")
+    async def guard(
+        request: Request, forward: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        refused = None if request.url.path == "/health" else _refused(request, token)
+        answer = refused or await forward(request)
+        answer.headers["X-Content-Type-Options"] = "nosniff"
+        answer.headers["Referrer-Policy"] = "no-referrer"
+        answer.headers["Content-Security-Policy"] = policy
+        return answer
+
+    @app.exception_handler(StoreError)
+    async def full(request: Request, error: StoreError) -> Response:
+        return JSONResponse({"detail": f"nothing can be stored: {error}"}, 507)
+
+    @app.get("/")
+    def shown(given: str = Query("", alias="token")) -> Response:
+        if not given:
+            return HTMLResponse(page)
+        answer = RedirectResponse("/", 303)  # so that the token does not stay in the address
+        answer.set_cookie(COOKIE, given, httponly=True, samesite="strict", max_age=10**7)
+        return answer
+
+    @app.get("/health")
+    def health() -> dict[str, Any]:
+        return {"status": "ok", "version": station.version, **about}
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return PlainTextResponse(_metrics(station), media_type="text/plain; version=0.0.4")
+
+    @app.post("/inspect")
+    async def inspect(request: Request, name: str = Query("", max_length=200)) -> dict[str, Any]:
+        if name and not name.isprintable():
+            raise HTTPException(422, "name: has characters that do not print")
+        if busy["judging"] >= at_once:
+            raise HTTPException(
+                503,
+                f"{at_once} photographs are waiting already; send it again in a second",
+                {"Retry-After": "1"},
+            )
+        busy["judging"] += 1
+        try:
+            content = await _body(request, max_megabytes)
+            # in one thread, because each that calls torch would start threads of its own
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(judging, _inspect, station, content, name)
+        finally:
+            busy["judging"] -= 1
+
+    @app.get("/parts")
+    def parts(
+        before: int | None = Query(None, ge=1),
+        since: str = "",
+        until: str = "",
+        decision: Literal["good", "defective", "unreadable", ""] = "",
+        limit: int = Query(50, ge=1, le=500),
+    ) -> dict[str, Any]:
+        found = record.parts(
+            before=before,
+            since=_time("since", since),
+            until=_time("until", until),
+            decision=decision,
+            limit=limit,
+        )
+        return {
+            "parts": [_shown(station, part) for part in found],
+            "alarms": [alarm.message() for alarm in record.alarms()],
+            **_state(station),
+        }
+
+    @app.get("/parts/{number}")
+    def part(number: int) -> dict[str, Any]:
+        return _shown(station, _found(station, number))
+
+    @app.post("/parts/{number}/feedback")
+    def feedback(number: int, said: Feedback) -> dict[str, Any]:
+        _found(station, number)
+        station.say(number, said.feedback, said.reason)
+        return _shown(station, _found(station, number))
+
+    @app.get("/pictures/{name}")
+    def picture(name: str) -> Response:
+        path = station.pictures.folder / name
+        if not re.fullmatch(r"[0-9]+-[0-9a-f]*\.jpg", name) or not path.is_file():
+            raise HTTPException(404, "this picture is not kept")
+        headers = {"Cache-Control": "private, max-age=86400"}
+        return FileResponse(path, media_type="image/jpeg", headers=headers)
+
+    @app.get("/events")
+    async def events(request: Request, after: int = Query(0, ge=0)) -> Response:
+        if busy["listening"] >= LISTENERS:
+            raise HTTPException(503, f"{LISTENERS} pages are open already", {"Retry-After": "9"})
+        last = request.headers.get("last-event-id", "")
+        start = int(last) if last.isdecimal() else after
+
+        async def stream() -> AsyncIterator[str]:
+            busy["listening"] += 1
+            try:
+                async for text in _events(station, start, stopping):
+                    yield text
+            finally:
+                busy["listening"] -= 1
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+    return app
+
+
+def _inspect(station: Station, content: bytes, name: str) -> dict[str, Any]:
+    sha256 = hashlib.sha256(content).hexdigest()
+    suffix = next((end for start, end in SUFFIX.items() if content.startswith(start)), ".bin")
+    name = name or f"{sha256[:16]}{suffix}"
+    if known := station.record.find(name, sha256, station.version):
+        return _shown(station, known)
+    with tempfile.TemporaryDirectory(prefix="flawline-") as folder:
+        path = Path(folder, f"photograph{suffix}")
+        path.write_bytes(content)
+        looked = station.look(path, name, sha256)
+    if looked.part.decision == UNREADABLE:
+        raise HTTPException(422, f"not a photograph that can be judged: {looked.part.reason}")
+    kept = station.keep(looked.part, content, suffix)
+    part, _ = station.take(replace(looked, part=replace(looked.part, path=kept)))
+    return _shown(station, part)
+
+
+async def _body(request: Request, max_megabytes: float) -> bytes:
+    """Read a request's content; an HTTPException if it is too large or empty."""
+    most = int(max_megabytes * 1e6)
+    too_large = HTTPException(413, f"larger than {max_megabytes:g} MB (--max-mb)")
+    given = request.headers.get("content-length", "")
+    if given.isdecimal() and int(given) > most:
+        raise too_large
+    content = bytearray()
+    async for piece in request.stream():
+        content += piece
+        if len(content) > most:
+            raise too_large
+    if not content:
+        raise HTTPException(400, "no photograph: send the file's bytes as the request's content")
+    return bytes(content)
+
+
+async def _events(station: Station, after: int, stopping: Event) -> AsyncIterator[str]:
+    """Yield every new part and the state, as server-sent events."""
+    yield "retry: 2000\n\n"
+    before = None
+    while not stopping.is_set():
+        parts = await run_in_threadpool(station.record.parts, after=after, limit=200)
+        state = await run_in_threadpool(_state, station)
+        for part in reversed(parts):
+            after = part.id
+            content = json.dumps(_shown(station, part))
+            yield f"id: {part.id}\nevent: part\ndata: {content}\n\n"
+        if state != before:
+            yield f"event: state\ndata: {json.dumps(state)}\n\n"
+            before = state
+        await asyncio.sleep(LOOK)
+
+
+def _refused(request: Request, token: str) -> Response | None:
+    """Return why a request is not answered; None if it is."""
+    host = request.headers.get("host", "")
+    origin = request.headers.get("origin")
+    # no page of another site may use the browser of somebody here
+    if origin and origin.partition("://")[2] != host:
+        return JSONResponse({"detail": "requests from pages of other sites are refused"}, 403)
+    if not token:
+        name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+        if name not in LOOPBACK:
+            return JSONResponse({"detail": f"the host {host!r} is not this machine's own"}, 403)
+        return None
+    kind, _, given = request.headers.get("authorization", "").partition(" ")
+    given = given if kind.lower() == "bearer" else request.cookies.get(COOKIE, "")
+    if request.url.path == "/":
+        given = request.query_params.get("token", given)
+    if hmac.compare_digest(given.encode(), token.encode()):
+        return None
+    told = "send `Authorization: Bearer TOKEN`, or open the page once with ?token=TOKEN"
+    headers = {"WWW-Authenticate": "Bearer"}
+    missing = "wrong token" if given else "no token"
+    return JSONResponse({"detail": f"{missing}: {told}"}, 401, headers)
+
+
+def _time(key: str, value: str) -> str:
+    """Return a time as the record has it."""
+    if not value:
+        return ""
+    try:
+        given = datetime.fromisoformat(value)
+        return told_time(given if given.tzinfo else given.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        raise HTTPException(
+            422, f"{key}: must be a date or time as 2026-01-31 or 2026-01-31T08:00; found {value!r}"
+        ) from None
+
+
+def _found(station: Station, number: int) -> Part:
+    found = station.record.part(number) if number < 2**63 else None
+    if found is None:
+        raise HTTPException(404, f"there is no part {number} in the record")
+    return found
+
+
+def _shown(station: Station, part: Part) -> dict[str, Any]:
+    """Return a part for clients: without the path, with the address of its picture."""
+    told = part.message()
+    del told["path"], told["kind"], told["overlay"]
+    kept = part.overlay and (station.pictures.folder / part.overlay).is_file()
+    threshold = float(station.trained.threshold["value"])
+    picture = f"/pictures/{part.overlay}" if kept else None
+    return told | {"threshold": threshold, "picture": picture}
+
+
+def _state(station: Station) -> dict[str, Any]:
+    alarms = station.record.alarms(1)
+    return {
+        "counts": station.record.counts(),
+        "waiting": station.record.waiting(),
+        "alarm": alarms[0].message() if alarms and alarms[0].word != "none" else None,
+    }
+
+
+def _metrics(station: Station) -> str:
+    """Return what Prometheus reads."""
+    state = _state(station)
+    last = station.record.parts(limit=1)
+    seen = datetime.fromisoformat(last[0].time).timestamp() if last else 0
+    labels = ",".join(f"{key}={json.dumps(value)}" for key, value in station.record.about.items())
+    parts = [
+        f'flawline_parts_total{{{labels},decision="{decision}"}} {count}'
+        for decision, count in state["counts"].items()
+    ]
+    gauges = {
+        "flawline_drift_alarm": (int(state["alarm"] is not None), "1 while the drift alarm is on"),
+        "flawline_messages_waiting": (state["waiting"], "messages that are not delivered"),
+        "flawline_last_part_timestamp_seconds": (seen, "when the last part was judged"),
+        "flawline_last_part_milliseconds": (
+            (last[0].milliseconds or 0) if last else 0,
+            "time that judging the last part took",
+        ),
+    }
+    lines = [
+        "# HELP flawline_parts_total parts in the record",
+        "# TYPE flawline_parts_total counter",
+        *parts,
+    ]
+    for name, (value, words) in gauges.items():
+        lines += [f"# HELP {name} {words}", f"# TYPE {name} gauge", f"{name}{{{labels}}} {value}"]
+    return "\n".join(lines) + "\n"
+
+
+def _page(station: Station) -> tuple[str, str]:
+    """Return the page, and the policy that allows its own script alone."""
+    trained, about = station.trained, station.record.about
+    facts = {
+        **about,
+        "version": station.version,
+        "threshold": float(trained.threshold["value"]),
+        "promise": str(trained.threshold.get("promise", "")),
+        "calibration": [float(score) for score in trained.calibration],
+        "window": WINDOW,
+    }
+    # in a script, `</script>` would end it
+    given = json.dumps(facts).replace("<", "\\u003c")
+    text = TEMPLATE.read_text(encoding="utf-8").replace("{{ facts }}", given)
+    script = text.partition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+    return text, policy
+
+
+class Server:
+    """Serves an application in a thread, on a socket that is open once this is made.
+
+    Raises
+    ------
+    FlawlineError
+        If the address cannot be had, or is no loopback and there is no token.
+    """
+
+    def __init__(self, station: Station, host: str, port: int, *, token: str = "", **more: Any):
+        import uvicorn
+
+        if not is_loopback(host) and not token:
+            raise FlawlineError(
+                f"--host {host}: others could reach it, so it needs a token that they must give: "
+                f"set the environment variable {TOKEN}, for example to the output of `openssl "
+                "rand -hex 16`"
+            )
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._socket = socket.create_server((host, port), family=family)
+        except OSError as error:
+            raise FlawlineError(f"{host}:{port}: cannot listen there ({error.strerror})") from None
+        shown = f"[{host}]" if ":" in host else host
+        self.address = f"http://{shown}:{self._socket.getsockname()[1]}"
+        self._stopping = Event()
+        app = application(station, token=token, stopping=self._stopping, **more)
+        config = uvicorn.Config(
+            app, log_level="warning", timeout_graceful_shutdown=5, lifespan="off", access_log=False
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
+
+    def __enter__(self) -> "Server":
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End, once requests that are being answered are."""
+        self._stopping.set()
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+
+def is_loopback(host: str) -> bool:
+    """Check whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
