@@ -114,6 +114,42 @@ def serve(
             typer.echo(_closing(station.record))
 
 
+@commands.command()
+def learn(
+    config: ConfigFile,
+    category: CategoryName = None,
+    detector: DetectorName = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; else only say what would be.")] = False,
+) -> None:
+    """Add confirmed parts to the photographs: good ones for training, defects for the test."""
+    from flawline.inspection.open_detector import chosen_detector
+    from flawline.station.learn import Lessons
+    from flawline.station.record import Record
+    from flawline.station.station import station_folder
+
+    with _told():
+        content, chosen = chosen_detector(config, category, detector)
+        dataset, name = content.dataset, str(chosen.category)
+        file = station_folder(dataset.name, name) / "record.sqlite"
+        if not file.is_file():
+            raise FlawlineError(f"{file}: there is no record of {name} yet: see `flawline watch`")
+        lessons = Lessons(Record(file), dataset, name)
+        for step in lessons.left_out:
+            typer.echo(f"Left out: {step}")
+        for step in lessons.new:
+            typer.echo(str(step))
+        count = len(lessons.new)
+        if yes:
+            lessons.copy()
+            typer.echo(f"Copied {count}; where each comes from: {lessons.provenance}")
+            if count:
+                typer.echo(f"Next, to train again:\n  flawline run {config}")
+        elif count:
+            typer.echo(f"Nothing is copied yet: {count} would be. Do it with --yes.")
+        else:
+            typer.echo("There is nothing new to learn from.")
+
+
 @contextmanager
 def _told() -> Iterator[None]:
     from flawline.cli.app import told  # which adds these commands to its own

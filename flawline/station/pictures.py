@@ -7,6 +7,20 @@ from flawline.inspection.folder import DEFECTIVE
 
 Rule = Literal["defective", "all", "none"]
 RULES = get_args(Rule)
+SUFFIXES = {
+    b"\x89PNG": ".png",
+    b"\xff\xd8": ".jpg",
+    b"BM": ".bmp",
+    b"II": ".tif",
+    b"MM": ".tif",
+    b"RIFF": ".webp",
+}
+
+
+def suffix_of(photograph: Path | bytes) -> str:
+    """Return the suffix that a photograph should have, by how its content begins."""
+    content = photograph if isinstance(photograph, bytes) else photograph.read_bytes()[:8]
+    return next((end for start, end in SUFFIXES.items() if content.startswith(start)), ".bin")
 
 
 class Pictures:

@@ -32,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from flawline.errors import FlawlineError
 from flawline.inspection.folder import UNREADABLE
 from flawline.station.drift import WINDOW
+from flawline.station.pictures import suffix_of
 from flawline.station.record import Part, told_time
 from flawline.station.station import Station, StoreError
 
@@ -42,14 +43,6 @@ LOOK = 0.3  # seconds between two looks for new parts
 COOKIE = "flawline_token"
 TOKEN = "FLAWLINE_TOKEN"
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "testserver")
-SUFFIX = {
-    b"\x89PNG": ".png",
-    b"\xff\xd8": ".jpg",
-    b"BM": ".bmp",
-    b"II": ".tif",
-    b"MM": ".tif",
-    b"RIFF": ".webp",
-}
 
 
 class Feedback(BaseModel):
@@ -196,7 +189,7 @@ def application(
 
 def _inspect(station: Station, content: bytes, name: str) -> dict[str, Any]:
     sha256 = hashlib.sha256(content).hexdigest()
-    suffix = next((end for start, end in SUFFIX.items() if content.startswith(start)), ".bin")
+    suffix = suffix_of(content)
     name = name or f"{sha256[:16]}{suffix}"
     if known := station.record.find(name, sha256, station.version):
         return _shown(station, known)

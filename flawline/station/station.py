@@ -108,7 +108,7 @@ class Station:
         """
         started = time.perf_counter()
         with self._lock:
-            part = Part(now(), name, sha256, str(path), UNREADABLE, self.version)
+            part = Part(now(), name, sha256, str(path.absolute()), UNREADABLE, self.version)
             read = read_photograph(path, self.trained)
             if isinstance(read, str):
                 return Looked(replace(part, reason=read))
