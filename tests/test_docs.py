@@ -22,7 +22,7 @@ RULES = {
     for file in [ROOT / "Snakefile", *ROOT.glob("rules/*.smk")]
     for name in re.findall(r"^ *rule (\w+):", file.read_text(), re.MULTILINE)
 }
-MAKE = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+MAKE = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def commands() -> Iterator[tuple[str, str]]:
