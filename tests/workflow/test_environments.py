@@ -46,7 +46,8 @@ class TestAProfile:
     def test_repeats_what_matters_in_the_default_one_that_it_replaces(self, name: str) -> None:
         default, other = profile("default"), profile(name)
         assert "code" not in other["rerun-triggers"]
-        for key in default.keys() - {"cores", "resources"}:
+        # on a cluster, Snakemake's own lines name the jobs as the cluster does
+        for key in default.keys() - {"cores", "resources", "logger"}:
             assert other[key] == default[key], key
         assert other["resources"]["gpu"] >= 1
 
