@@ -9,7 +9,10 @@ GROW = (
     *("batch_size", "width", "coreset_from", "coreset_fraction", "coreset_size", "image_size"),
     "network_size",
 )
-FIT_OR_SCORE = ("train", "train_fold", "score", "score_fold", "score_good_test_images", "draws")
+FIT_OR_SCORE = (
+    *("train", "train_fold", "score", "score_fold", "score_good_test_images", "draws"),
+    "learning_curve",
+)
 # messages of torch on a GPU, torch on a CPU, CUDA and OpenCV, which do not raise MemoryError
 WORDS = (
     "out of memory",

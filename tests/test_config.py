@@ -14,8 +14,9 @@ from project import ROOT
 from flawline.config import Config, load_config
 from flawline.data.datasets import demo, mvtec_ad
 from flawline.errors import FlawlineError
-from flawline.memory import what_to_lower
+from flawline.memory import FIT_OR_SCORE, what_to_lower
 from flawline.options.base import plain
+from flawline.stages import STAGES
 
 EXAMPLES = sorted((ROOT / "config").glob("*.yaml"))
 JARGON = (
@@ -602,6 +603,11 @@ def test_the_guide_explains_every_key_and_every_default_file_is_listed() -> None
 def test_the_schema_file_is_up_to_date() -> None:
     written = json.loads((ROOT / "config" / "schema.json").read_text(encoding="utf-8"))
     assert written == Config.model_json_schema(), "run `make schema`"
+
+
+def test_every_stage_that_fits_or_scores_says_what_to_lower_of_its_detector() -> None:
+    wanted = {name for name, stage in STAGES.items() if stage.gpu and "detector" in stage.per}
+    assert set(FIT_OR_SCORE) == wanted - {"pictures"}
 
 
 def test_what_to_lower_if_memory_runs_out_are_keys_that_exist() -> None:

@@ -42,23 +42,36 @@ def draws_of_run(
     -------
     As `draws`.
     """
-    detector_class: type[Detector] = resolve_name(implementation)
-    checked = detector_class.Options.model_validate(options)
-    derived = derive(seed, category, "train")
-
-    def subset(name: str) -> Data:
-        head = f"{name}_"
-        return Data.open({k.removeprefix(head): files[k] for k in files if k.startswith(head)})
-
+    make = maker(implementation, options, seed=seed, category=category, device=device)
     return draws(
-        lambda: detector_class(checked, derived, device),
-        subset("train"),
-        subset("calibration"),
-        subset("test"),
+        make,
+        subset(files, "train"),
+        subset(files, "calibration"),
+        subset(files, "test"),
         read_table(files["split"]),
         category=category,
         **settings,
     )
+
+
+def maker(
+    implementation: str,
+    options: Mapping[str, Any],
+    *,
+    seed: int,
+    category: str,
+    device: torch.device,
+) -> Callable[[], Detector]:
+    """Return a function that makes the detector of a run anew, as its training makes it."""
+    detector_class: type[Detector] = resolve_name(implementation)
+    checked = detector_class.Options.model_validate(options)
+    return lambda: detector_class(checked, derive(seed, category, "train"), device)
+
+
+def subset(files: Mapping[str, Any], name: str) -> Data:
+    """Open a subset, whose files are named after it (`train_images`)."""
+    head = f"{name}_"
+    return Data.open({k.removeprefix(head): files[k] for k in files if k.startswith(head)})
 
 
 def joined(first: Data, second: Data) -> Data:

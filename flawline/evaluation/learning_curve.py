@@ -1,7 +1,6 @@
 """Measure how good a detector gets with few good images: how many are needed?"""
 
 from collections.abc import Callable, Mapping, Sequence
-from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from flawline.detectors.base import Detector
 from flawline.detectors.data import Data
-from flawline.evaluation.draws import joined
+from flawline.evaluation.draws import joined, maker, subset
 from flawline.evaluation.pixel_metrics import count_pixels, pixel_metrics, total
 from flawline.files import read_array, read_table
-from flawline.seeding import derive, generator
+from flawline.seeding import generator
 
 COLUMNS = [
     "train_images",
@@ -51,22 +50,13 @@ def curve_of_run(
     -------
     As `learning_curve`.
     """
-    detector_class: type[Detector] = resolve_name(implementation)
-    checked = detector_class.Options.model_validate(options)
-    derived = derive(seed, category, "train")
-
-    def subset(name: str) -> Data | None:
-        head = f"{name}_"
-        found = {k.removeprefix(head): files[k] for k in files if k.startswith(head)}
-        return Data.open(found) if found else None
-
-    train, calibration, test = map(subset, ("train", "calibration", "test"))
-    assert train is not None
-    assert test is not None
+    good = subset(files, "train")
+    if any(name.startswith("calibration_") for name in files):
+        good = joined(good, subset(files, "calibration"))
     return learning_curve(
-        lambda: detector_class(checked, derived, device),
-        train if calibration is None else joined(train, calibration),
-        test,
+        maker(implementation, options, seed=seed, category=category, device=device),
+        good,
+        subset(files, "test"),
         read_table(files["labels"])["label"].to_numpy(),
         read_array(files["masks"]),
         category=category,
@@ -101,9 +91,12 @@ def learning_curve(
 
     Returns
     -------
-    A row for each number and draw, with the metrics of `COLUMNS`, NaN where the test images do not
-    allow them. Without calibration there is no threshold, so nothing here depends on one.
+    A row for each number and draw, with the metrics of `COLUMNS`, those of pixels NaN without
+    masks; no rows without both good and defective test images. Without calibration there is no
+    threshold, so nothing here depends on one.
     """
+    if len(set(labels.tolist())) < 2:  # nothing to tell apart, so nothing to train for
+        return pd.DataFrame(columns=COLUMNS)
     rows = []
     counts = dict.fromkeys(
         len(good) if n == "all" else min(int(n), len(good)) for n in train_images
@@ -130,8 +123,6 @@ def _metrics(detector: Detector, test: Data, labels: np.ndarray, masks: np.ndarr
             counted = None if test.counted is None else test.counted[number]
             counts.append(count_pixels(anomaly_map.astype(np.float16), masks[number], counted))
         done += len(chunk)
-    if len(set(labels.tolist())) < 2:
-        return [np.nan] * 4
     every = np.concatenate(scores)
     together = total(counts)
     pixels = {} if together is None else pixel_metrics(together, None)

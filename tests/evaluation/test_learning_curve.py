@@ -85,8 +85,18 @@ def test_a_single_image_is_enough_to_be_measured() -> None:
     assert curve(subspace, train_images=[1])["image_auroc"].between(0, 1).all()
 
 
-def test_without_defective_images_there_is_no_metric() -> None:
-    assert curve(labels=np.zeros(30, int), draws=1)["image_auroc"].isna().all()
+def test_without_defective_images_nothing_is_trained_and_the_report_shows_no_curve(
+    tmp_path: Path,
+) -> None:
+    def never() -> PatchCore:
+        raise AssertionError("was trained")
+
+    found = curve(never, labels=np.zeros(30, int))
+    assert list(found.columns) == COLUMNS
+    assert found.empty
+    file = tmp_path / "results/d/bolt/unsupervised/detectors/pc/seed0/learning_curve.csv"
+    write_table(file, found)
+    assert read_curves([file]) == {}
 
 
 def test_the_report_says_how_many_are_enough(tmp_path: Path) -> None:
