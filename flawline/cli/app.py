@@ -5,14 +5,14 @@ import os
 import re
 import sys
 import webbrowser
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from flawline.cli import station
+from flawline.cli.common import CategoryName, ConfigFile, DetectorName, told
 from flawline.errors import FlawlineError
 
 PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -25,15 +25,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-ConfigFile = Annotated[
-    Path, typer.Argument(metavar="CONFIG", help="The configuration, a YAML file.")
-]
-CategoryName = Annotated[
-    str | None, typer.Option("--category", help="The product; may be left out if there is one.")
-]
-DetectorName = Annotated[
-    str | None, typer.Option("--detector", help="May be left out if there is only one.")
-]
 
 
 def main() -> None:
@@ -203,16 +194,6 @@ def report(
 
 
 app.add_typer(station.commands)
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """End the program with the message of a `FlawlineError`."""
-    try:
-        yield
-    except FlawlineError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
 
 
 def snakemake_command(config: Path, arguments: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from flawline.cli.common import CategoryName, ConfigFile, DetectorName, told
 from flawline.errors import FlawlineError
 
 if TYPE_CHECKING:
@@ -16,15 +17,6 @@ if TYPE_CHECKING:
     from flawline.station.record import Record
 
 commands = typer.Typer()
-ConfigFile = Annotated[
-    Path, typer.Argument(metavar="CONFIG", help="The configuration of the training, a YAML file.")
-]
-CategoryName = Annotated[
-    str | None, typer.Option("--category", help="The product; may be left out if there is one.")
-]
-DetectorName = Annotated[
-    str | None, typer.Option("--detector", help="May be left out if there is only one.")
-]
 Keep = Annotated[
     str, typer.Option(help="Of which parts pictures are kept: all, defective or none.")
 ]
@@ -152,7 +144,6 @@ def learn(
 
 @contextmanager
 def _told() -> Iterator[None]:
-    from flawline.cli.app import told  # which adds these commands to its own
     from flawline.workflow.resources import spin_briefly
 
     # before torch comes
