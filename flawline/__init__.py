@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flawline.detectors.fanogan import FAnoGAN as FAnoGAN
     from flawline.detectors.featcae import FeatCAE as FeatCAE
     from flawline.detectors.metric_learning import MetricLearning as MetricLearning
+    from flawline.detectors.padim import Padim as Padim
     from flawline.detectors.patchcore import PatchCore as PatchCore
     from flawline.detectors.ssim_autoencoder import SsimAutoencoder as SsimAutoencoder
     from flawline.detectors.subspace import Subspace as Subspace
@@ -38,6 +39,7 @@ __all__ = [
     "FlawlineError",
     "Geometry",
     "MetricLearning",
+    "Padim",
     "PatchCore",
     "RunMetrics",
     "SsimAutoencoder",
@@ -60,6 +62,7 @@ _HOMES = {
     "FlawlineError": "flawline.errors",
     "Geometry": "flawline.data.geometry",
     "MetricLearning": "flawline.detectors.metric_learning",
+    "Padim": "flawline.detectors.padim",
     "PatchCore": "flawline.detectors.patchcore",
     "RunMetrics": "flawline.evaluation.record",
     "SsimAutoencoder": "flawline.detectors.ssim_autoencoder",

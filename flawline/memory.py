@@ -8,6 +8,7 @@ from flawline.options.base import Options
 GROW = (
     *("batch_size", "width", "coreset_from", "coreset_fraction", "coreset_size", "image_size"),
     "network_size",
+    "channels",
 )
 FIT_OR_SCORE = (
     *("train", "train_fold", "score", "score_fold", "score_good_test_images", "draws"),

@@ -282,8 +282,8 @@ def _scoring_of(trained: TrainedDetector) -> tuple[MapDetector, nn.Module]:
         module = detector.graph(trained.image_shape)
     if not isinstance(detector, MapDetector) or module is None:
         raise FlawlineError(
-            f"{method}: cannot be exported to ONNX; patchcore, subspace, featcae, autoencoder and "
-            "ssim_autoencoder can"
+            f"{method}: cannot be exported to ONNX; patchcore, subspace, padim, featcae, "
+            "autoencoder and ssim_autoencoder can"
         )
     if trained.geometry.tiling is not None:
         raise FlawlineError(

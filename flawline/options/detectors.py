@@ -11,6 +11,7 @@ from flawline.options.cam_classifier import CamClassifierOptions
 from flawline.options.fanogan import FAnoGANOptions
 from flawline.options.featcae import FeatCAEOptions
 from flawline.options.metric_learning import MetricLearningOptions
+from flawline.options.padim import PadimOptions
 from flawline.options.patchcore import PatchCoreOptions
 from flawline.options.ssim_autoencoder import SsimAutoencoderOptions
 from flawline.options.subspace import SubspaceOptions
@@ -19,6 +20,7 @@ DetectorOptions = Annotated[
     PatchCoreOptions
     | SubspaceOptions
     | FeatCAEOptions
+    | PadimOptions
     | AutoencoderOptions
     | SsimAutoencoderOptions
     | FAnoGANOptions

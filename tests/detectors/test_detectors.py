@@ -29,6 +29,7 @@ SIZE = 32
 SMALL: dict[str, dict[str, Any]] = {
     "patchcore": {"features": "x", "coreset_fraction": 0.2, "reweight": True},
     "subspace": {"features": "x"},
+    "padim": {"features": "x", "channels": 6, "shrinkage": 0.1},
     "featcae": {"features": "x", "latent": 2, "epochs": 30, "batch_size": 128},
 }
 

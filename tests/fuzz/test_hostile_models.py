@@ -27,6 +27,7 @@ CPU = torch.device("cpu")
 OPTIONS: dict[str, dict[str, Any]] = {
     "patchcore": {"features": "f", "coreset_fraction": 0.1},
     "subspace": {"features": "f"},
+    "padim": {"features": "f", "channels": 3},
     "featcae": {"features": "f", "latent": 2, "epochs": 1},
     "autoencoder": {"network_size": 32, "width": 4, "latent": 4, "epochs": 1},
     "ssim_autoencoder": {"network_size": 32, "width": 4, "epochs": 1},

@@ -44,6 +44,11 @@ MORE: dict[str, dict[str, Any]] = {
         "features": ["gabor", "coarse"],
         "distance": "mahalanobis",
     },
+    "places": {
+        "method": "padim",
+        "features": ["gabor", "coarse"],
+        "channels": 10,
+    },
     "ssim_same": {
         "method": "ssim_autoencoder",
         "network_size": 64,
@@ -53,7 +58,7 @@ MORE: dict[str, dict[str, Any]] = {
     },
     "reweighted": {"method": "patchcore", "features": "gabor", "reweight": True},
 }
-EXPORTED = ("patchcore", "two_sets", "featcae", "autoencoder", "ssim", *list(MORE)[:6])
+EXPORTED = ("patchcore", "two_sets", "featcae", "autoencoder", "ssim", *list(MORE)[:7])
 
 
 @pytest.fixture(scope="module")
