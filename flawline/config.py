@@ -173,6 +173,16 @@ class Config(Options):
         entries: dict[str, MethodOptions | Fusion] = {**self.detectors, **self.fusion}
         return {name: entry.protocol for name, entry in entries.items()}
 
+    def names_suspects(self, detector: str) -> bool:
+        """Check whether training images are scored to name those least like the others.
+
+        It takes a method that can leave out what it learned of an image itself. Where no images are
+        held back, calibration scores are of the training images already.
+        """
+        method = self.detectors.get(detector)
+        apart = method is not None and method.apart != "no"
+        return apart and self.calibration.mode == "split" and self.evaluation.train_suspects
+
     @property
     def restricted(self) -> bool:
         """Check whether some pixels of the prepared images may not count."""

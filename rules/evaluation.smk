@@ -128,7 +128,7 @@ rule evaluate:
         split=f"{PROTOCOL}/split.csv",
         problems=f"{CATEGORY}/problems.csv",
         near_duplicates=f"{PROTOCOL}/near_duplicates.csv",
-        train=f"{DETECTOR}/train/scores.csv",
+        train=INPUTS.ranked,
         calibration=f"{DETECTOR}/calibration/scores.csv",
         folds=INPUTS.scored_folds,
         draws=INPUTS.draws,
@@ -152,9 +152,8 @@ rule evaluate:
         runtime=minutes(20),
     params:
         method=PARAMS.of_detector("method"),
-        apart=PARAMS.separates,
         boundary=PARAMS.of_detector("boundary"),
-        options=plain(CONFIG.evaluation),
+        options=PARAMS.intervals,
         code=CODE.of("evaluate.py"),
     message:
         "Evaluating {wildcards.detector} (seed {wildcards.seed}) on {wildcards.category}"

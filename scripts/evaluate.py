@@ -12,7 +12,6 @@ with logged(snakemake.log[0]):
         detector=names.detector,
         seed=int(names.seed),
         method=given.method,
-        apart=given.apart,
         boundary=given.boundary,
         options=given.options,
     )

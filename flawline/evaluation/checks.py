@@ -20,7 +20,6 @@ def check(
     pairs: pd.DataFrame,
     border: dict[str, Any],
     *,
-    apart: bool = False,
     folds: Sequence[np.ndarray] = (),
     left_out: bool = False,
 ) -> dict[str, Any]:
@@ -29,12 +28,12 @@ def check(
     Parameters
     ----------
     split : columns image_id, label, subset.
-    scores : columns row, score; keys `train` and `calibration`. If no subset was held back
-        (cross-calibration), the rows of `calibration` are those of `train`.
+    scores : columns row, score; key `calibration` and, if training images were scored without what
+        was learned of themselves, `train`. If no subset was held back (cross-calibration), the
+        rows of `calibration` are training images.
     test_good : float (n,), scores of the good test images.
     pairs : from `near_duplicates`.
     border : from `border_peaks`.
-    apart : whether training images were scored without what is remembered of themselves.
     folds : with cross-calibration, the scores that each fold's model gives to the good test images.
     left_out : whether calibration images were compared with what the memory has of the others.
     """
@@ -56,16 +55,19 @@ def check(
         (scores_of_good["calibration"][own_fold == fold], of_test)
         for fold, of_test in enumerate(folds)
     ]
-    all_calibrate = "calibration" not in of_subset
-    unlike = "calibration" if all_calibrate else "train" if apart else None
+    ranked = "train" if "calibration" in of_subset else "calibration"
     return {
         "drift": drift(
-            scores_of_good["calibration"], test_good, scores_of_good["train"], compared, left_out
+            scores_of_good["calibration"],
+            test_good,
+            scores_of_good.get("train", np.zeros(0)),
+            compared,
+            left_out,
         ),
         "contamination": contamination(scores_of_good["calibration"], names["calibration"])
         | {
-            "train_suspects": highest(scores_of_good[unlike], names[unlike], MAX_SUSPECTS)
-            if unlike
+            "train_suspects": highest(scores_of_good[ranked], names[ranked], MAX_SUSPECTS)
+            if ranked in scores
             else []
         },
         "near_duplicates": describe_duplicates(pairs, ids),

@@ -24,7 +24,6 @@ def evaluate_run(
     detector: str,
     seed: int,
     method: str,
-    apart: bool,
     boundary: float | None,
     options: Mapping[str, Any],
 ) -> tuple[RunMetrics, dict[str, pd.DataFrame]]:
@@ -34,18 +33,19 @@ def evaluate_run(
     ----------
     files : paths by name, as the rule `evaluate` lists its inputs.
     method : of the detector.
-    apart : whether training images were scored without what is remembered of themselves.
     boundary : the method's own decision boundary, if it has one.
     options : `resamples` and `confidence` of the intervals.
 
     Returns
     -------
     The metrics, and tables that name images: `predictions`, a row per test image with its label,
-    score and decision; `scores`, a row per image of all subsets.
+    score and decision; `scores`, a row per scored image of all subsets.
     """
     labels = read_table(files["labels"])
     scores = read_table(files["scores"])["score"].to_numpy()
-    calibration, train = read_table(files["calibration"]), read_table(files["train"])
+    split = read_table(files["split"])
+    subsets = ("train", "calibration") if files["train"] else ("calibration",)
+    scored = {subset: read_table(files[subset]) for subset in subsets}
     threshold = read_json(files["threshold"])
     maps, counted = read_array(files["maps"]), read_if_given(files["counted"])
     good = labels["label"].to_numpy() == 0
@@ -68,14 +68,14 @@ def evaluate_run(
     if boundary is not None:
         above = scores > boundary
         metrics["at_boundary"] = decision_metrics(labels["label"].to_numpy(), above)
-    metrics["counts"] |= {"calibration": len(calibration), "train": len(train)}
+    in_training = int((split["subset"] == "train").sum())
+    metrics["counts"] |= {"calibration": len(scored["calibration"]), "train": in_training}
     metrics["checks"] = check(
-        read_table(files["split"]),
-        {"train": train, "calibration": calibration},
+        split,
+        scored,
         scores[good],
         read_table(files["near_duplicates"]),
         border_peaks(maps[good], None if counted is None else counted[good]),
-        apart=apart,
         left_out=threshold["mode"] == "leave_one_out",
         folds=[read_table(path)["score"].to_numpy() for path in files["folds"]],
     )
@@ -88,10 +88,7 @@ def evaluate_run(
     tables = {
         "predictions": decided(labels.assign(score=scores), threshold["value"]),
         "scores": decided(
-            named_scores(
-                read_table(files["split"]),
-                {"train": train, "calibration": calibration, "test": labels.assign(score=scores)},
-            ),
+            named_scores(split, scored | {"test": labels.assign(score=scores)}),
             threshold["value"],
         ),
     }

@@ -136,6 +136,12 @@ class Inputs:
             files |= {f"{subset}_{name}": of_subset for name, of_subset in seen.items()}
         return files
 
+    def ranked(self, wildcards: Wildcards) -> Files:
+        """Return the training images' scores, if suspects among them are named by these."""
+        if not self.config.of(wildcards.category).names_suspects(wildcards.detector):
+            return []
+        return f"{self.layout.detector}/train/scores.csv".format(**wildcards)
+
     def draws(self, wildcards: Wildcards) -> Files:
         """Return the thresholds of other draws, if they are asked for; a fusion is not redrawn."""
         own = self.config.of(wildcards.category)

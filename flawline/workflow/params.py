@@ -59,6 +59,12 @@ class Params:
             self.config.dataset.digest(wildcards.category, cache) if self.config.provided else ""
         )
 
+    def intervals(self, wildcards: Wildcards) -> dict[str, Any]:
+        """Return the options of the intervals."""
+        options = plain(self.config.evaluation)
+        options.pop("train_suspects")
+        return options
+
     def split(self, wildcards: Wildcards) -> dict[str, Any]:
         """Return the options that the split of a protocol depends on."""
         own = self.config.of(wildcards.category)
@@ -91,10 +97,6 @@ class Params:
         return lambda wildcards: getattr(
             self.config.fusion.get(wildcards.detector) or self._detector(wildcards), name
         )
-
-    def separates(self, wildcards: Wildcards) -> bool:
-        """Check whether scoring can leave out what was remembered of an image itself."""
-        return bool(self.of_detector("apart")(wildcards) != "no")
 
     def implementation(self, wildcards: Wildcards) -> str:
         """Return where the detector's class is, as `module:name`."""

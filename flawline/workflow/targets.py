@@ -93,7 +93,7 @@ class Targets:
     def _of_fusion(self, names: dict[str, str]) -> Iterator[Job]:
         for stage in ("fuse", "boxes", "evaluate", "figures"):
             yield stage, names
-        for subset in SUBSETS:
+        for subset in ("calibration", "test"):
             yield "fuse_scores", names | {"subset": subset}
         for fold in self._folds(names["category"]):
             yield "fuse_good_test_images", names | {"fold": fold}
@@ -136,7 +136,9 @@ class Targets:
         own = self.config.of(names["category"])
         options = own.detectors[names["detector"]]
         yield "prepare", names
-        yield "score", names
+        calibrates = own.calibration.mode == "leave_one_out"
+        if names["subset"] != "train" or calibrates or own.names_suspects(names["detector"]):
+            yield "score", names
         if own.prepare.tiles:
             yield "tiles", names
         if own.restricted:

@@ -172,7 +172,7 @@ def test_all_checks_name_images_and_are_valid_json() -> None:
     scores = {"train": table([1, 5, 9.0]), "calibration": table([2.0])}
     row = ("train", 1, "test", 0, 0.5)
     pairs = pd.DataFrame([row], columns=["subset_a", "row_a", "subset_b", "row_b", "difference"])
-    found = check(split, scores, np.array([1.0]), pairs, {}, apart=True)
+    found = check(split, scores, np.array([1.0]), pairs, {})
     # the third training image is a defect, of which the supervised protocol has some
     suspects = [suspect["image_id"] for suspect in found["contamination"]["train_suspects"]]
     assert suspects == ["image3", "image0"]
@@ -180,14 +180,15 @@ def test_all_checks_name_images_and_are_valid_json() -> None:
     assert found["near_duplicates"]["pairs"][0]["image_id_a"] == "image3"
     assert found["near_duplicates"]["pairs"][0]["image_id_b"] == "image1"
     json.dumps(found, allow_nan=False)
-    # scores of images that were learned rank nothing
-    found = check(split, scores, np.array([1.0]), pairs, {})
+    # without scores of training images there is no order among them
+    found = check(split, {"calibration": scores["calibration"]}, np.array([1.0]), pairs, {})
     assert found["contamination"]["train_suspects"] == []
+    assert found["drift"]["train"] is None
 
 
 def test_cross_calibration_scores_are_named_by_their_training_images() -> None:
     split = split_of(["train", "test", "train", "train"], [0, 1, 1, 0])
-    scores = {"train": table([1, 2, 3.0]), "calibration": table([1.0, 2.0], [0, 2])}
+    scores = {"calibration": table([1.0, 2.0], [0, 2])}
     found = check(split, scores, np.array([1.0]), near_duplicates({}), {})
     assert found["drift"]["calibration"]["n"] == 2
     suspects = [suspect["image_id"] for suspect in found["contamination"]["train_suspects"]]
@@ -229,7 +230,7 @@ def test_planted_defects_are_the_training_images_least_like_the_others(fraction:
         "calibration": table([1.0] * 8),
     }
     split = split_of(["train"] * 30 + ["calibration"] * 8, [0] * 38)
-    checks = check(split, scores, np.zeros(0), near_duplicates({}), {}, apart=True)
+    checks = check(split, scores, np.zeros(0), near_duplicates({}), {})
     first = checks["contamination"]["train_suspects"][: len(planted)]
     assert {suspect["image_id"] for suspect in first} == {f"image{i}" for i in planted}
 

@@ -79,6 +79,30 @@ class TestInputs:
         assert drawn.draws(names()) == f"{RUN}/draws.csv"
         assert drawn.draws(names(detector="both")) == []
 
+    @pytest.mark.parametrize(
+        ("detector", "more", "ranked", "scored"),
+        [
+            ("patchcore", {}, True, True),
+            ("featcae", {}, False, False),  # it knows its training images
+            ("both", {}, False, False),
+            ("patchcore", {"evaluation": {"train_suspects": False}}, False, False),
+            ("patchcore", {"calibration": {"mode": "cross", "folds": 2}}, False, False),
+            # calibration scores are of training images, which are ranked by these
+            ("patchcore", {"calibration": {"mode": "leave_one_out"}}, False, True),
+        ],
+    )
+    def test_training_images_are_scored_where_something_reads_it(
+        self, detector: str, more: dict[str, Any], ranked: bool, scored: bool
+    ) -> None:
+        if "leave_one_out" in str(more):
+            more = more | {"detectors": {"patchcore": {"features": "gabor"}}}
+            more |= {"fusion": {}}
+        config = config_of(**more)
+        wanted = RUN.replace("patchcore", detector) + "/train/scores.csv"
+        inputs = Inputs(config, Layout("mine"))
+        assert inputs.ranked(names(detector=detector)) == (wanted if ranked else [])
+        assert (wanted in Targets(config).every_stage()) == scored
+
     def test_of_a_fusion_are_those_of_its_detectors(self) -> None:
         files = inputs_of().members("{subset}/scores.csv")(names(detector="both", subset="test"))
         assert files == [
