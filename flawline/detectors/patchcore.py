@@ -14,14 +14,20 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate, normalize
 
-from flawline.data.geometry import Shape
+from flawline.data.geometry import Geometry, Shape
 from flawline.detectors.base import MapDetector, Scores
 from flawline.detectors.data import Data
 from flawline.detectors.maps import resize_cells
 from flawline.detectors.masks import cells_of, mask_scores, object_cells, training_cells
 from flawline.devices import has_half_precision_units, readable_tensor, to_tensor
 from flawline.learning.coreset import greedy_coreset, project
-from flawline.learning.neighbours import Apart, nearest, nearest_by_candidates
+from flawline.learning.neighbours import (
+    Apart,
+    nearest,
+    nearest_around,
+    nearest_by_candidates,
+    within,
+)
 from flawline.learning.training import Checkpoint, Training
 from flawline.learning.whitening import Whitening
 from flawline.options.patchcore import PatchCoreOptions
@@ -30,6 +36,7 @@ from flawline.seeding import derive
 NEIGHBOURS = 9  # b of equation 7, the paper's
 TYPICAL_PATCHES = 20_000  # enough for a mean; only ensembles need it
 MOST_PATCHES = 4_000_000  # that a memory is chosen from, to bound the job's memory
+LEAST_REACH = 1e-4  # parts of an image, narrower than any cell
 WHOLE = 0.99  # share of a cell of a turned image that must show the photograph to be learned
 
 
@@ -40,7 +47,8 @@ class Memory:
     Attributes
     ----------
     bank : float32 (M, C), vectors as they are compared.
-    images, tiles : int64 (M,), the training image of each vector, and its tile for `tile_memory`.
+    images, places : int64 (M,), the training image of each vector, and its place: the number of
+        its cell among those of all tiles.
     scale : typical distance of a training patch, for ensembles.
     """
 
@@ -48,7 +56,7 @@ class Memory:
     whitening: Whitening | None = None
     bank: torch.Tensor = field(init=False)
     images: torch.Tensor = field(init=False)
-    tiles: torch.Tensor = field(init=False)
+    places: torch.Tensor = field(init=False)
     scale: float = 1.0
 
     def compared(self, patches: torch.Tensor) -> torch.Tensor:
@@ -59,7 +67,7 @@ class Memory:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the memory as named tensors."""
-        tensors = {"bank": self.bank.half(), "images": self.images, "tiles": self.tiles}
+        tensors = {"bank": self.bank.half(), "images": self.images, "places": self.places}
         tensors["scale"] = torch.tensor(self.scale, dtype=torch.float64)
         return tensors | (self.whitening.state() if self.whitening else {})
 
@@ -72,17 +80,28 @@ class Memory:
             if name.endswith(f".{number}")
         }
         memory = cls(cosine, Whitening.restore(own) if "mean" in own else None)
-        memory.bank, memory.images, memory.tiles = own["bank"].float(), own["images"], own["tiles"]
+        memory.bank, memory.images = own["bank"].float(), own["images"]
+        memory.places = own["places"]
         memory.scale = float(own["scale"])
         return memory
+
+
+def cell_centres(grid: Shape, geometry: Geometry) -> torch.Tensor:
+    """Return where the cells of all tiles are, in parts of height and width: float32 (T h w, 2)."""
+    down, across = ((torch.arange(cells) + 0.5) / cells for cells in grid)
+    whole = torch.cartesian_prod(down, across)
+    if (tiling := geometry.tiling) is None:
+        return whole
+    tile, canvas = torch.tensor(tiling.tile), torch.tensor(tiling.canvas)
+    return torch.cat([(torch.tensor(one) + whole * tile) / canvas for one in tiling.corners])
 
 
 class PatchCoreGraph(nn.Module):
     """`PatchCore.cells` with an exact search as one module: features to cells."""
 
-    def __init__(self, memories: Sequence[Memory]) -> None:
+    def __init__(self, memories: Sequence[Memory], shape: Shape, reach: float | None) -> None:
         super().__init__()
-        self.memories = memories
+        self.memories, self.geometry, self.reach = memories, Geometry(shape), reach
         self.banks = nn.ParameterList([nn.Parameter(one.bank, False) for one in memories])
 
     def forward(self, sets: list[torch.Tensor]) -> torch.Tensor:
@@ -91,7 +110,14 @@ class PatchCoreGraph(nn.Module):
         for features, bank, memory in zip(sets, self.banks, self.memories, strict=True):
             _, channels, height, width = features.shape
             patches = memory.compared(features.permute(0, 2, 3, 1).reshape(-1, channels))
-            nearest = bank[(patches @ bank.T - bank.square().sum(1) / 2).argmax(1)]
+            likeness = patches @ bank.T - bank.square().sum(1) / 2
+            if self.reach is not None:
+                centres = cell_centres((height, width), self.geometry)
+                near = within(centres[:, None], centres[memory.places], self.reach)
+                near = near | ~near.any(1, keepdim=True)
+                apart = torch.where(near, likeness.reshape(-1, *near.shape), -torch.inf)
+                likeness = apart.reshape(likeness.shape)
+            nearest = bank[likeness.argmax(1)]
             # not from the products, whose difference loses digits for near neighbours
             distances = (patches - nearest).square().sum(1).sqrt().reshape(-1, height, width)
             parts.append(distances / (memory.scale * len(self.memories)))
@@ -132,20 +158,21 @@ class PatchCore(MapDetector):
     def fit(self, data: Data, checkpoint: Checkpoint | None = None) -> Training:
         """Choose the memories: coresets of all training patches (section 3.2)."""
         self.memories, rows = [], []
-        for number in range(len(data.features)):
+        for number, features in enumerate(data.features):
             names = [] if number == 0 else [str(number)]
-            patches, images, tiles, unposed_count = self._patches(data, number)
+            patches, images, places, unposed_count = self._patches(data, number)
             count = self._size(unposed_count)
             memory = Memory(self.options.distance == "cosine")
             if self.options.whitening is not None:
                 memory.whitening = Whitening.of(patches, self.options.whitening)
-            coreset = self._coreset(patches, tiles, count, memory, names)
+            regions = self._regions(places, features.shape[1:3], data.geometry)
+            coreset = self._coreset(patches, regions, count, memory, names)
             memory.bank = memory.compared(patches[coreset]).float()
-            memory.images, memory.tiles = images[coreset], tiles[coreset]
+            memory.images, memory.places = images[coreset], places[coreset]
             if len(data.features) > 1:
                 memory.scale = self._typical(memory, patches)
             self.memories.append(memory)
-            rows.append({"step": number + 1, "patches": len(patches), "memory": count})
+            rows.append({"step": number + 1, "patches": len(patches), "memory": len(coreset)})
         if self.options.calm_border:
             self.learn_border(data)
         return Training(rows, "memory filled")
@@ -153,7 +180,7 @@ class PatchCore(MapDetector):
     def _patches(
         self, data: Data, number: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
-        """Return training patches of a feature set, their images and tiles, and their number.
+        """Return training patches of a feature set, their images and places, and their number.
 
         Returns
         -------
@@ -167,25 +194,39 @@ class PatchCore(MapDetector):
         if data.posed is not None:
             posed = data.posed.features[number]
             parts.append((posed, cells_of(data.posed.counted, posed.shape[1:3], WHOLE)))
-        patch_parts, places = [], []
+        patch_parts, cell_parts = [], []
         for array, where in parts:
             patches = readable_tensor(array, self.device).reshape(-1, channels)
-            piece = torch.arange(len(array), device=self.device) % len(features)
-            piece = piece.repeat_interleave(height * width)
+            cells = torch.arange(len(patches), device=self.device)
             if where is not None:
                 inside = to_tensor(where, self.device).reshape(-1)
-                patches, piece = patches[inside], piece[inside]
+                patches, cells = patches[inside], cells[inside]
             patch_parts.append(patches)
-            places.append(piece)
-        patches, place = (
-            one[0] if len(one) == 1 else torch.cat(one) for one in (patch_parts, places)
+            cell_parts.append(cells)
+        patches, cells = (
+            one[0] if len(one) == 1 else torch.cat(one) for one in (patch_parts, cell_parts)
         )
-        unposed_count, pieces = len(patch_parts[0]), data.geometry.pieces
+        unposed_count = len(patch_parts[0])
         rows = self._sample(len(patches), unposed_count, number)
         if rows is not None:
-            patches, place = patches[rows], place[rows]
-        tiles = place % pieces if self.options.tile_memory else torch.zeros_like(place)
-        return patches, place // pieces, tiles, unposed_count
+            patches, cells = patches[rows], cells[rows]
+        per_image = data.geometry.pieces * height * width
+        return patches, cells // per_image % len(data), cells % per_image, unposed_count
+
+    def _regions(self, places: torch.Tensor, grid: Shape, geometry: Geometry) -> torch.Tensor:
+        """Number the regions that get a share of the memory each: int64, as `places`.
+
+        They are the tiles for `tile_memory`, and blocks of an image no wider than `reach`, so that
+        every patch has some patch within reach that is as near as the coreset makes it.
+        """
+        regions = torch.zeros_like(places)
+        if self.options.tile_memory:
+            regions = places // math.prod(grid)
+        if self.options.reach is not None:
+            blocks = math.ceil(1 / max(self.options.reach, LEAST_REACH))
+            down, across = (cell_centres(grid, geometry).to(places.device) * blocks).long().T
+            regions = (regions * blocks + down[places]) * blocks + across[places]
+        return regions
 
     def _size(self, unposed_count: int) -> int:
         """Return the number of vectors to remember, of patches without further poses."""
@@ -206,29 +247,26 @@ class PatchCore(MapDetector):
     def _coreset(
         self,
         patches: torch.Tensor,
-        tiles: torch.Tensor,
+        regions: torch.Tensor,
         count: int,
         memory: Memory,
         names: list[str],
     ) -> torch.Tensor:
-        """Choose the rows to remember: `count` of all patches, or a share of each tile's."""
+        """Choose the rows to remember: `count` of all patches, or a share of each region's."""
         greedy = self.options.coreset == "greedy"
         if greedy:
             seed = derive(self.seed, "projection", *names)
             projected = project(patches, self.options.projection, seed, memory.compared)
-        places = tiles.unique()
+        sizes = regions.unique(return_counts=True)[1].tolist()
         parts = []
-        for place in places.tolist():
-            rows = torch.arange(len(tiles), device=self.device)
-            if len(places) > 1:
-                rows = torch.nonzero(tiles == place)[:, 0]
-            count_of_tile = min(max(round(count * len(rows) / len(tiles)), 1), len(rows))
+        for rows in regions.argsort(stable=True).split(sizes):
+            share = min(max(round(count * len(rows) / len(regions)), 1), len(rows))
             seed = derive(self.seed, "coreset", *names)
             if greedy:
-                picks = greedy_coreset(projected[rows], count_of_tile, seed)
+                picks = greedy_coreset(projected[rows], share, seed)
             else:
                 order = torch.Generator().manual_seed(seed)
-                picks = torch.randperm(len(rows), generator=order)[:count_of_tile].to(self.device)
+                picks = torch.randperm(len(rows), generator=order)[:share].to(self.device)
             parts.append(rows[picks])
         return torch.cat(parts)
 
@@ -250,7 +288,7 @@ class PatchCore(MapDetector):
 
     def graph(self, shape: Shape) -> nn.Module:
         """Return `cells` as one exportable module."""
-        return PatchCoreGraph(self.memories)
+        return PatchCoreGraph(self.memories, shape, self.options.reach)
 
     def _distances(self, features: np.ndarray, memory: Memory, data: Data) -> np.ndarray:
         half = self.options.search == "auto" and has_half_precision_units(self.device.type)
@@ -262,13 +300,24 @@ class PatchCore(MapDetector):
             own = own.repeat_interleave(pieces * height * width).reshape(count, -1)
         patches = to_tensor(features, self.device).reshape(count, -1, channels)
         cells = torch.empty(count, height * width)
-        places = range(pieces if self.options.tile_memory else 1)
-        for place in places:
-            rows = slice(place, None, len(places))
-            of_tile = memory.tiles == place if len(places) > 1 else slice(None)
-            apart = None if own is None else Apart(own[rows].reshape(-1), images[of_tile])
+        centres = cell_centres((height, width), data.geometry).to(self.device)
+        tiles = range(pieces if self.options.tile_memory else 1)
+        for tile in tiles:
+            rows = slice(tile, None, len(tiles))
+            known = memory.places // (height * width) == tile if len(tiles) > 1 else slice(None)
+            apart = None if own is None else Apart(own[rows].reshape(-1), images[known])
             queries = memory.compared(patches[rows].reshape(-1, channels))
-            distances, _ = search(queries, memory.bank[of_tile], apart=apart)
+            if self.options.reach is None:
+                distances, _ = search(queries, memory.bank[known], apart=apart)
+            else:
+                distances = nearest_around(
+                    queries.reshape(len(data), -1, channels),
+                    memory.bank[known],
+                    centres.reshape(pieces, -1, 2)[rows].reshape(-1, 2),
+                    centres[memory.places[known]],
+                    self.options.reach,
+                    apart,
+                )
             cells[rows] = distances.reshape(-1, height * width).cpu()
         return cells.reshape(count, height, width).numpy()
 

@@ -10,6 +10,7 @@ QUERIES, BANK = 4096, 2048  # the same in bfloat16; either takes at most 100 MiB
 
 OWN = -1e30  # similarity of a vector that must not be found, above that of a missing one
 FAR = 1e30
+ROUNDING = 1e-5  # of differences of places, in parts of the image
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,54 @@ def nearest_by_candidates(
         distances.append(best.sqrt_()[:, None])
         rows.append(nearest_rows[:, None])
     return torch.cat(distances), torch.cat(rows)
+
+
+def nearest_around(
+    queries: torch.Tensor,
+    bank: torch.Tensor,
+    places: torch.Tensor,
+    bank_places: torch.Tensor,
+    reach: float,
+    apart: "Apart | None" = None,
+) -> torch.Tensor:
+    """Find the distances to the nearest bank vectors that are from around a query's place.
+
+    A query without any, because nothing is remembered from there or only what must not be found,
+    is compared with the whole bank.
+
+    Parameters
+    ----------
+    queries : floating (N, P, C), at P places.
+    bank : float32 (M, C).
+    places, bank_places : float32 (P, 2) and (M, 2).
+    reach : how far away a bank vector may be, along each of the two axes.
+    apart : as for `nearest`, of N P queries.
+
+    Returns
+    -------
+    float32 (N, P).
+    """
+    own = None if apart is None else apart.queries.reshape(queries.shape[:2])
+    distances = bank.new_empty(queries.shape[:2])
+    alone = torch.ones_like(distances, dtype=torch.bool)
+    for number, place in enumerate(places):
+        rows = within(place, bank_places, reach).nonzero()[:, 0]
+        if not len(rows):
+            continue
+        among, alone[:, number] = None, False
+        if apart is not None and own is not None:
+            among = Apart(own[:, number], apart.bank[rows])
+            alone[:, number] = among.same(0, len(queries), 0, len(rows)).all(1)
+        distances[:, number] = nearest(queries[:, number], bank[rows], apart=among)[0][:, 0]
+    if alone.any():
+        rest = None if apart is None or own is None else Apart(own[alone], apart.bank)
+        distances[alone] = nearest(queries[alone], bank, apart=rest)[0][:, 0]
+    return distances
+
+
+def within(place: torch.Tensor, others: torch.Tensor, reach: float) -> torch.Tensor:
+    """Check which others are at most `reach` away along both axes: (..., 2) each, to bool."""
+    return ((others - place).abs() <= reach + ROUNDING).all(-1)
 
 
 def _largest(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -47,6 +47,14 @@ class PatchCoreOptions(FeatureUse, MapUse):
         description="Compare each tile only with the same tile of the good images, for parts that "
         "always lie in the same place.",
     )
+    reach: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Compare a patch only with remembered ones that were at most this part of the "
+        "image's height and width away, for parts that always lie in the same place; a patch "
+        "without any is compared with all. None: always with all.",
+    )
     distance: Literal["euclidean", "cosine"] = Field(
         "euclidean", description="`cosine` compares features of length 1."
     )
@@ -95,6 +103,20 @@ class PatchCoreOptions(FeatureUse, MapUse):
             raise ValueError(
                 "reweight: equation 7 needs the one match of a patch, and an ensemble has several; "
                 "use one feature set, or leave `reweight` out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reaches_a_place(self) -> Self:
+        if self.reach is not None and self.reweight:
+            raise ValueError(
+                "reweight: equation 7 looks at the whole memory, `reach` at a part of it; leave "
+                "one of them out"
+            )
+        if self.reach is not None and self.poses:
+            raise ValueError(
+                "reach: it is for parts that always lie in the same place, `poses` for others; "
+                "leave one of them out"
             )
         return self
 

@@ -75,7 +75,7 @@ def test_patches_outside_the_object_are_not_learned() -> None:
     masks[0] = 1  # so that the rest is seen once
     odd = TRAIN.copy()
     odd[1:, :, 3:] = 1000
-    options = {"object_mask": "memory", "object_dilation": 0}
+    options: dict[str, Any] = {"object_mask": "memory", "object_dilation": 0}
     found = [
         fitted(of(features, object_masks=masks), **options).gaussians[0]
         for features in (TRAIN, odd)

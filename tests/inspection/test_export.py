@@ -38,6 +38,7 @@ MORE: dict[str, dict[str, Any]] = {
         "whitening": 0.07,
         "distance": "cosine",
     },
+    "around": {"method": "patchcore", "features": "gabor", "reach": 0.2},
     "explained": {"method": "subspace", "features": "gabor"},
     "linear": {
         "method": "subspace",
@@ -58,7 +59,7 @@ MORE: dict[str, dict[str, Any]] = {
     },
     "reweighted": {"method": "patchcore", "features": "gabor", "reweight": True},
 }
-EXPORTED = ("patchcore", "two_sets", "featcae", "autoencoder", "ssim", *list(MORE)[:7])
+EXPORTED = ("patchcore", "two_sets", "featcae", "autoencoder", "ssim", *list(MORE)[:8])
 
 
 @pytest.fixture(scope="module")
