@@ -365,6 +365,25 @@ class TestTheLeakRule:
         assert not any("/calibration/images.npy" in file for job in jobs for file in job["output"])
         assert leaks(jobs) == set()
 
+    def test_is_seen_in_models_and_thresholds_that_other_test_images_do_not_change(
+        self, finished_project: Path, tmp_path: Path
+    ) -> None:
+        project = Project.copied(finished_project, tmp_path / "project")
+        folder = project.folder / "results/demo/bolt/unsupervised/detectors/patchcore/seed0"
+        made = [
+            folder / name
+            for name in ("model/model.safetensors", "calibration/scores.csv", "threshold.json")
+        ]
+        scores = folder / "test/scores.csv"
+        before, scores_before = [file.read_bytes() for file in made], len(read_table(scores))
+        for file in made:
+            file.unlink()
+        other = {"test_good": 6, "test_defective": 2}
+        project.configure(changed(lambda c: c.update(dataset=c["dataset"] | other)))
+        project.run(*(str(file.relative_to(project.folder)) for file in (*made, scores)))
+        assert [file.read_bytes() for file in made] == before
+        assert (len(read_table(scores)), scores_before) == (6 + 2, 4 + 5)
+
     def test_gives_training_labels_to_supervised_detectors_alone(self, project: Project) -> None:
         cam = {"method": "cam_classifier", "backbone": "squeezenet1_1", "weights": "none"}
         project.configure(changed(lambda c: c["detectors"].update(cam=cam)))
