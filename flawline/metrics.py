@@ -20,6 +20,7 @@ class Metric:
     ranked : whether the report has a leaderboard of it.
     tested : whether its differences between detectors are tested over the categories.
     headline : whether it is among the few that a comparison of two results shows.
+    beside : column of the metric that a leaderboard shows with it, without which it misleads.
     """
 
     part: str
@@ -32,6 +33,7 @@ class Metric:
     ranked: bool = True
     tested: bool = False
     headline: bool = False
+    beside: str = ""
 
     @property
     def key(self) -> str:
@@ -102,6 +104,7 @@ METRICS = (
         "The share of defective parts that the threshold in use finds. The rest are misses, also "
         "called escapes.",
         headline=True,
+        beside="false_alarm_rate",
     ),
     Metric(
         "at_threshold",
@@ -113,6 +116,7 @@ METRICS = (
         "Lower is better.",
         higher=False,
         headline=True,
+        beside="recall",
     ),
     Metric(
         "at_threshold",

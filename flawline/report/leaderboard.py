@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from flawline.metrics import AUROC, METRICS, Metric
+from flawline.metrics import AUROC, BY_COLUMN, METRICS, Metric
 from flawline.report.runs import Cost, Run
 
 
@@ -22,6 +22,8 @@ class Value:
     coverage: str = ""
     heat: float | None = None
     """How good it is, from 0 to 1, for its colour."""
+    beside: str = ""
+    """The metric without which this one misleads, in words."""
 
 
 @dataclass(frozen=True)
@@ -145,14 +147,18 @@ def _board(runs: Sequence[Run], metric: Metric) -> Board:
     for (category, _, detector), seeds in groups.items():
         detectors.setdefault(detector, {})[category] = seeds
     measured = {run.category for run in runs if run.value(metric) is not None}
-    rows = [
-        Row(
-            detector,
-            _over_categories(seeds, metric, len(measured)),
-            tuple(summary(seeds.get(category, []), metric) for category in categories),
-        )
-        for detector, seeds in detectors.items()
-    ]
+    other = BY_COLUMN.get(metric.beside)
+    rows = []
+    for detector, seeds in detectors.items():
+        mean = _over_categories(seeds, metric, len(measured))
+        cells = [summary(seeds.get(category, []), metric) for category in categories]
+        if other:
+            mean = _with(mean, other, _over_categories(seeds, other, len(measured)))
+            cells = [
+                _with(cell, other, summary(seeds.get(category, []), other))
+                for cell, category in zip(cells, categories, strict=True)
+            ]
+        rows.append(Row(detector, mean, tuple(cells)))
     sign = -1 if metric.higher else 1
     worst = math.inf
     # A mean over fewer categories is not comparable: it comes last and cannot win.
@@ -163,6 +169,13 @@ def _board(runs: Sequence[Run], metric: Metric) -> Board:
         )
     )
     return Board(metric, categories, _with_best(rows, metric.higher), len(measured))
+
+
+def _with(value: Value, other: Metric, beside: Value) -> Value:
+    """Add another metric in words."""
+    if value.mean is None or beside.mean is None:
+        return value
+    return replace(value, beside=f"{other.label.lower()} {beside.mean:.3f}")
 
 
 def _over_categories(by_category: Mapping[str, Sequence[Run]], metric: Metric, total: int) -> Value:

@@ -661,6 +661,18 @@ class TestTheLeaderboard:
         supervised = fake_run(detector="cam", protocol="supervised")
         assert "Leaderboard" not in write(fake_run(), supervised)
 
+    def test_shows_misses_and_false_alarms_together(self) -> None:
+        ranking = rank([fake_run(), fake_run(detector="featcae", apart=0.5)])[0]
+        boards = {board.metric.column: board for board in ranking.boards}
+        for column, other in (("recall", "false_alarm_rate"), ("false_alarm_rate", "recall")):
+            for row in boards[column].rows:
+                beside = next(r for r in boards[other].rows if r.detector == row.detector)
+                for mine, its in zip(
+                    (row.mean, *row.cells), (beside.mean, *beside.cells), strict=True
+                ):
+                    assert mine.beside.endswith(f"{its.mean:.3f}")
+        assert boards["image_auroc"].rows[0].mean.beside == ""
+
     def test_keeps_supervised_detectors_apart(self, write: Any) -> None:
         runs = [fake_run(), with_auroc(0.99, detector="cam", protocol="supervised")]
         rankings = rank(runs)

@@ -185,6 +185,31 @@ def test_filters_hide_detectors_and_categories(visit: Any) -> None:
     assert page.locator(".category:visible").count() == 2
 
 
+def test_means_and_marks_of_the_best_follow_the_filter(visit: Any, runs: list[Any]) -> None:
+    page = visit()
+    table = page.locator("[data-board=image-auroc] table").first
+    before = table.inner_text()
+
+    def means() -> list[str]:
+        return table.locator("td.mean:visible").all_inner_texts()
+
+    assert table.locator("td.mean .best").count() == 1
+    page.fill("#categories", "bolt")
+    shown = table.locator("tbody tr:visible td:not(.mean):visible").all_inner_texts()
+    assert [one.lstrip("▲")[:5] for one in means()] == [one.lstrip("▲")[:5] for one in shown]
+    assert means()[0].startswith("▲")
+    page.fill("#detectors", "feat, auto")
+    assert len(means()) == 2
+    assert means()[0].startswith("▲")  # the best of those that are left
+    page.fill("#detectors", "nothing of this name")
+    assert page.locator("#none").is_visible()
+    assert page.locator(".rankings .scatter:visible").count() == 0
+    page.fill("#detectors", "")
+    page.fill("#categories", "")
+    assert table.inner_text() == before
+    assert page.locator("#none").is_hidden()
+
+
 def test_slider_recomputes_what_python_computes(visit: Any, runs: list[Any]) -> None:
     page = visit()
     place, run = page.locator(".decision").first, runs[0]

@@ -65,6 +65,53 @@
     const words = field.value.toLowerCase().split(/[\s,;]+/).filter(Boolean);
     return (name) => !words.length || words.some((word) => name.toLowerCase().includes(word));
   };
+  // Means and the marks of the best are those of what is shown.
+  const mark = (cells, better) => {
+    const shown = cells.filter((cell) => !cell.closest("tr").hidden && cell.dataset.value !== undefined && cell.dataset.part === undefined);
+    const values = shown.map((cell) => Number(Number(cell.dataset.value).toFixed(3)));
+    const best = better === "higher" ? Math.max(...values) : Math.min(...values);
+    shown.forEach((cell, i) => {
+      if (values.length < 2 || values[i] !== best) return;
+      const sign = Object.assign(document.createElement("i"), { className: "best", ariaHidden: "true", textContent: "▲" });
+      const words = Object.assign(document.createElement("span"), { className: "unseen", textContent: " best" });
+      const strong = Object.assign(document.createElement("strong"), { textContent: cell.firstChild.textContent.trim() });
+      cell.firstChild.replaceWith(sign, strong, words);
+    });
+  };
+  const recount = (table) => {
+    const rows = [...table.tBodies[0].rows];
+    const whole = rows.every((row) => !row.hidden) && [...table.tHead.rows[0].cells].every((cell) => !cell.hidden);
+    for (const cell of rows.flatMap((row) => [...row.cells].slice(1))) {
+      cell.whole ??= { content: cell.innerHTML, value: cell.dataset.value };
+      cell.innerHTML = cell.whole.content;
+      if (!whole && one(".best", cell)) {
+        all(".best, .unseen", cell).forEach((part) => part.remove());
+        one("strong", cell).replaceWith(one("strong", cell).textContent);
+      }
+    }
+    const measured = (cell) => !cell.hidden && cell.dataset.value !== undefined;
+    const total = new Set(rows.flatMap((row) => [...row.cells].slice(2).filter(measured)).map((cell) => cell.cellIndex)).size;
+    for (const row of rows) {
+      const [, mean, ...cells] = row.cells;
+      const values = cells.filter(measured).map((cell) => Number(cell.dataset.value));
+      const found = values.reduce((sum, value) => sum + value, 0) / values.length;
+      delete mean.dataset.value;
+      delete mean.dataset.part;
+      if (whole) {
+        if (mean.whole.value !== undefined) mean.dataset.value = mean.whole.value;
+        continue;
+      }
+      if (values.length) mean.dataset.value = found;
+      mean.textContent = values.length ? found.toFixed(3) : "–";
+      if (!values.length || values.length === total) continue;
+      mean.dataset.part = ""; // a mean over fewer categories is not comparable
+      mean.append(Object.assign(document.createElement("span"), { className: "range", textContent: `${values.length} of ${total}` }));
+    }
+    if (whole) return;
+    const columns = [...table.tHead.rows[0].cells].map((cell) => cell.cellIndex).slice(1);
+    for (const column of columns) mark(rows.map((row) => row.cells[column]), table.dataset.better);
+  };
+
   const filter = () => {
     const detector = matches(one("#detectors"));
     const category = matches(one("#categories"));
@@ -75,6 +122,11 @@
     for (const header of all(".leaderboard thead th[data-category]")) {
       for (const row of header.closest("table").tBodies[0].rows) row.cells[header.cellIndex].hidden = header.hidden;
     }
+    one("#none").hidden = [...document.querySelectorAll(".leaderboard tbody tr")].some((row) => !row.hidden);
+    for (const charts of all(".rankings .costs")) {
+      charts.hidden = !all("[data-detector]", charts).some((item) => !item.hasAttribute("hidden"));
+    }
+    all(".leaderboard").forEach(recount);
     const count = (kind) => {
       const names = new Set(all(`[data-${kind}]`).map((item) => item.dataset[kind]).filter(Boolean));
       const shown = [...names].filter(kind === "detector" ? detector : category);
