@@ -137,6 +137,7 @@ rule report_page:
         configuration=PARAMS.configuration,
         code=CODE.of("report.py"),
         templates=CODE.of_templates("page.html.j2", "category.html.j2"),
+        published=CODE.of_file("report/published.csv"),
     message:
         "Writing {output.page}"
     script:

@@ -20,6 +20,7 @@ from flawline.report.overview import (
     best_of_categories,
     complement,
 )
+from flawline.report.published import PublishedTable, published_tables
 from flawline.report.runs import Run
 from flawline.report.verdict import Card, cards, in_words
 
@@ -149,6 +150,7 @@ class Page:
     costs: tuple[tuple[str, tuple[tuple[str, Mapping[str, Any]], ...]], ...]
     comparison: Comparison | None
     categories: tuple[CategorySection, ...]
+    published: tuple[PublishedTable, ...]
     tables: Mapping[str, str]
 
 
@@ -163,6 +165,7 @@ def assemble(
     learning: Mapping[str, Sequence[LearningCurve]] | None = None,
     limits: Report | None = None,
     tables: Mapping[str, str] | None = None,
+    kind: str = "",
 ) -> Page:
     """Group runs by category and detector, compare detectors, and note what needs attention.
 
@@ -175,6 +178,7 @@ def assemble(
     learning : learning curves by category.
     limits : options of the report; its own, if None.
     tables : tables for papers by the names of their files, to take away.
+    kind : of dataset, for published figures of its categories.
     """
     limits = limits or Report()
     made = cards(runs, best_of_categories(runs, pairs), limits)
@@ -214,6 +218,7 @@ def assemble(
         costs=tuple((r.protocol, cost_charts(r)) for r in rankings),
         comparison=comparison if comparison and comparison.any else None,
         categories=tuple(categories),
+        published=published_tables(kind, runs),
         tables=tables or {},
     )
 

@@ -93,6 +93,7 @@ def write_report(
             Path(tables[name]).name: Path(tables[name]).read_text(encoding="utf-8")
             for name in ("latex", "markdown")
         },
+        kind=settings["dataset"]["kind"],
     )
     page.render(Path(path), made)
     best = "unsupervised" if any(run.protocol == "unsupervised" for run in runs) else "supervised"

@@ -150,6 +150,10 @@ class Code:
             script, self.params.implementation(wildcards).split(":")[0]
         )
 
+    def of_file(self, name: str) -> str:
+        """Return the hash of a file of the package that jobs read."""
+        return file_hash(PACKAGE / name)
+
     def of_templates(self, *names: str, packages: tuple[str, ...] = ("report",)) -> str:
         """Return the hash of the templates that pages are rendered from."""
         return templates_fingerprint([PACKAGE / name / "templates" for name in packages], *names)
