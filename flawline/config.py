@@ -140,6 +140,11 @@ class Config(Options):
         }
         for name, detector in self.detectors.items():
             wrong += detector_problems(name, detector, defined, self.calibration, self.prepare)
+            if detector.is_shared and self.learning_curve.train_images:
+                wrong.append(
+                    f"learning_curve: has no number of images for a model of all categories "
+                    f"(detectors.{name}.shared); leave one of them out"
+                )
         for name, fusion in self.fusion.items():
             wrong += fusion_problems(name, fusion, self.detectors)
         mask = self.regions.mask_file
@@ -180,7 +185,7 @@ class Config(Options):
         held back, calibration scores are of the training images already.
         """
         method = self.detectors.get(detector)
-        apart = method is not None and method.apart != "no"
+        apart = method is not None and method.apart != "no" and not method.is_shared
         return apart and self.calibration.mode == "split" and self.evaluation.train_suspects
 
     @property
@@ -286,6 +291,13 @@ class Config(Options):
         base = self.model_dump(mode="json", exclude={"overrides"})
         with prefixed(f"{place}."):
             own = _validated(_merge(base, changes))
+        for name in (name for name, detector in own.detectors.items() if detector.is_shared):
+            for key in ("prepare", "regions", "object_masks", "features", "detectors"):
+                if getattr(own, key) != getattr(self, key):
+                    raise FlawlineError(
+                        f"{place}.{key}: cannot differ between categories that share a model "
+                        f"(detectors.{name}.shared); leave it out here, or `shared` there"
+                    )
         if new := [name for name in own.features if name not in self.features]:
             raise FlawlineError(
                 f"{place}.detectors: the preset {new[0]!r} is used for this category alone; add "

@@ -180,6 +180,12 @@ _STAGES = (
         done=(f"{FILES.detector}/model/model.json", f"{FILES.detector}/training.csv"),
     ),
     Stage(
+        "share_model",
+        after=("train",),
+        per=OF_RUN,
+        done=(f"{FILES.detector}/model/model.json", f"{FILES.detector}/training.csv"),
+    ),
+    Stage(
         "train_fold",
         after=_LEARNED_FROM,
         per=(*OF_RUN, "fold"),
@@ -189,7 +195,7 @@ _STAGES = (
     ),
     Stage(
         "score",
-        after=("train",),
+        after=("train", "share_model"),
         per=(*OF_RUN, "subset"),
         gpu=True,
         done=(f"{FILES.detector}/{{subset}}/scores.csv",),

@@ -36,6 +36,39 @@ rule train:
         "../scripts/train.py"
 
 
+# One model of all categories: the first one trains it, the others take it over.
+ruleorder: share_model > train
+
+
+rule share_model:
+    input:
+        model=INPUTS.leader("model/model.safetensors"),
+        about=INPUTS.leader("model/model.json"),
+        log=INPUTS.leader("training.csv"),
+    output:
+        model=f"{DETECTOR}/model/model.safetensors",
+        about=f"{DETECTOR}/model/model.json",
+        log=f"{DETECTOR}/training.csv",
+    log:
+        log_of("share_model"),
+    benchmark:
+        benchmark_of("share_model")
+    wildcard_constraints:
+        category=one_of(CONFIG.category_names[1:]),
+        detector=one_of(TARGETS.shared),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory(500),
+        runtime=minutes(5),
+    params:
+        code=CODE.of("share_model.py"),
+    message:
+        "Taking over the model of {wildcards.detector} for {wildcards.category}"
+    script:
+        "../scripts/share_model.py"
+
+
 rule score:
     input:
         unpack(INPUTS.scored),

@@ -668,3 +668,32 @@ def test_planning_waits_for_no_large_library() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     large = {"torch", "torchvision", "cv2", "pandas", "scipy", "sklearn"}
     assert not large & {*done.stdout.split()}
+
+
+class TestASharedModel:
+    @pytest.fixture
+    def shared(self, minimal: dict[str, Any]) -> dict[str, Any]:
+        given = copy.deepcopy(minimal)
+        given["detectors"]["pc"]["shared"] = True
+        return given
+
+    @pytest.mark.parametrize(
+        ("key", "value", "said"),
+        [
+            ("calibration.mode", "leave_one_out", "calibration.mode: leave_one_out: does not go"),
+            ("calibration.seeds", [1], "calibration.seeds: does not go with a model of all"),
+            ("learning_curve.train_images", [1], "learning_curve: has no number of images"),
+            ("overrides.bolt.prepare.size", 64, "overrides.bolt.prepare: cannot differ"),
+            ("overrides.bolt.features.bank.pool", 1, "overrides.bolt.features: cannot differ"),
+        ],
+    )
+    def test_refuses_what_is_of_one_category(
+        self, shared: dict[str, Any], key: str, value: Any, said: str
+    ) -> None:
+        assert said in refused(shared, put(key, value))
+
+    def test_does_not_mind_thresholds_of_their_own(self, shared: dict[str, Any]) -> None:
+        put("overrides.bolt.threshold", {"rule": "maximum"})(shared)
+        config = load_config(shared, "config/mine.yaml")
+        assert config.of("bolt").threshold.rule == "maximum"
+        assert not config.names_suspects("pc")

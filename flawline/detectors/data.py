@@ -1,7 +1,7 @@
 """The data that a detector sees of a subset, and the pictures that training adds to it."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -192,6 +192,35 @@ class Data:
             scheduled=scheduled - _held_back(scheduled, fraction),
         )
         return left, self.take(held)
+
+    def joined(self, others: "Sequence[Data]") -> "Data":
+        """Return these images followed by those of other categories, for training on features.
+
+        Raises
+        ------
+        FlawlineError
+            If they are not of one shape.
+        """
+        parts = [self, *others]
+        seen = {(part.geometry.shape, part.geometry.tiling): None for part in parts}
+        if len(seen) > 1:
+            shapes = dict.fromkeys(f"{height} x {width}" for (height, width), _ in seen)
+            raise FlawlineError(
+                "shared: one model of all categories needs images of one shape, and tiles of one "
+                f"layout; found {', '.join(shapes)}. Set prepare.size, or leave `shared` out."
+            )
+
+        def all_of(name: str) -> np.ndarray | None:
+            arrays = [getattr(part, name) for part in parts]
+            return None if arrays[0] is None else np.concatenate(arrays)
+
+        return Data(
+            self.geometry,
+            features=tuple(map(np.concatenate, zip(*(one.features for one in parts), strict=True))),
+            object_masks=all_of("object_masks"),
+            counted=all_of("counted"),
+            scheduled=self.scheduled and self.scheduled + sum(map(len, others)),
+        )
 
     def take(self, rows: np.ndarray) -> "Data":
         """Return some of the images, with the pictures made from them.

@@ -79,6 +79,8 @@ def train_detector(
     if fold is not None:
         rows = rows_outside(read_table(str(files["folds"])), fold)
         data = replace(data.take(rows), scheduled=len(data))
+    if others := _others(files):
+        data = data.joined(others)
     detector = detector_class(detector_class.Options.model_validate(options), derived, device)
     training = detector.fit(data, checkpoint)
     ended = {"training": training.ended, "precision": training.precision}
@@ -86,3 +88,17 @@ def train_detector(
     write_table(log, pd.DataFrame(training.rows))
     checkpoint.path.unlink(missing_ok=True)
     return detector
+
+
+def _others(files: Mapping[str, str | Sequence[str]]) -> list[Data]:
+    """Open the other categories' training images, if they share the model."""
+    found = []
+    for number, geometry in enumerate(files.get("others_geometry", [])):
+        own = {"geometry": geometry, "features": files["others_features"]}
+        sets = len(files["features"])
+        own["features"] = files["others_features"][number * sets : (number + 1) * sets]
+        for name in ("counted", "object_masks"):
+            if f"others_{name}" in files:
+                own[name] = files[f"others_{name}"][number]
+        found.append(Data.open(own))
+    return found

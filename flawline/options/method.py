@@ -53,6 +53,11 @@ class MethodOptions(Options):
         return False
 
     @property
+    def is_shared(self) -> bool:
+        """Check whether all categories have one model."""
+        return False
+
+    @property
     def network(self) -> tuple[str, str] | None:
         """Names of the backbone that it trains, and of its weights."""
         return None
@@ -110,6 +115,17 @@ class FeatureUse(MethodOptions):
         description="Scale the cells near the border so that good images reach no higher there "
         "than inside; networks see few similar surroundings where a picture ends.",
     )
+
+    shared: bool = Field(
+        False,
+        description="Learn one model from the good images of all categories that run. Each "
+        "category keeps its own threshold and metrics.",
+    )
+
+    @property
+    def is_shared(self) -> bool:
+        """Check whether all categories have one model."""
+        return self.shared
 
     @property
     def feature_sets(self) -> list[str]:

@@ -56,6 +56,18 @@ def detector_problems(
             "learned from an image cannot be left out afterwards; use cross, or leave this "
             "detector out"
         )
+    if detector.is_shared:
+        for given, key in [
+            (calibration.mode == "leave_one_out", "calibration.mode: leave_one_out"),
+            (calibration.seeds, "calibration.seeds"),
+            (detector.pose_set, f"detectors.{name}.poses"),
+        ]:
+            if given:
+                yield (
+                    f"{key}: does not go with a model of all categories (detectors.{name}.shared), "
+                    "which takes no other draws or poses and cannot leave single images out; leave "
+                    "one of them out"
+                )
     if detector.needs_tiles and not prepare.tiles:
         yield (
             f"detectors.{name}.tile_memory: there are no tiles; set prepare.tiles, or "

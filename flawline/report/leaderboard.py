@@ -149,13 +149,13 @@ def _board(runs: Sequence[Run], metric: Metric) -> Board:
     measured = {run.category for run in runs if run.value(metric) is not None}
     other = BY_COLUMN.get(metric.beside)
     rows = []
-    for detector, seeds in detectors.items():
-        mean = _over_categories(seeds, metric, len(measured))
-        cells = [summary(seeds.get(category, []), metric) for category in categories]
+    for detector, by_category in detectors.items():
+        mean = _over_categories(by_category, metric, len(measured))
+        cells = [summary(by_category.get(category, []), metric) for category in categories]
         if other:
-            mean = _with(mean, other, _over_categories(seeds, other, len(measured)))
+            mean = _with(mean, other, _over_categories(by_category, other, len(measured)))
             cells = [
-                _with(cell, other, summary(seeds.get(category, []), other))
+                _with(cell, other, summary(by_category.get(category, []), other))
                 for cell, category in zip(cells, categories, strict=True)
             ]
         rows.append(Row(detector, mean, tuple(cells)))

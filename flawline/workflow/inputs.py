@@ -107,11 +107,33 @@ class Inputs:
                 files["synthetic_index"] = f"{synthetic}/index.csv"
             if "labels" in needs:
                 files["labels"] = f"{folder}/labels.csv"
+            if training and options.is_shared:
+                files |= self._others(subset, wildcards)
             if training and options.local_weights:
                 files["weights"] = str(options.local_weights)
             return files
 
         return inputs
+
+    def _others(self, subset: str, wildcards: Wildcards) -> dict[str, Files]:
+        """Return the other categories' files of those that a shared model learns from."""
+        found: dict[str, list[str]] = {}
+        for category in self.config.category_names:
+            if category != wildcards.category:
+                names = Wildcards(fromdict=dict(wildcards) | {"category": category})
+                seen = self.detector(subset)(names)
+                for name in ("geometry", "features", "counted", "object_masks"):
+                    files = seen.get(name, [])
+                    of_all = found.setdefault(f"others_{name}", [])
+                    of_all += [files] if isinstance(files, str) else files
+        return {name: files for name, files in found.items() if files}
+
+    def leader(self, file: str) -> Input:
+        """Return a function for a file of the category that trains the model of all categories."""
+        first = self.config.category_names[0]
+        return lambda wildcards: f"{self.layout.detector}/{file}".format(
+            **dict(wildcards) | {"category": first}
+        )
 
     def scored(self, wildcards: Wildcards) -> dict[str, Files]:
         """Return what is scored and, if each image is left out, which images belong together."""

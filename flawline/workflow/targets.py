@@ -28,6 +28,11 @@ class Targets:
             )
         ]
 
+    @property
+    def shared(self) -> list[str]:
+        """Return the detectors that have one model of all categories."""
+        return [name for name, options in self.config.detectors.items() if options.is_shared]
+
     def categories(self, mode: str) -> list[str]:
         """Return the categories whose thresholds are calibrated in a mode."""
         config = self.config
@@ -129,7 +134,9 @@ class Targets:
             yield "learning_curve", names
         if names["detector"] in self.explaining:
             yield "pictures", names
-        for stage in ("train", "threshold", "boxes", "evaluate", "figures"):
+        takes_over = options.is_shared and names["category"] != self.config.category_names[0]
+        yield "share_model" if takes_over else "train", names
+        for stage in ("threshold", "boxes", "evaluate", "figures"):
             yield stage, names
 
     def _of_subset(self, names: dict[str, str]) -> Iterator[Job]:

@@ -109,6 +109,18 @@ class TestInputs:
             RUN.replace("patchcore", name) + "/test/scores.csv" for name in ("patchcore", "featcae")
         ]
 
+    def test_of_a_shared_model_are_training_images_of_all_categories(self) -> None:
+        shared = {"patchcore": {"features": "gabor", "shared": True}, "featcae": {}}
+        inputs = inputs_of(detectors=shared)
+        files = inputs.detector("train", training=True)(names())
+        others = "results/mine/weave/unsupervised/train"
+        assert files["others_geometry"] == [f"{others}/geometry.json"]
+        assert files["others_features"] == [f"{others}/features/gabor.npy"]
+        assert files["features"] == [f"{others}/features/gabor.npy".replace("weave", "bolt")]
+        assert not any("others" in name for name in inputs.detector("test")(names()))
+        leader = inputs.leader("training.csv")(names(category="weave"))
+        assert leader == f"{RUN}/training.csv"
+
     def test_constraints_match_names_as_they_are_or_nothing(self) -> None:
         assert one_of(["a.b", "c"]) == r"a\.b|c"
         assert one_of([]) == "(?!)"

@@ -329,6 +329,7 @@ class TestTheLeakRule:
                 options |= {"weights": "none"}
             if "features" in options:
                 options |= {"features": "gabor"}
+        quick["detectors"]["ensemble_quick"]["shared"] = True
         project.configure(
             changed(
                 lambda c: c.update(
@@ -342,6 +343,7 @@ class TestTheLeakRule:
         jobs = project.dag()
         rules = {job["rule"] for job in jobs}
         assert {"train_fold", "score_fold", "gather_folds", "train_labels", "pictures"} <= rules
+        assert "share_model" in rules
         assert {"fuse", "fuse_scores", "fuse_good_test_images"} <= rules
         made = {file: job["rule"] for job in jobs for file in job["output"]}
         assert {rule for file, rule in made.items() if "/detectors/both/seed" in file} == {
