@@ -20,6 +20,7 @@ echo $!.machine
 TINY = deepcopy(CONFIG)
 del TINY["detectors"]["featcae"], TINY["synthetic"]
 TINY["categories"] = ["bolt"]
+TINY["evaluation"] = {"train_suspects": False}
 
 
 def test_the_line_runs_through_any_submit_command(
@@ -40,7 +41,7 @@ def test_the_line_runs_through_any_submit_command(
     assert (project.folder / "results/demo/report.html").is_file()
     jobs = (tmp_path / "submitted").read_text().splitlines()
     with_gpu = [job for job in jobs if "-q gpu " in job]
-    assert len(with_gpu) == 3 + 1 + 3  # extract_features, train, score
+    assert len(with_gpu) == 3 + 1 + 2  # extract_features, train, score
     assert all(":ngpus=1 " in job for job in with_gpu)
     others = [job for job in jobs if "-q cpu " in job]
     assert len(others) == 3  # groups: data, evaluation, report
