@@ -19,11 +19,18 @@ def memory(base: int, per_input: int = 0) -> Callable[..., int]:
     """
 
     def mem_mb(wildcards: Wildcards, input: Sequence[str], attempt: int) -> int:
-        # inputs that the same group of jobs makes do not exist yet
-        sizes = [Path(file).stat().st_size for file in input if Path(file).is_file()]
-        return attempt * (base + per_input * sum(sizes) // 2**20)
+        size = sum(map(_size, input)) if per_input else 0
+        return attempt * (base + per_input * size // 2**20)
 
     return mem_mb
+
+
+def _size(file: str) -> int:
+    """Return a file's bytes; 0 if the same group of jobs makes it, which is not yet there."""
+    try:
+        return Path(file).stat().st_size
+    except OSError:
+        return 0
 
 
 def minutes(base: int) -> Callable[..., int]:
