@@ -175,6 +175,9 @@ class RunFolder:
     def images(self, subset: str) -> Path:
         return self.protocol_folder / subset / "images.npy"
 
+    def tiles(self, subset: str) -> Path:
+        return self.protocol_folder / subset / "tiles.npy"
+
     def sizes(self, subset: str) -> Path:
         return self.protocol_folder / subset / "sizes.csv"
 

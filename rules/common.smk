@@ -5,6 +5,7 @@ import os
 from functools import partial
 from pathlib import Path
 
+from flawline.devices import spin_briefly
 from flawline.features.store import STORE
 from flawline.layout import PROTOCOLS, SUBSETS, Layout
 from flawline.options.base import plain
@@ -18,13 +19,7 @@ from flawline.workflow.inputs import Inputs, one_of
 from flawline.workflow.inspection import Inspection, inspection_table
 from flawline.workflow.lock import unlock_after_a_kill
 from flawline.workflow.params import Code, Params
-from flawline.workflow.resources import (
-    MachineResources,
-    memory,
-    minutes,
-    spin_briefly,
-    train_first,
-)
+from flawline.workflow.resources import MachineResources, memory, minutes, train_first
 from flawline.workflow.targets import Targets, closing_lines
 from flawline.workflow.warm_start import WarmStarts
 

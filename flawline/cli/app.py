@@ -156,12 +156,12 @@ def compare(
 @app.command()
 def export(
     config: ConfigFile,
-    file: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+    file: Annotated[Path, typer.Argument(help="The folder to write, or a file .onnx.")],
     category: CategoryName = None,
     detector: DetectorName = None,
     seed: Annotated[int | None, typer.Option(help="Else the configuration's first.")] = None,
 ) -> None:
-    """Export a trained detector as one ONNX file."""
+    """Export a trained detector as a folder that needs no torch, or as one ONNX file."""
     from flawline.inspection.export import main as exported
 
     given = {"--category": category, "--detector": detector, "--seed": seed}

@@ -14,9 +14,23 @@ from flawline.errors import FlawlineError
 if TYPE_CHECKING:
     from flawline.station.messages import Sink
     from flawline.station.pictures import Rule
-    from flawline.station.record import Record
+    from flawline.station.station import Station
+    from flawline.station.versions import Versions
 
 commands = typer.Typer()
+Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONFIG",
+        help="The configuration; or an exported detector's folder, or a folder of such folders.",
+    ),
+]
+Products = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--category", help="A product; may be given several times. All, if it is left out."
+    ),
+]
 Keep = Annotated[
     str, typer.Option(help="Of which parts pictures are kept: all, defective or none.")
 ]
@@ -25,9 +39,9 @@ Quota = Annotated[float, typer.Option(min=0, help="Megabytes of pictures; the ol
 
 @commands.command()
 def watch(
-    config: ConfigFile,
+    config: Source,
     folder: Annotated[Path, typer.Argument(help="The folder that photographs come into.")],
-    category: CategoryName = None,
+    category: Products = None,
     detector: DetectorName = None,
     keep: Keep = "all",
     quota: Quota = 1000,
@@ -59,21 +73,23 @@ def watch(
         sinks = _sinks(webhook, webhook_rate, command, csv, mqtt, every)
         told = [(sink.name, sink.every) for sink in sinks]
         station = open_station(
-            config, category, detector, keep=_rule(keep), quota=quota, sinks=told
+            config, category or (), detector, keep=_rule(keep), quota=quota, sinks=told
         )
-        with alone(station.record.file.parent), Delivery(station.record, sinks, typer.echo):
+        with (
+            alone(station.record.file.parent, station.categories),
+            Delivery(station.record, sinks, typer.echo),
+        ):
             watching = Watch(station, folder, say=typer.echo, stop=stop)
-            typer.echo(
-                f"Watching {folder} with detector {station.version}; record: {station.record.file}"
-            )
+            _introduce(station)
+            typer.echo(f"Watching {folder}; record: {station.record.file}")
             watching.run(once=once)
-        typer.echo(_closing(station.record))
+        typer.echo(_closing(station))
 
 
 @commands.command()
 def serve(
-    config: ConfigFile,
-    category: CategoryName = None,
+    config: Source,
+    category: Products = None,
     detector: DetectorName = None,
     host: Annotated[
         str, typer.Option(help="Where to listen; elsewhere than here with a token.")
@@ -98,12 +114,13 @@ def serve(
 
         stop = Event()
         with stopped_by_signals(stop):
-            station = open_station(config, category, detector, keep=_rule(keep), quota=quota)
+            station = open_station(config, category or (), detector, keep=_rule(keep), quota=quota)
             token = os.environ.get(TOKEN, "")
             with Server(station, host, port, token=token, max_megabytes=max_mb) as server:
-                typer.echo(f"Serving detector {station.version} at {server.address}")
+                _introduce(station)
+                typer.echo(f"Serving at {server.address}")
                 stop.wait()
-            typer.echo(_closing(station.record))
+            typer.echo(_closing(station))
 
 
 @commands.command()
@@ -112,19 +129,36 @@ def learn(
     category: CategoryName = None,
     detector: DetectorName = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do it; else only say what would be.")] = False,
+    listed: Annotated[
+        bool, typer.Option("--list", help="Show the trained versions that are kept.")
+    ] = False,
+    back: Annotated[
+        str | None, typer.Option(help="The version that stations use from their next start on.")
+    ] = None,
 ) -> None:
-    """Add confirmed parts to the photographs: good ones for training, defects for the test."""
+    """Add confirmed parts to the photographs: good ones for training, defects for the test.
+
+    Or switch between the versions of a detector that training has made.
+    """
     from flawline.inspection.open_detector import chosen_detector
     from flawline.station.learn import Lessons
+    from flawline.station.products import station_folder
     from flawline.station.record import Record
-    from flawline.station.station import station_folder
+    from flawline.station.versions import Versions
 
     with _told():
         content, chosen = chosen_detector(config, category, detector)
+        versions = Versions.of(content, chosen)
+        if listed or back is not None:
+            versions.keep()
+            if back is not None:
+                versions.choose(back)
+            _show(versions, str(chosen.category), station_folder(content.dataset.name))
+            return
         dataset, name = content.dataset, str(chosen.category)
-        file = station_folder(dataset.name, name) / "record.sqlite"
+        file = station_folder(dataset.name) / "record.sqlite"
         if not file.is_file():
-            raise FlawlineError(f"{file}: there is no record of {name} yet: see `flawline watch`")
+            raise FlawlineError(f"{file}: there is no record yet: see `flawline watch`")
         lessons = Lessons(Record(file), dataset, name)
         for step in lessons.left_out:
             typer.echo(f"Left out: {step}")
@@ -132,10 +166,14 @@ def learn(
             typer.echo(str(step))
         count = len(lessons.new)
         if yes:
+            # a new training replaces it in the results
+            kept = versions.keep()
             lessons.copy()
             typer.echo(f"Copied {count}; where each comes from: {lessons.provenance}")
             if count:
                 typer.echo(f"Next, to train again:\n  flawline run {config}")
+                if kept:
+                    typer.echo(f"Version {kept} is kept: see flawline learn {config} --list")
         elif count:
             typer.echo(f"Nothing is copied yet: {count} would be. Do it with --yes.")
         else:
@@ -144,12 +182,36 @@ def learn(
 
 @contextmanager
 def _told() -> Iterator[None]:
-    from flawline.workflow.resources import spin_briefly
+    from flawline.devices import spin_briefly
 
     # before torch comes
     spin_briefly(os.environ)
     with told():
         yield
+
+
+def _show(versions: "Versions", category: str, station: Path) -> None:
+    """Print a line for each version."""
+    from flawline.station.record import Record
+
+    file = station / "record.sqlite"
+    judged = Record(file).judged(category) if file.is_file() else {}
+    used, newest = versions.used, versions.newest
+    for version in versions.all():
+        name = version.name
+        marks = [word for word, one in (("in use", used), ("newest", newest)) if one == name]
+        parts, defective = judged.get(name, (0, 0))
+        typer.echo(
+            f"{name}  trained {version.trained}, threshold {version.threshold:.4g}, {parts} parts "
+            f"judged, {defective} called defective{' <- ' if marks else ''}{', '.join(marks)}"
+        )
+    if not versions.all():
+        typer.echo("No version is kept, because nothing is trained yet.")
+
+
+def _introduce(station: "Station") -> None:
+    for product in station.products.values():
+        typer.echo(str(product))
 
 
 def _rule(given: str) -> "Rule":
@@ -179,8 +241,9 @@ def _sinks(
     return [sink for sink in made if sink is not None]
 
 
-def _closing(record: "Record") -> str:
-    numbers = ", ".join(f"{count} {decision}" for decision, count in record.counts().items())
-    waiting = record.waiting()
+def _closing(station: "Station") -> str:
+    counts = station.record.counts(station.categories)
+    numbers = ", ".join(f"{count} {decision}" for decision, count in counts.items())
+    waiting = station.record.waiting()
     kept = f"; {waiting} messages are kept for the next start" if waiting else ""
     return f"Ended. In the record: {numbers}{kept}."

@@ -96,6 +96,15 @@ class Tiling:
             weights[place] += weight
         return total / weights
 
+    def along(self, axis: int, step: int) -> tuple[list[int], list[np.ndarray]]:
+        """Return where tiles begin along an axis, pixels, and the weights of their cells.
+
+        Parameters
+        ----------
+        step : spacing of cells, pixels.
+        """
+        return self._starts(axis), self._weights(axis, step)
+
     def _starts(self, axis: int) -> list[int]:
         """Return starts spread evenly from one end of the canvas to the other."""
         length, tile = self.canvas[axis], self.tile[axis]

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import minimum_spanning_tree
 
 
 def resize_image(image: np.ndarray, shape: tuple[int, int], mode: str) -> np.ndarray:
@@ -70,6 +68,9 @@ def _join(kept: np.ndarray, covered: np.ndarray, touched: np.ndarray) -> None:
     They are a minimum spanning tree of the pixels that it touches, where kept ones cost nothing,
     without branches that lead to no kept pixel.
     """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
     y, x = np.nonzero(touched)
     if not len(y):  # center_crop leaves nothing of it
         return

@@ -1,12 +1,15 @@
 """Boxes around regions that stand out in anomaly maps: one for each connected region."""
 
 import math
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from flawline.data.resize import to_original
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PREPARED = ("x0", "y0", "x1", "y1")
 ORIGINAL = ("original_x0", "original_y0", "original_x1", "original_y1")
@@ -89,8 +92,8 @@ def find_boxes(anomaly_map: np.ndarray, limit: float, min_area: int = 1) -> np.n
 
 
 def box_table(
-    maps: np.ndarray, sizes: pd.DataFrame, *, limit: float, min_area: int, resize: str
-) -> pd.DataFrame:
+    maps: np.ndarray, sizes: "pd.DataFrame", *, limit: float, min_area: int, resize: str
+) -> "pd.DataFrame":
     """Return all boxes of a subset.
 
     Parameters
@@ -104,6 +107,8 @@ def box_table(
     One row per box: the image's row, the box in prepared and in original pixels, its region's area
     in prepared pixels, and the largest map value in it.
     """
+    import pandas as pd
+
     rows = []
     shapes = sizes[["height", "width"]].itertuples(index=False)
     for row, (one, shape) in enumerate(zip(maps, shapes, strict=True)):

@@ -21,8 +21,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from flawline.detectors import anomalib_worker
-from flawline.detectors.base import Detector, Scores
-from flawline.detectors.data import Data
+from flawline.detectors.base import Detector
+from flawline.detectors.data import Data, Scores
 from flawline.detectors.maps import HALF_MAX
 from flawline.errors import FlawlineError
 from flawline.learning.training import Checkpoint, Training

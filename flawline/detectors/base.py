@@ -1,7 +1,6 @@
 """The contract of every detector: fit on good images, score, save without pickle."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -10,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from flawline.data.geometry import Shape
-from flawline.detectors.data import Data
+from flawline.data.geometry import Geometry
+from flawline.detectors.data import Data, Scores
 from flawline.detectors.maps import border_scales, ring_numbers, smooth_maps
 from flawline.detectors.masks import image_scores, mask_scores, object_cells
 from flawline.errors import FlawlineError
@@ -19,22 +18,6 @@ from flawline.files import read_json, replacing, write_json
 from flawline.learning.training import Checkpoint, Training
 from flawline.options.method import MapUse, MethodOptions
 from flawline.provenance import file_hash
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Anomaly scores float32 (N,) and anomaly maps float16 (N, h, w); higher is more anomalous."""
-
-    scores: np.ndarray
-    anomaly_maps: np.ndarray
-
-    def refuse_not_finite(self, detector: str) -> None:
-        """Raise a FlawlineError if a score is not a finite number, or a pixel not a number."""
-        if not np.isfinite(self.scores).all() or np.isnan(self.anomaly_maps).any():
-            raise FlawlineError(
-                f"{detector}: scores are not finite numbers. The model did not train well: look at "
-                "training.csv, lower the learning rate, or change the seed."
-            )
 
 
 def below(state: dict[str, torch.Tensor], head: str) -> dict[str, torch.Tensor]:
@@ -77,6 +60,15 @@ class Detector(ABC):
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Take over what `state` returned."""
 
+    def graph(self, geometry: Geometry) -> nn.Module | None:
+        """Return the scoring as one exportable module, or None if there is none.
+
+        It takes a list of features, float32 (N, C, h, w) each, or images, float32 (N, 3, H, W),
+        grey levels, and returns scores, float32 (N,), and cells of maps, (N, K, h, w), of which the
+        largest are shown. That of a `MapDetector` is a `CellGraph`. Tiles are rows of their own.
+        """
+        return None
+
     def save(self, folder: Path | str, provenance: dict[str, Any] | None = None) -> None:
         """Write ``model.safetensors`` and ``model.json`` into `folder`."""
         tensors = {name: tensor.cpu().contiguous() for name, tensor in self.state().items()}
@@ -115,6 +107,26 @@ class Detector(ABC):
         return detector
 
 
+class CellGraph(nn.Module):
+    """`MapDetector.cells` as one module, which returns float32 (N, h, w).
+
+    It may return a list of several such arrays, of which the first are the cells.
+    """
+
+    def image_scores(
+        self, means: list[torch.Tensor], seen: Any, cells: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the scores of images, float32 (N,).
+
+        Parameters
+        ----------
+        means : of the largest values of each array, float32 (N,).
+        seen : the module's input.
+        cells : float32 (N, h, w), before the border is calmed; -1 beside the object.
+        """
+        return means[0]
+
+
 class MapDetector(Detector):
     """A detector that scores cells independently, from which map and image score follow.
 
@@ -126,18 +138,6 @@ class MapDetector(Detector):
 
     options: MapUse
     rings: torch.Tensor | None = None
-
-    def graph(self, shape: Shape) -> nn.Module | None:
-        """Return `cells` as one exportable module, or None if there is none.
-
-        For a batch of whole images it takes a list of features, float32 (N, C, h, w) each, or
-        images, float32 (N, 3, H, W), grey levels; it returns cells, float32 (N, h, w).
-
-        Parameters
-        ----------
-        shape : height and width of the prepared images.
-        """
-        return None
 
     @abstractmethod
     def cells(self, data: Data) -> np.ndarray:

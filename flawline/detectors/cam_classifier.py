@@ -9,14 +9,16 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate, max_pool2d
 
-from flawline.detectors.base import Detector, Scores
-from flawline.detectors.data import Data
+from flawline.data.geometry import Geometry, Shape
+from flawline.detectors.base import Detector
+from flawline.detectors.data import Data, Scores
 from flawline.detectors.maps import smooth_maps
 from flawline.detectors.masks import quiet
 from flawline.devices import autocast, to_tensor
 from flawline.errors import FlawlineError
 from flawline.features.backbones import load_weights, untrained
 from flawline.features.extraction import standardized
+from flawline.features.resizing import resized, resizing_matrices
 from flawline.features.split_network import split_network
 from flawline.learning.training import Checkpoint, Trainer, Training, minimize, precision_on
 from flawline.options.cam_classifier import CamClassifierOptions
@@ -44,6 +46,37 @@ def build_network(options: CamClassifierOptions) -> nn.ModuleDict:
             module.requires_grad_(True)
     network["head"].requires_grad_(True)
     return network
+
+
+class CamClassifierGraph(nn.Module):
+    """`CamClassifier.score` as one module: images to log-odds and their parts."""
+
+    down: torch.Tensor
+    across: torch.Tensor
+
+    def __init__(self, network: nn.ModuleDict, options: CamClassifierOptions, shape: Shape) -> None:
+        super().__init__()
+        self.network, self.options = network, options
+        side = options.image_size
+        self.same = shape == (side, side)
+        down, across = resizing_matrices(shape, (side, side))
+        self.register_buffer("down", down)
+        self.register_buffer("across", across)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Score grey levels float32 (N, 3, H, W): scores (N,), cells (N, 1, h, w)."""
+        pixels = images / 255
+        if self.options.normalize:
+            pixels = standardized(pixels)
+        if not self.same:
+            pixels = resized(pixels, self.down, self.across)
+        early = [part.half().float() for part in self.network["early"](pixels)]
+        feature_map = self.network["late"](*early)
+        weight, bias = (part[1] - part[0] for part in self.network["head"].parameters())
+        local = (feature_map * weight[:, None, None]).sum(1, keepdim=True) + bias
+        if self.options.max_pool:
+            feature_map = max_pool2d(feature_map, 2, ceil_mode=True)
+        return feature_map.mean((2, 3)) @ weight + bias, local
 
 
 class CamClassifier(Detector):
@@ -179,6 +212,10 @@ class CamClassifier(Detector):
             cells.append(local.cpu())
         maps = quiet(smooth_maps(torch.cat(cells).numpy(), data.geometry, 0), data)
         return Scores(torch.cat(scores).numpy(), maps.astype(np.float16))
+
+    def graph(self, geometry: Geometry) -> nn.Module:
+        """Return the scoring as one exportable module."""
+        return CamClassifierGraph(self.network, self.options, geometry.seen)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return all weights, including frozen ones, so that nothing else is needed to score."""

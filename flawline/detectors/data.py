@@ -318,3 +318,19 @@ class Data:
 
 def _held_back(images: int, fraction: float) -> int:
     return max(round(images * fraction), 1) if fraction else 0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Anomaly scores float32 (N,) and anomaly maps float16 (N, h, w); higher is more anomalous."""
+
+    scores: np.ndarray
+    anomaly_maps: np.ndarray
+
+    def refuse_not_finite(self, detector: str) -> None:
+        """Raise a FlawlineError if a score is not a finite number, or a pixel not a number."""
+        if not np.isfinite(self.scores).all() or np.isnan(self.anomaly_maps).any():
+            raise FlawlineError(
+                f"{detector}: scores are not finite numbers. The model did not train well: look at "
+                "training.csv, lower the learning rate, or change the seed."
+            )

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from flawline.detectors.base import MapDetector, Scores, below
-from flawline.detectors.data import BATCH_IMAGES, Data
+from flawline.data.geometry import Geometry, Shape
+from flawline.detectors.base import CellGraph, MapDetector, below
+from flawline.detectors.data import BATCH_IMAGES, Data, Scores
 from flawline.detectors.masks import image_scores, object_cells
 from flawline.devices import autocast, to_tensor
+from flawline.features.resizing import AreaResize
 from flawline.learning.pixels import to_levels, to_signed
 from flawline.learning.training import Checkpoint, Trainer, Training, minimize, precision_on
 from flawline.options.fanogan import FAnoGANOptions
@@ -103,6 +105,30 @@ def shrink(images: np.ndarray, device: torch.device) -> torch.Tensor:
     """Resize images uint8 (N, S, S, 3) for the networks: uint8 (N, 3, 64, 64), channels last."""
     small = [cv2.resize(i, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for i in images]
     return to_tensor(np.stack(small), device).permute(0, 3, 1, 2)
+
+
+class FAnoGANGraph(CellGraph):
+    """Images to absolute and squared residuals of pixels, and squared ones of features."""
+
+    def __init__(self, networks: dict[str, nn.Sequential], kappa: float, shape: Shape) -> None:
+        super().__init__()
+        self.rebuild = nn.Sequential(networks["encoder"], networks["generator"])
+        self.features, self.kappa = networks["critic"][:-2], kappa
+        self.shrink = AreaResize(shape, (SIDE, SIDE))
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Compute residuals: grey levels float32 (N, 3, H, W) to float32 (N, h, w) each."""
+        real = to_signed(self.shrink(images))
+        rebuilt = self.rebuild(real)
+        residual = real - rebuilt
+        seen = (self.features(real) - self.features(rebuilt)).square().mean(1)
+        return [residual.abs().mean(1), residual.square().mean(1), seen]
+
+    def image_scores(
+        self, means: list[torch.Tensor], seen: torch.Tensor, cells: torch.Tensor
+    ) -> torch.Tensor:
+        """Add the squared residuals of pixels and features."""
+        return means[1] + self.kappa * means[2]
 
 
 class FAnoGAN(MapDetector):
@@ -263,6 +289,10 @@ class FAnoGAN(MapDetector):
     def cells(self, data: Data) -> np.ndarray:
         """Return the absolute residuals of the pixels."""
         return self._residuals(data)[0]
+
+    def graph(self, geometry: Geometry) -> nn.Module:
+        """Return all residuals as one exportable module."""
+        return FAnoGANGraph(self.networks, self.options.kappa, geometry.seen)
 
     def score(self, data: Data) -> Scores:
         """Score images by squared residuals of pixels and features, maps by absolute ones."""

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from flawline.data.geometry import Shape
-from flawline.detectors.base import MapDetector, below
+from flawline.data.geometry import Geometry
+from flawline.detectors.base import CellGraph, MapDetector, below
 from flawline.detectors.data import Data
 from flawline.detectors.masks import training_cells
 from flawline.devices import autocast, to_tensor
@@ -36,7 +36,7 @@ def build_network(channels: int, latent: int) -> torch.nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class FeatCAEGraph(nn.Module):
+class FeatCAEGraph(CellGraph):
     """`FeatCAE.cells` as one module: features to cells."""
 
     mean: torch.Tensor
@@ -186,7 +186,7 @@ class FeatCAE(MapDetector):
                 errors.append((self.network(target) - target).square().mean(1).cpu())
         return torch.cat(errors).reshape(-1, *grid).numpy()
 
-    def graph(self, shape: Shape) -> nn.Module:
+    def graph(self, geometry: Geometry) -> nn.Module:
         """Return `cells` as one exportable module."""
         return FeatCAEGraph(self.network, self.mean, self.std)
 

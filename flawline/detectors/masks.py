@@ -42,14 +42,23 @@ def object_cells(options: ObjectMaskUse, data: Data, shape: Shape, margin: int =
         cells = cells_of(data.counted, shape, HALF)
     if options.object_mask == "none":
         return cells
-    scale = math.sqrt(math.prod(data.geometry.shape)) / 256
-    around = DILATION if options.object_dilation is None else options.object_dilation
-    side = 2 * round((around + margin) * scale) + 1
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    disc = surroundings(options.object_dilation, data.geometry.shape, margin)
     for i, mask in enumerate(data.require("object_masks")):
         touched = cells[i] & cells_of(cv2.dilate(np.asarray(mask), disc)[None], shape, 0)[0]
         cells[i] = touched if touched.any() else cells[i]
     return cells
+
+
+def surroundings(dilation: int | None, shape: Shape, margin: int = 0) -> np.ndarray:
+    """Return the disc by which an object mask grows: uint8, square.
+
+    Parameters
+    ----------
+    dilation, margin : pixels at 256 px.
+    """
+    around = DILATION if dilation is None else dilation
+    side = 2 * round((around + margin) * math.sqrt(math.prod(shape)) / 256) + 1
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
 
 
 def training_cells(options: ObjectMaskUse, data: Data, grid: Shape) -> np.ndarray | None:

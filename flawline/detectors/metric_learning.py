@@ -16,14 +16,16 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
-from flawline.detectors.base import Detector, Scores, below
-from flawline.detectors.data import BATCH_IMAGES, Data
+from flawline.data.geometry import Geometry, Shape
+from flawline.detectors.base import Detector, below
+from flawline.detectors.data import BATCH_IMAGES, Data, Scores
 from flawline.detectors.maps import smooth_maps
 from flawline.detectors.masks import quiet
 from flawline.devices import autocast, to_tensor
 from flawline.errors import FlawlineError
 from flawline.features.backbones import load_weights, untrained
 from flawline.features.extraction import standardized
+from flawline.features.resizing import AreaResize
 from flawline.features.split_network import split_network
 from flawline.learning import margin_heads as heads
 from flawline.learning.grad_cam import grad_cam
@@ -81,6 +83,59 @@ def _build_head(options: MetricLearningOptions, dimensions: int) -> nn.Module:
     margin = MARGINS[name] if options.margin is None else options.margin
     kind = heads.ArcFace if name == "arcface" else heads.CosFace
     return kind(dimensions, classes, scale, margin)
+
+
+class MetricLearningGraph(nn.Module):
+    """`MetricLearning.score` as one module: images to distances and Grad-CAM.
+
+    Along a class's direction, the gradient of `_explained` is that direction everywhere.
+    """
+
+    memory: torch.Tensor
+    typical: torch.Tensor
+    directions: torch.Tensor
+
+    def __init__(self, detector: "MetricLearning", shape: Shape) -> None:
+        super().__init__()
+        network, side = detector.network, detector.options.network_size
+        self.early, self.late, self.neck = network["early"], network["late"], network["neck"]
+        self.shrink = AreaResize(shape, (side, side))
+        head: Any = network["head"]
+        with torch.no_grad():
+            along = head.projections(torch.eye(len(detector.typical), device=detector.device))
+        tensors = {
+            "memory": detector.memory,
+            "typical": detector.typical,
+            "directions": along[:, 1:] - along[:, :1],
+        }
+        self.neighbours = 0
+        if detector.options.score_by == "local_outlier_factor":
+            factor = detector.factor
+            self.neighbours = factor.n_neighbors_
+            tensors["reach"] = torch.from_numpy(factor._distances_fit_X_[:, -1])
+            tensors["density"] = torch.from_numpy(factor._lrd)
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor.float())
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Score grey levels float32 (N, 3, H, W): distances (N,), cells (N, C - 1, h, w)."""
+        pixels = standardized(self.shrink(images), white=255)
+        feature_map = self.late(*self.early(pixels))
+        count, channels, height, width = feature_map.shape
+        flat = self.neck(feature_map.permute(0, 2, 3, 1).reshape(-1, channels))
+        cells = flat.reshape(count, height, width, channels).permute(0, 3, 1, 2)
+        away = (cells - self.typical).permute(0, 2, 3, 1) @ self.directions
+        return self._distances(_embeddings(cells)), away.relu().permute(0, 3, 1, 2)
+
+    def _distances(self, embeddings: torch.Tensor) -> torch.Tensor:
+        similarity = embeddings @ self.memory.T
+        if not self.neighbours:
+            return 1 - similarity.amax(1)
+        # all rows have the length 1
+        near, rows = (2 - 2 * similarity).clamp(min=0).topk(self.neighbours, largest=False)
+        reach = torch.maximum(near.sqrt(), self.get_buffer("reach")[rows])
+        own = 1 / (reach.mean(1) + 1e-10)
+        return self.get_buffer("density")[rows].mean(1) / own
 
 
 class MetricLearning(Detector):
@@ -321,6 +376,10 @@ class MetricLearning(Detector):
             return along - along[:, :1]  # relative to the good class
 
         return grad_cam(feature_maps - self.typical, class_scores)[:, 1:].cpu().numpy()
+
+    def graph(self, geometry: Geometry) -> nn.Module:
+        """Return the scoring as one exportable module."""
+        return MetricLearningGraph(self, geometry.seen)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return all weights, including frozen ones, and the memory of good training images."""

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-from flawline.data.geometry import Shape
-from flawline.detectors.base import MapDetector, below
+from flawline.data.geometry import Geometry
+from flawline.detectors.base import CellGraph, MapDetector, below
 from flawline.detectors.data import Data
 from flawline.detectors.maps import resize_cells
 from flawline.detectors.masks import training_cells
@@ -111,7 +111,7 @@ def _parts(places: int) -> list[slice]:
     return [slice(start, start + PLACES) for start in range(0, places, PLACES)]
 
 
-class PadimGraph(nn.Module):
+class PadimGraph(CellGraph):
     """`Padim.cells` as one module: features to cells."""
 
     def __init__(self, gaussians: Sequence[Gaussians]) -> None:
@@ -129,7 +129,8 @@ class PadimGraph(nn.Module):
         for features, mean, matrix, gaussian in zip(
             sets, self.means, self.matrices, self.gaussians, strict=True
         ):
-            chosen = features[:, gaussian.channels].flatten(2).permute(2, 0, 1)
+            chosen = features[:, gaussian.channels].flatten(2).permute(0, 2, 1)
+            chosen = chosen.reshape(-1, mean.shape[0], mean.shape[1]).transpose(0, 1)
             mapped = (chosen - mean[:, None]) @ matrix
             distances = (mapped.square().mean(2)).sqrt().T
             part = distances.reshape(-1, *features.shape[2:]) / len(self.gaussians)
@@ -198,7 +199,7 @@ class Padim(MapDetector):
             cells += resize_cells(of_set, grid) / len(self.gaussians)
         return cells
 
-    def graph(self, shape: Shape) -> nn.Module:
+    def graph(self, geometry: Geometry) -> nn.Module:
         """Return `cells` as one exportable module."""
         for one in self.gaussians:
             places, channels = one.means.shape

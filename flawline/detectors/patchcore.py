@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn.functional import interpolate, normalize
 
 from flawline.data.geometry import Geometry, Shape
-from flawline.detectors.base import MapDetector, Scores
-from flawline.detectors.data import Data
+from flawline.detectors.base import CellGraph, MapDetector
+from flawline.detectors.data import Data, Scores
 from flawline.detectors.maps import resize_cells
 from flawline.detectors.masks import cells_of, mask_scores, object_cells, training_cells
 from flawline.devices import has_half_precision_units, readable_tensor, to_tensor
@@ -96,12 +96,17 @@ def cell_centres(grid: Shape, geometry: Geometry) -> torch.Tensor:
     return torch.cat([(torch.tensor(one) + whole * tile) / canvas for one in tiling.corners])
 
 
-class PatchCoreGraph(nn.Module):
+class PatchCoreGraph(CellGraph):
     """`PatchCore.cells` with an exact search as one module: features to cells."""
 
-    def __init__(self, memories: Sequence[Memory], shape: Shape, reach: float | None) -> None:
+    def __init__(
+        self, memories: Sequence[Memory], geometry: Geometry, options: PatchCoreOptions
+    ) -> None:
         super().__init__()
-        self.memories, self.geometry, self.reach = memories, Geometry(shape), reach
+        self.memories, self.geometry, self.reach = memories, geometry, options.reach
+        self.tiles = geometry.pieces if options.tile_memory else 1
+        most = len(memories[0].bank)
+        self.neighbours = min(options.neighbours or NEIGHBOURS, most) if options.reweight else None
         self.banks = nn.ParameterList([nn.Parameter(one.bank, False) for one in memories])
 
     def forward(self, sets: list[torch.Tensor]) -> torch.Tensor:
@@ -110,16 +115,14 @@ class PatchCoreGraph(nn.Module):
         for features, bank, memory in zip(sets, self.banks, self.memories, strict=True):
             _, channels, height, width = features.shape
             patches = memory.compared(features.permute(0, 2, 3, 1).reshape(-1, channels))
-            likeness = patches @ bank.T - bank.square().sum(1) / 2
-            if self.reach is not None:
-                centres = cell_centres((height, width), self.geometry)
-                near = within(centres[:, None], centres[memory.places], self.reach)
-                near = near | ~near.any(1, keepdim=True)
-                apart = torch.where(near, likeness.reshape(-1, *near.shape), -torch.inf)
-                likeness = apart.reshape(likeness.shape)
-            nearest = bank[likeness.argmax(1)]
-            # not from the products, whose difference loses digits for near neighbours
-            distances = (patches - nearest).square().sum(1).sqrt().reshape(-1, height, width)
+            by_tile = patches.reshape(
+                -1, self.tiles, self.geometry.pieces * height * width // self.tiles, channels
+            )
+            found = [
+                self._distances(by_tile[:, tile], bank, memory, (height, width), tile)
+                for tile in range(self.tiles)
+            ]
+            distances = torch.stack(found, 1).reshape(-1, height, width)
             parts.append(distances / (memory.scale * len(self.memories)))
         grid = max((part.shape[1:] for part in parts), key=math.prod)
         parts = [
@@ -129,6 +132,43 @@ class PatchCoreGraph(nn.Module):
             for part in parts
         ]
         return sum(parts[1:], parts[0])
+
+    def _distances(
+        self, patches: torch.Tensor, bank: torch.Tensor, memory: Memory, grid: Shape, tile: int
+    ) -> torch.Tensor:
+        """Return the distances of images' patches, float32 (N, P, C), to a tile's memory."""
+        rows = patches.reshape(-1, patches.shape[2])
+        places = memory.places
+        if self.tiles > 1:
+            known = places // math.prod(grid) == tile
+            bank, places = bank[known], places[known]
+        likeness = rows @ bank.T - bank.square().sum(1) / 2
+        if self.reach is not None:
+            centres = cell_centres(grid, self.geometry)
+            own = centres.reshape(self.tiles, -1, 2)[tile]
+            near = within(own[:, None], centres[places], self.reach)
+            near = near | ~near.any(1, keepdim=True)
+            apart = torch.where(near, likeness.reshape(-1, *near.shape), -torch.inf)
+            likeness = apart.reshape(likeness.shape)
+        # not from the products, whose difference loses digits for near neighbours
+        distances = (rows - bank[likeness.argmax(1)]).square().sum(1).sqrt()
+        return distances.reshape(-1, patches.shape[1])
+
+    def image_scores(
+        self, means: list[torch.Tensor], seen: list[torch.Tensor], cells: torch.Tensor
+    ) -> torch.Tensor:
+        """Weight scores by equation 7, if so configured."""
+        if self.neighbours is None:
+            return means[0]
+        bank, features = self.banks[0], seen[0].flatten(2).transpose(1, 2)
+        where = cells.flatten(1).argmax(1)[:, None, None].expand(-1, 1, features.shape[2])
+        strange = self.memories[0].compared(features.gather(1, where)[:, 0])
+        half = bank.square().sum(1) / 2
+        matched = bank[(strange @ bank.T - half).argmax(1)]
+        around = bank[(matched @ bank.T - half).topk(self.neighbours).indices]
+        distances = (matched - strange).square().sum(1).sqrt()
+        to_around = (around - strange[:, None]).square().sum(2).sqrt()
+        return means[0] * (1 - torch.exp(distances - to_around.logsumexp(1)))
 
 
 class PatchCore(MapDetector):
@@ -286,9 +326,9 @@ class PatchCore(MapDetector):
             cells += resize_cells(distances, grid) / (memory.scale * len(self.memories))
         return cells
 
-    def graph(self, shape: Shape) -> nn.Module:
+    def graph(self, geometry: Geometry) -> nn.Module:
         """Return `cells` as one exportable module."""
-        return PatchCoreGraph(self.memories, shape, self.options.reach)
+        return PatchCoreGraph(self.memories, geometry, self.options)
 
     def _distances(self, features: np.ndarray, memory: Memory, data: Data) -> np.ndarray:
         half = self.options.search == "auto" and has_half_precision_units(self.device.type)

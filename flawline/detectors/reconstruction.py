@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from flawline.data.geometry import Shape
-from flawline.detectors.base import MapDetector
+from flawline.data.geometry import Geometry, Shape
+from flawline.detectors.base import CellGraph, MapDetector
 from flawline.detectors.data import BATCH_IMAGES, Data
 from flawline.detectors.masks import training_cells
 from flawline.devices import autocast, to_tensor
@@ -23,7 +23,7 @@ from flawline.seeding import derive
 Pairs = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 
 
-class ReconstructionGraph(nn.Module):
+class ReconstructionGraph(CellGraph):
     """`Reconstruction.cells` as one module: images to cells."""
 
     down: torch.Tensor
@@ -160,9 +160,9 @@ class Reconstruction(MapDetector):
         parts = [self.errors(*self._rebuilt(part)).cpu().numpy() for part in data.batches()]
         return np.concatenate(parts)
 
-    def graph(self, shape: Shape) -> nn.Module:
+    def graph(self, geometry: Geometry) -> nn.Module:
         """Return `cells` as one exportable module."""
-        return ReconstructionGraph(self, shape)
+        return ReconstructionGraph(self, geometry.seen)
 
     def pictures(self, data: Data) -> dict[str, np.ndarray]:
         """Return the rebuilt images, with the photographs' proportions."""

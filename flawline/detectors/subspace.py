@@ -18,8 +18,8 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-from flawline.data.geometry import Shape
-from flawline.detectors.base import MapDetector, below
+from flawline.data.geometry import Geometry
+from flawline.detectors.base import CellGraph, MapDetector, below
 from flawline.detectors.data import Data
 from flawline.detectors.maps import resize_cells
 from flawline.detectors.masks import training_cells
@@ -82,7 +82,7 @@ class LinearDistance:
         return cls(moments, moments.mean.float(), state["matrix"], float(state["scale"]))
 
 
-class SubspaceGraph(nn.Module):
+class SubspaceGraph(CellGraph):
     """`Subspace.cells` as one module: features to cells."""
 
     def __init__(self, distances: Sequence[LinearDistance]) -> None:
@@ -159,7 +159,7 @@ class Subspace(MapDetector):
             cells += resize_cells(of_set, grid) / len(self.distances)
         return cells
 
-    def graph(self, shape: Shape) -> nn.Module:
+    def graph(self, geometry: Geometry) -> nn.Module:
         """Return `cells` as one exportable module."""
         return SubspaceGraph(self.distances)
 

@@ -14,7 +14,7 @@ from flawline.files import read_table, write_table
 from flawline.inspection.folder import DEFECTIVE, GOOD, UNREADABLE, Verdict
 
 if TYPE_CHECKING:
-    from flawline.inspection.trained_detector import TrainedDetector
+    from flawline.inspection.judging import Judge
 
 OF_DETECTOR = ("category", "detector", "seed", "trained")
 KEY = ("inspection", *OF_DETECTOR, "content")
@@ -38,7 +38,7 @@ class Comparison:
     verdict: str
 
 
-def compared(verdicts: Sequence[Verdict], trained: "TrainedDetector") -> Comparison:
+def compared(verdicts: Sequence[Verdict], trained: "Judge") -> Comparison:
     """Test whether a batch's images that are called good score like calibration images.
 
     Any batch with defects would differ, so only scores up to the threshold are compared: these are

@@ -26,7 +26,7 @@ from flawline.pictures import any_uncounted
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flawline.inspection.trained_detector import Photograph, TrainedDetector
+    from flawline.inspection.judging import Judge, Photograph
 
 DEFECTIVE, GOOD, UNREADABLE = "defective", "good", "unreadable"
 CHANGED = "changed while it was read; the next inspection takes it"
@@ -59,7 +59,7 @@ class Verdict:
 
 
 def inspect_folder(
-    folder: Path | str, trained: "TrainedDetector", overlays: Path | str, *, workers: int = 1
+    folder: Path | str, trained: "Judge", overlays: Path | str, *, workers: int = 1
 ) -> list[Verdict]:
     """Judge every file in `folder` and below it, in the order of their names.
 
@@ -159,7 +159,7 @@ def write_verdicts(path: Path | str, verdicts: list[Verdict]) -> None:
     write_table(path, verdict_table(verdicts))
 
 
-def read_photograph(path: Path, trained: "TrainedDetector") -> "Photograph | str":
+def read_photograph(path: Path, trained: "Judge") -> "Photograph | str":
     """Return the prepared photograph, or why it cannot be read."""
     most = trained.settings["max_megapixels"]
     try:
@@ -178,7 +178,7 @@ def read_photograph(path: Path, trained: "TrainedDetector") -> "Photograph | str
 
 
 def judge_photographs(
-    photographs: "list[Photograph]", trained: "TrainedDetector"
+    photographs: "list[Photograph]", trained: "Judge"
 ) -> Iterator[tuple[float, str, float, np.ndarray, np.ndarray]]:
     """Return score, decision, p-value, boxes in prepared pixels and map of each photograph."""
     if not photographs:
@@ -196,7 +196,7 @@ def draw_overlay(
     photograph: "Photograph",
     anomaly_map: np.ndarray,
     boxes: np.ndarray,
-    trained: "TrainedDetector",
+    trained: "Judge",
 ) -> None:
     """Draw the image with its boxes beside its map, with the same colours in all inspections."""
     from flawline.pictures import boxed, coloured, hatched, side_by_side

@@ -12,7 +12,7 @@ from flawline.inspection.folder import DEFECTIVE, GOOD, UNREADABLE, Verdict
 from flawline.report.html import environment, write_page
 
 if TYPE_CHECKING:
-    from flawline.inspection.trained_detector import TrainedDetector
+    from flawline.inspection.judging import Judge
 
 OWN_TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = 60  # defective images shown, the highest scores first
@@ -75,7 +75,7 @@ class Inspection:
 
 def describe(
     verdicts: list[Verdict],
-    trained: "TrainedDetector",
+    trained: "Judge",
     overlays: Path | str,
     history: Sequence[Mapping[str, str]] = (),
     **about: str,

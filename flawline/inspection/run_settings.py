@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flawline.errors import FlawlineError
-from flawline.layout import Layout
+from flawline.layout import Layout, RunFolder
 from flawline.options.base import plain
 from flawline.options.inspect import Inspect
 from flawline.options.regions import Regions
-from flawline.provenance import file_hash
+from flawline.provenance import digest, file_hash
 
 if TYPE_CHECKING:
     from flawline.config import Config
@@ -77,3 +77,9 @@ def check_files(run: Path) -> None:
             f"{run}: no trained detector, because {', '.join(missing)} is missing. Inspection "
             "trains nothing: run the pipeline first, with the same configuration without `inspect`."
         )
+
+
+def version_of(run: Path | str) -> str:
+    """Return the version of a trained detector: a hash of its model and its threshold."""
+    files = RunFolder(Path(run))
+    return digest(files=[files.weights, files.threshold])[:12]

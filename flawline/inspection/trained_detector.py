@@ -1,8 +1,7 @@
 """A trained detector with its pre- and post-processing: from photographs to decisions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,158 +9,45 @@ import numpy as np
 import torch
 from torch import nn
 
-from flawline.data.geometry import Geometry, Shape
-from flawline.data.prepare import prepared
-from flawline.data.regions import Counting
+from flawline.data.geometry import Geometry
 from flawline.data.samples import Levels
 from flawline.decisions.boxes import map_scale
-from flawline.detectors.base import Detector, Scores
-from flawline.detectors.data import Data
-from flawline.detectors.maps import HALF_MAX
+from flawline.detectors.base import Detector
+from flawline.detectors.data import Data, Scores
 from flawline.detectors.registry import method_class
 from flawline.devices import images_at_once
 from flawline.errors import FlawlineError
 from flawline.features.backbones import build_backbone
 from flawline.features.extraction import _weights_hash, patch_features
 from flawline.files import read_array, read_json, read_table
+from flawline.inspection.judging import Judge, Photograph
 from flawline.inspection.run_settings import check_files
 from flawline.layout import RunFolder
-from flawline.options.object_masks import ObjectMaskOptions
 from flawline.options.weights import weights_file
-from flawline.synthesis.object_masks import ObjectModel, mask_of
+from flawline.synthesis.object_masks import ObjectModel
 
 
-@dataclass(frozen=True)
-class Photograph:
-    """A photograph prepared for a detector.
-
-    Attributes
-    ----------
-    image : uint8 (H, W, 3), RGB, prepared.
-    original : height and width of the photograph.
-    tiles : uint8 (T, h, w, 3), if the category is tiled.
-    counted : uint8 (H, W), 1 = counts; None if all pixels do.
-    """
-
-    image: np.ndarray
-    original: Shape
-    tiles: np.ndarray | None = None
-    counted: np.ndarray | None = None
-
-    @property
-    def seen(self) -> np.ndarray:
-        """The images or tiles that networks see: uint8 (T, h, w, 3)."""
-        return self.image[None] if self.tiles is None else self.tiles
-
-
-@dataclass(frozen=True)
-class TrainedDetector:
+@dataclass(frozen=True, kw_only=True)
+class TrainedDetector(Judge):
     """A detector and what it needs to judge a photograph.
 
     Attributes
     ----------
-    settings : from `settings_of`.
-    threshold : the content of ``threshold.json``.
-    calibration : float64 (n,), anomaly scores of calibration images, ascending.
-    scale : ends of the maps' colours, the same for all inspections: the median pixel of calibration
-        images, and twice as far above it as most of them reach.
-    limit : pixels of a map above it are boxed.
-    geometry : as the detector was trained.
     networks : each feature set's network and its settings.
-    levels : values of white in the photographs that it was trained on.
     """
 
     detector: Detector
-    settings: Mapping[str, Any]
-    threshold: Mapping[str, Any]
-    calibration: np.ndarray
-    scale: tuple[float, float]
-    limit: float
-    geometry: Geometry
     networks: tuple[tuple[nn.Module, Mapping[str, Any]], ...] = ()
-    object_model: ObjectModel | None = None
-    levels: Levels = field(default_factory=Levels)
 
-    @property
-    def image_shape(self) -> Shape:
-        """Height and width of the prepared images, pixels."""
-        return self.geometry.shape
-
-    @cached_property
-    def _counting(self) -> Counting:
-        return self._counting_of(self.geometry.shape)
-
-    @cached_property
-    def _tiled(self) -> Counting | None:
-        tiling = self.geometry.tiling
-        return None if tiling is None else self._counting_of(tiling.canvas)
-
-    def _counting_of(self, shape: Shape) -> Counting:
-        settings = self.settings
-        return Counting.of_options(settings["regions"], shape, settings["prepare"]["resize"])
-
-    def prepare(self, image: np.ndarray) -> Photograph:
-        """Prepare a decoded photograph for the detector.
-
-        Parameters
-        ----------
-        image : uint8 (h, w, 3), RGB, of any size.
-        """
-        original = (image.shape[0], image.shape[1])
-        tiling = self.geometry.tiling
-        return Photograph(
-            prepared(image, self._counting),
-            original,
-            tiling.cut(prepared(image, self._tiled)) if tiling and self._tiled else None,
-            self._counting.of(original) if self._restricted else None,
-        )
-
-    @property
-    def _restricted(self) -> bool:
-        regions = self._counting.regions
-        return self.settings["prepare"]["resize"] == "letterbox" or bool(regions)
-
-    def score(self, photographs: Sequence[Photograph]) -> Scores:
-        """Compute anomaly scores and maps, exactly as the pipeline does.
-
-        Returns
-        -------
-        scores rounded to the nine digits of a table; maps float16 (N, H, W).
-        """
-        found = self.detector.score(self._data(photographs))
-        maps = np.clip(found.anomaly_maps, -HALF_MAX, HALF_MAX)
-        found.refuse_not_finite(type(self.detector).__name__)
-        # the threshold comes from rounded scores in a table, which must be equal here
-        scores = np.array([float(f"{score:.9g}") for score in found.scores])
-        return Scores(scores, maps)
-
-    def defective(self, scores: np.ndarray) -> np.ndarray:
-        """Return which scores are above the threshold."""
-        return scores > self.threshold["value"]
-
-    def p_values(self, scores: np.ndarray) -> np.ndarray:
-        """Return conformal p-values: how often a good part would score as high, float64 (N,).
-
-        (1 + the number of calibration images that score as high or higher) / (n + 1).
-        """
-        n = len(self.calibration)
-        higher = n - np.searchsorted(self.calibration, scores, side="left")
-        return (1 + higher) / (n + 1)
+    def _found(self, photographs: Sequence[Photograph]) -> Scores:
+        return self.detector.score(self._data(photographs))
 
     def _data(self, photographs: Sequence[Photograph]) -> Data:
         wanted = self.detector.options.inputs(training=False)
         seen = np.concatenate([one.seen for one in photographs])
-        masks, counted = None, None
-        if self._restricted:
-            counted = np.stack([self._counting.of(one.original) for one in photographs])
-        if self.object_model is not None:
-            options = ObjectMaskOptions.model_validate(self.settings["object_masks"])
-            found = [
-                mask_of(one.image, self.object_model, options, one.counted) for one in photographs
-            ]
-            masks = np.stack(found)
         features = tuple(self._features(seen, *one) for one in self.networks)
         images = seen if "images" in wanted else None
+        masks, counted = self.object_masks(photographs), self.counted(photographs)
         return Data(self.geometry, images, features, masks, counted)
 
     def _features(
@@ -221,16 +107,16 @@ def load_trained(
         ) from error
     detector = method_class(settings["detector"]["method"]).load(run / "model", device)
     return TrainedDetector(
-        detector,
-        settings,
-        threshold,
-        calibration,
-        scale,
-        limit,
-        geometry,
-        networks,
-        model,
-        levels,
+        detector=detector,
+        networks=networks,
+        settings=settings,
+        threshold=threshold,
+        calibration=calibration,
+        scale=scale,
+        limit=limit,
+        geometry=geometry,
+        object_model=model,
+        levels=levels,
     )
 
 
@@ -314,7 +200,7 @@ def _comparable(
     return {key: was[key] for key in keys}, {key: given[key] for key in keys}
 
 
-def checked_photographs(run: Path) -> list[Photograph]:
+def checked_photographs(run: Path, geometry: Geometry) -> list[Photograph]:
     """Return prepared good images of the run's calibration or, without any, of its training."""
     files = RunFolder(run)
     for subset in ("calibration", "train"):
@@ -324,9 +210,13 @@ def checked_photographs(run: Path) -> list[Photograph]:
             counted: Sequence[np.ndarray | None] = [None] * len(images)
             if files.counted(subset).is_file():
                 counted = list(read_array(files.counted(subset)))
+            tiles: Sequence[np.ndarray | None] = [None] * len(images)
+            if geometry.tiling is not None:
+                found = read_array(files.tiles(subset))
+                tiles = list(found.reshape(len(images), -1, *found.shape[1:]))
             return [
-                Photograph(image, (int(size[0]), int(size[1])), None, counts)
-                for image, size, counts in zip(images, sizes, counted, strict=True)
+                Photograph(image, (int(size[0]), int(size[1])), pieces, counts)
+                for image, size, pieces, counts in zip(images, sizes, tiles, counted, strict=True)
             ]
     raise FlawlineError(
         f"{files.protocol_folder}: no prepared images (calibration/images.npy or train/images.npy) "

@@ -62,6 +62,6 @@ class AnomalibOptions(MethodOptions):
         return "anomalib's models score whole photographs"
 
     @property
-    def not_exported(self) -> str | None:
-        """Return the option that an exported model cannot have, if it is set."""
-        return "model"
+    def why_not_exported(self) -> str | None:
+        """Return why its models cannot be exported, or None if they can."""
+        return "its models run in anomalib's own environment; anomalib can export them itself"

@@ -80,9 +80,9 @@ class MethodOptions(Options):
         return None
 
     @property
-    def not_exported(self) -> str | None:
-        """Return the option that an exported model cannot have, if it is set."""
-        return "object_mask" if self.uses_object_masks else None
+    def why_not_exported(self) -> str | None:
+        """Return why its models cannot be exported, or None if they can."""
+        return None
 
     def inputs(self, *, training: bool) -> frozenset[str]:
         """Return its inputs: `needs`, and what its options ask for.

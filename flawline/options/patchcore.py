@@ -126,11 +126,6 @@ class PatchCoreOptions(FeatureUse, MapUse):
         return self.poses
 
     @property
-    def not_exported(self) -> str | None:
-        """Return the option that an exported model cannot have, if it is set."""
-        return super().not_exported or ("reweight" if self.reweight else None)
-
-    @property
     def needs_tiles(self) -> bool:
         """Check whether it can only work on tiles."""
         return self.tile_memory

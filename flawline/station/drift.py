@@ -9,7 +9,7 @@ from flawline.inspection.folder import DEFECTIVE, UNREADABLE, Verdict
 from flawline.station.record import Alarm, Part
 
 if TYPE_CHECKING:
-    from flawline.inspection.trained_detector import TrainedDetector
+    from flawline.inspection.judging import Judge
 
 WINDOW = 20  # parts
 # An inspection tests a batch once, at 1 %; here every part begins another test.
@@ -30,10 +30,8 @@ class Drift:
     word : of the latest alarm.
     """
 
-    def __init__(
-        self, trained: "TrainedDetector", parts: Iterable[Part] = (), word: str = NONE
-    ) -> None:
-        self._trained = trained
+    def __init__(self, judge: "Judge", parts: Iterable[Part] = (), word: str = NONE) -> None:
+        self._judge = judge
         self._window: deque[Verdict] = deque(maxlen=WINDOW)
         self.word = word
         for part in parts:
@@ -45,7 +43,7 @@ class Drift:
             return None
         window = [*self._window, _verdict(part)][-WINDOW:]
         defective = sum(one.decision == DEFECTIVE for one in window)
-        found = compared(window, self._trained)
+        found = compared(window, self._judge)
         drifted = found.p_value is not None and found.p_value < ALARM
         calm = found.p_value is None or found.p_value >= CALM
         if defective >= MOSTLY * WINDOW:
@@ -62,7 +60,7 @@ class Drift:
             return None
         if word == self.word:
             return None
-        return Alarm(part.time, part.id, part.version, word, verdict)
+        return Alarm(part.time, part.id, part.version, word, verdict, part.category, part.detector)
 
     def take(self, part: Part, alarm: Alarm | None) -> None:
         """Add a part, and remember the alarm that it raised."""

@@ -65,7 +65,8 @@ class Lessons:
         self.root, good, defective = _folders(dataset, category)
         self._targets = {GOOD: good, DEFECTIVE: defective}
         self.provenance = self.root / PROVENANCE
-        self.steps = list(self._steps(record.parts(feedback=True, limit=10**9)[::-1]))
+        said = record.parts(categories=[category], feedback=True, limit=10**9)
+        self.steps = list(self._steps(said[::-1]))
 
     @property
     def new(self) -> list[Step]:

@@ -21,6 +21,8 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS parts (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     time TEXT NOT NULL,
+    category TEXT NOT NULL,
+    detector TEXT NOT NULL,
     name TEXT NOT NULL,
     sha256 TEXT NOT NULL,
     path BLOB NOT NULL,
@@ -36,13 +38,16 @@ CREATE TABLE IF NOT EXISTS parts (
     feedback TEXT NOT NULL DEFAULT '',
     feedback_reason TEXT NOT NULL DEFAULT '',
     feedback_time TEXT NOT NULL DEFAULT '',
-    UNIQUE (name, sha256, version)
+    UNIQUE (category, name, sha256, version)
 );
 CREATE INDEX IF NOT EXISTS parts_by_time ON parts (time);
+CREATE INDEX IF NOT EXISTS parts_by_category ON parts (category, decision);
 CREATE INDEX IF NOT EXISTS parts_with_feedback ON parts (feedback) WHERE feedback != '';
 CREATE TABLE IF NOT EXISTS alarms (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     time TEXT NOT NULL,
+    category TEXT NOT NULL,
+    detector TEXT NOT NULL,
     part INTEGER NOT NULL,
     version TEXT NOT NULL,
     word TEXT NOT NULL,
@@ -58,7 +63,9 @@ CREATE INDEX IF NOT EXISTS outbox_by_sink ON outbox (sink, id);
 SHOWN = (
     *("id", "time", "name", "sha256", "path", "decision", "score", "p_value", "boxes", "overlay"),
     *("reason", "version", "milliseconds", "feedback", "feedback_reason", "feedback_time"),
+    *("category", "detector"),
 )
+ALARMS = "time, part, version, word, verdict, category, detector, id"
 BUSY = 30  # seconds to wait for another process that writes
 
 
@@ -94,6 +101,8 @@ class Part:
     feedback: str = ""
     feedback_reason: str = ""
     feedback_time: str = ""
+    category: str = ""
+    detector: str = ""
     id: int = 0
 
     def message(self) -> dict[str, Any]:
@@ -120,6 +129,8 @@ class Alarm:
     version: str
     word: str
     verdict: str
+    category: str = ""
+    detector: str = ""
     id: int = 0
 
     def message(self) -> dict[str, Any]:
@@ -144,7 +155,7 @@ class Record:
 
     Parameters
     ----------
-    about : what every message says besides: dataset, category, detector's name.
+    about : what every message says besides: the dataset.
     """
 
     def __init__(self, file: Path | str, about: Mapping[str, str] | None = None) -> None:
@@ -179,16 +190,20 @@ class Record:
         with self._lock:
             self._connection.close()
 
-    def stamp(self, name: str) -> str:
+    def stamp(self, category: str, name: str) -> str:
         """Return by what the last file of this name that was judged is known; empty if none was."""
-        row = self._one("SELECT stamp FROM parts WHERE name = ? ORDER BY id DESC LIMIT 1", name)
+        row = self._one(
+            "SELECT stamp FROM parts WHERE category = ? AND name = ? ORDER BY id DESC LIMIT 1",
+            *(category, name),
+        )
         return "" if row is None else str(row[0])
 
-    def has(self, name: str, sha256: str, stamp: str) -> bool:
+    def has(self, category: str, name: str, sha256: str, stamp: str) -> bool:
         """Check whether a file of this name and content was judged, and note its new stamp."""
         with self._changing() as connection:
             changed = connection.execute(
-                "UPDATE parts SET stamp = ? WHERE name = ? AND sha256 = ?", (stamp, name, sha256)
+                "UPDATE parts SET stamp = ? WHERE category = ? AND name = ? AND sha256 = ?",
+                (stamp, category, name, sha256),
             )
             return changed.rowcount > 0
 
@@ -208,11 +223,13 @@ class Record:
         """
         with self._changing() as connection:
             cursor = connection.execute(
-                "INSERT INTO parts (time, name, sha256, path, stamp, decision, score, p_value, "
-                "boxes, overlay, reason, version, milliseconds) VALUES "
-                "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO parts (time, category, detector, name, sha256, path, stamp, decision, "
+                "score, p_value, boxes, overlay, reason, version, milliseconds) VALUES "
+                "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (
                     part.time,
+                    part.category,
+                    part.detector,
                     part.name,
                     part.sha256,
                     os.fsencode(part.path),
@@ -228,14 +245,17 @@ class Record:
                 ),
             )
             if not cursor.rowcount:
-                return self.find(part.name, part.sha256, part.version) or part
+                return self.find(part.category, part.name, part.sha256, part.version) or part
             part = replace(part, id=int(cursor.lastrowid or 0))
             self._post(connection, part.message(), sinks)
             if alarm is not None:
                 cursor = connection.execute(
-                    "INSERT INTO alarms (time, part, version, word, verdict) "
-                    "VALUES (?, ?, ?, ?, ?)",
-                    (alarm.time, part.id, alarm.version, alarm.word, alarm.verdict),
+                    "INSERT INTO alarms (time, category, detector, part, version, word, verdict) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        *(alarm.time, alarm.category, alarm.detector, part.id),
+                        *(alarm.version, alarm.word, alarm.verdict),
+                    ),
                 )
                 alarm = replace(alarm, part=part.id, id=int(cursor.lastrowid or 0))
                 self._post(connection, alarm.message(), alarm_sinks)
@@ -246,17 +266,19 @@ class Record:
         row = self._one(f"SELECT {', '.join(SHOWN)} FROM parts WHERE id = ?", number)
         return None if row is None else _part(row)
 
-    def find(self, name: str, sha256: str, version: str) -> Part | None:
+    def find(self, category: str, name: str, sha256: str, version: str) -> Part | None:
         """Return the part of a name and a content that a version of the detector judged."""
         row = self._one(
-            f"SELECT {', '.join(SHOWN)} FROM parts WHERE name = ? AND sha256 = ? AND version = ?",
-            *(name, sha256, version),
+            f"SELECT {', '.join(SHOWN)} FROM parts "
+            "WHERE category = ? AND name = ? AND sha256 = ? AND version = ?",
+            *(category, name, sha256, version),
         )
         return None if row is None else _part(row)
 
     def parts(
         self,
         *,
+        categories: Sequence[str] = (),
         after: int = 0,
         before: int | None = None,
         since: str = "",
@@ -271,6 +293,7 @@ class Record:
 
         Parameters
         ----------
+        categories : only those; all, if none are given.
         after, before : only numbers above, or below.
         since, until : only times from the first, and before the second, as ISO 8601 sorts.
         decision : only good, defective or unreadable ones.
@@ -278,8 +301,9 @@ class Record:
         feedback : only those that a person said something about.
         readable : only those that are photographs.
         """
-        conditions: list[str] = ["id > ?"]
-        values: list[Any] = [after]
+        among, names = _among(categories)
+        conditions: list[str] = ["id > ?", among]
+        values: list[Any] = [after, *names]
         for condition, value in (
             ("id < ?", before),
             ("time >= ?", since),
@@ -302,16 +326,28 @@ class Record:
         )
         return [_part(row) for row in rows]
 
-    def counts(self) -> dict[str, int]:
-        """Count the parts by decision."""
-        rows = self._all("SELECT decision, count(*) FROM parts GROUP BY decision")
+    def counts(self, categories: Sequence[str] = ()) -> dict[str, int]:
+        """Count the parts by decision; of all categories, if none are given."""
+        among, names = _among(categories)
+        rows = self._all(
+            f"SELECT decision, count(*) FROM parts WHERE {among} GROUP BY decision", *names
+        )
         return dict.fromkeys((GOOD, DEFECTIVE, UNREADABLE), 0) | dict(rows)
 
-    def alarms(self, limit: int = 20) -> list[Alarm]:
-        """List the latest alarms, the newest first."""
+    def judged(self, category: str) -> dict[str, tuple[int, int]]:
+        """Count the parts that each version judged, and how many of them it called defective."""
         rows = self._all(
-            "SELECT time, part, version, word, verdict, id FROM alarms ORDER BY id DESC LIMIT ?",
-            limit,
+            "SELECT version, count(*), sum(decision = 'defective') FROM parts "
+            "WHERE category = ? AND decision != 'unreadable' GROUP BY version",
+            category,
+        )
+        return {version: (count, defective) for version, count, defective in rows}
+
+    def alarms(self, limit: int = 20, categories: Sequence[str] = ()) -> list[Alarm]:
+        """List the latest alarms, the newest first; of all categories, if none are given."""
+        among, names = _among(categories)
+        rows = self._all(
+            f"SELECT {ALARMS} FROM alarms WHERE {among} ORDER BY id DESC LIMIT ?", *names, limit
         )
         return [Alarm(*row) for row in rows]
 
@@ -375,6 +411,13 @@ class Record:
     def _all(self, query: str, *values: Any) -> list[Any]:
         with self._lock:
             return self._connection.execute(query, values).fetchall()
+
+
+def _among(categories: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """Return the condition that a category is one of some, and its values."""
+    if not categories:
+        return "1", ()
+    return f"category IN ({', '.join('?' * len(categories))})", categories
 
 
 def _part(row: Sequence[Any]) -> Part:

@@ -33,6 +33,7 @@ from flawline.errors import FlawlineError
 from flawline.inspection.folder import UNREADABLE
 from flawline.station.drift import WINDOW
 from flawline.station.pictures import suffix_of
+from flawline.station.products import Product
 from flawline.station.record import Part, told_time
 from flawline.station.station import Station, StoreError
 
@@ -42,6 +43,12 @@ LISTENERS = 32  # open pages
 LOOK = 0.3  # seconds between two looks for new parts
 COOKIE = "flawline_token"
 TOKEN = "FLAWLINE_TOKEN"
+GAUGES = {
+    "drift_alarm": "1 while the drift alarm is on",
+    "messages_waiting": "messages that are not delivered",
+    "last_part_timestamp_seconds": "when the last part was judged",
+    "last_part_milliseconds": "time that judging the last part took",
+}
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "testserver")
 
 
@@ -73,7 +80,7 @@ def application(
     """
     app = FastAPI(title="flawline", docs_url=None, redoc_url=None, openapi_url=None)
     stopping = stopping or Event()
-    record, about = station.record, station.record.about
+    record, about, categories = station.record, station.record.about, station.categories
     page, policy = _page(station)
     busy = {"judging": 0, "listening": 0}
     judging = ThreadPoolExecutor(1)
@@ -103,14 +110,20 @@ def application(
 
     @app.get("/health")
     def health() -> dict[str, Any]:
-        return {"status": "ok", "version": station.version, **about}
+        versions = {one.category: one.version for one in station.products.values()}
+        return {"status": "ok", "versions": versions, **about}
 
     @app.get("/metrics")
     def metrics() -> Response:
         return PlainTextResponse(_metrics(station), media_type="text/plain; version=0.0.4")
 
     @app.post("/inspect")
-    async def inspect(request: Request, name: str = Query("", max_length=200)) -> dict[str, Any]:
+    async def inspect(
+        request: Request,
+        name: str = Query("", max_length=200),
+        product: str = Query("", max_length=200),
+    ) -> dict[str, Any]:
+        whose = _product(station, product)
         if name and not name.isprintable():
             raise HTTPException(422, "name: has characters that do not print")
         if busy["judging"] >= at_once:
@@ -124,19 +137,22 @@ def application(
             content = await _body(request, max_megabytes)
             # in one thread, because each that calls torch would start threads of its own
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(judging, _inspect, station, content, name)
+            return await loop.run_in_executor(judging, _inspect, station, whose, content, name)
         finally:
             busy["judging"] -= 1
 
     @app.get("/parts")
     def parts(
+        product: str = "",
         before: int | None = Query(None, ge=1),
         since: str = "",
         until: str = "",
         decision: Literal["good", "defective", "unreadable", ""] = "",
         limit: int = Query(50, ge=1, le=500),
     ) -> dict[str, Any]:
+        some = [_product(station, product).category] if product else categories
         found = record.parts(
+            categories=some,
             before=before,
             since=_time("since", since),
             until=_time("until", until),
@@ -145,7 +161,7 @@ def application(
         )
         return {
             "parts": [_shown(station, part) for part in found],
-            "alarms": [alarm.message() for alarm in record.alarms()],
+            "alarms": [alarm.message() for alarm in record.alarms(categories=some)],
             **_state(station),
         }
 
@@ -187,21 +203,31 @@ def application(
     return app
 
 
-def _inspect(station: Station, content: bytes, name: str) -> dict[str, Any]:
+def _inspect(station: Station, product: Product, content: bytes, name: str) -> dict[str, Any]:
     sha256 = hashlib.sha256(content).hexdigest()
     suffix = suffix_of(content)
     name = name or f"{sha256[:16]}{suffix}"
-    if known := station.record.find(name, sha256, station.version):
+    if known := station.record.find(product.category, name, sha256, product.version):
         return _shown(station, known)
     with tempfile.TemporaryDirectory(prefix="flawline-") as folder:
         path = Path(folder, f"photograph{suffix}")
         path.write_bytes(content)
-        looked = station.look(path, name, sha256)
+        looked = station.look(product, path, name, sha256)
     if looked.part.decision == UNREADABLE:
         raise HTTPException(422, f"not a photograph that can be judged: {looked.part.reason}")
     kept = station.keep(looked.part, content, suffix)
     part, _ = station.take(replace(looked, part=replace(looked.part, path=kept)))
     return _shown(station, part)
+
+
+def _product(station: Station, name: str) -> Product:
+    """Return the product of a request; an HTTPException if it names none of the station's."""
+    known = ", ".join(station.categories)
+    if not name and len(station.products) > 1:
+        raise HTTPException(422, f"product: must say whose photograph it is: one of {known}")
+    if name and name not in station.products:
+        raise HTTPException(422, f"product: must be one of {known}; found {name!r}")
+    return station.products[name or known]
 
 
 async def _body(request: Request, max_megabytes: float) -> bytes:
@@ -226,7 +252,9 @@ async def _events(station: Station, after: int, stopping: Event) -> AsyncIterato
     yield "retry: 2000\n\n"
     before = None
     while not stopping.is_set():
-        parts = await run_in_threadpool(station.record.parts, after=after, limit=200)
+        parts = await run_in_threadpool(
+            station.record.parts, categories=station.categories, after=after, limit=200
+        )
         state = await run_in_threadpool(_state, station)
         for part in reversed(parts):
             after = part.id
@@ -277,7 +305,7 @@ def _time(key: str, value: str) -> str:
 
 def _found(station: Station, number: int) -> Part:
     found = station.record.part(number) if number < 2**63 else None
-    if found is None:
+    if found is None or found.category not in station.products:
         raise HTTPException(404, f"there is no part {number} in the record")
     return found
 
@@ -287,58 +315,62 @@ def _shown(station: Station, part: Part) -> dict[str, Any]:
     told = part.message()
     del told["path"], told["kind"], told["overlay"]
     kept = part.overlay and (station.pictures.folder / part.overlay).is_file()
-    threshold = float(station.trained.threshold["value"])
+    threshold = float(station.products[part.category].judge.threshold["value"])
     picture = f"/pictures/{part.overlay}" if kept else None
     return told | {"threshold": threshold, "picture": picture}
 
 
 def _state(station: Station) -> dict[str, Any]:
-    alarms = station.record.alarms(1)
-    return {
-        "counts": station.record.counts(),
-        "waiting": station.record.waiting(),
-        "alarm": alarms[0].message() if alarms and alarms[0].word != "none" else None,
-    }
+    """Return counts and the alarm that is on, if any, by product, and the messages that wait."""
+    products = {}
+    for category in station.categories:
+        alarms = station.record.alarms(1, [category])
+        products[category] = {
+            "counts": station.record.counts([category]),
+            "alarm": alarms[0].message() if alarms and alarms[0].word != "none" else None,
+        }
+    return {"products": products, "waiting": station.record.waiting()}
 
 
 def _metrics(station: Station) -> str:
     """Return what Prometheus reads."""
     state = _state(station)
-    last = station.record.parts(limit=1)
-    seen = datetime.fromisoformat(last[0].time).timestamp() if last else 0
+    parts, found = [], dict[str, list[str]]()
+    for product in station.products.values():
+        own = state["products"][product.category]
+        about = station.record.about | {"category": product.category, "detector": product.detector}
+        labels = ",".join(f"{key}={json.dumps(value)}" for key, value in about.items())
+        parts += [
+            f'flawline_parts_total{{{labels},decision="{decision}"}} {count}'
+            for decision, count in own["counts"].items()
+        ]
+        last = station.record.parts(categories=[product.category], limit=1)
+        seen = datetime.fromisoformat(last[0].time).timestamp() if last else 0
+        took = (last[0].milliseconds or 0) if last else 0
+        for name, value in (
+            ("drift_alarm", int(own["alarm"] is not None)),
+            ("last_part_timestamp_seconds", seen),
+            ("last_part_milliseconds", took),
+        ):
+            found.setdefault(name, []).append(f"flawline_{name}{{{labels}}} {value}")
     labels = ",".join(f"{key}={json.dumps(value)}" for key, value in station.record.about.items())
-    parts = [
-        f'flawline_parts_total{{{labels},decision="{decision}"}} {count}'
-        for decision, count in state["counts"].items()
-    ]
-    gauges = {
-        "flawline_drift_alarm": (int(state["alarm"] is not None), "1 while the drift alarm is on"),
-        "flawline_messages_waiting": (state["waiting"], "messages that are not delivered"),
-        "flawline_last_part_timestamp_seconds": (seen, "when the last part was judged"),
-        "flawline_last_part_milliseconds": (
-            (last[0].milliseconds or 0) if last else 0,
-            "time that judging the last part took",
-        ),
-    }
+    found["messages_waiting"] = [f"flawline_messages_waiting{{{labels}}} {state['waiting']}"]
     lines = [
         "# HELP flawline_parts_total parts in the record",
         "# TYPE flawline_parts_total counter",
         *parts,
     ]
-    for name, (value, words) in gauges.items():
-        lines += [f"# HELP {name} {words}", f"# TYPE {name} gauge", f"{name}{{{labels}}} {value}"]
+    for name, values in found.items():
+        head = f"flawline_{name}"
+        lines += [f"# HELP {head} {GAUGES[name]}", f"# TYPE {head} gauge", *values]
     return "\n".join(lines) + "\n"
 
 
 def _page(station: Station) -> tuple[str, str]:
     """Return the page, and the policy that allows its own script alone."""
-    trained, about = station.trained, station.record.about
     facts = {
-        **about,
-        "version": station.version,
-        "threshold": float(trained.threshold["value"]),
-        "promise": str(trained.threshold.get("promise", "")),
-        "calibration": [float(score) for score in trained.calibration],
+        **station.record.about,
+        "products": [_facts(product) for product in station.products.values()],
         "window": WINDOW,
     }
     # in a script, `</script>` would end it
@@ -352,6 +384,18 @@ def _page(station: Station) -> tuple[str, str]:
         "frame-ancestors 'none'"
     )
     return text, policy
+
+
+def _facts(product: Product) -> dict[str, Any]:
+    judge = product.judge
+    return {
+        "category": product.category,
+        "detector": product.detector,
+        "version": product.version,
+        "note": product.note,
+        "threshold": float(judge.threshold["value"]),
+        "calibration": [float(score) for score in judge.calibration],
+    }
 
 
 class Server:

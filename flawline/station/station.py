@@ -1,4 +1,4 @@
-"""A trained detector that judges photographs one by one and records each."""
+"""Detectors that judge photographs one by one and record each."""
 
 import sqlite3
 import time
@@ -23,13 +23,11 @@ from flawline.inspection.folder import (
     judge_photographs,
     read_photograph,
 )
-from flawline.inspection.open_detector import chosen_detector, open_detector
-from flawline.inspection.run_settings import run_folder
-from flawline.inspection.trained_detector import Photograph, TrainedDetector
-from flawline.layout import Layout, RunFolder
-from flawline.provenance import digest, file_hash
+from flawline.inspection.judging import Photograph
+from flawline.provenance import file_hash
 from flawline.station.drift import NONE, WINDOW, Drift
 from flawline.station.pictures import Pictures, Rule
+from flawline.station.products import Product, open_products, station_folder
 from flawline.station.record import Alarm, Part, Record, now
 
 
@@ -61,33 +59,56 @@ class Station:
 
     Parameters
     ----------
-    version : of the detector, for the record.
+    products : whose parts come; of different categories.
     sinks : by name, who gets messages: about every part, or only about defective and unreadable
         ones. All get alarms.
     """
 
     def __init__(
         self,
-        trained: TrainedDetector,
-        version: str,
+        products: Sequence[Product],
         record: Record,
         pictures: Pictures,
         sinks: Sequence[tuple[str, bool]] = (),
     ) -> None:
-        self.trained, self.version = trained, version
+        self.products = {product.category: product for product in products}
         self.record, self.pictures = record, pictures
         self._sinks = tuple(sinks)
         self._lock = Lock()
         cv2.setNumThreads(1)  # one small image at a time; torch has the cores
 
     @property
-    def drift(self) -> Drift:
-        """The latest parts of this version of the detector, whichever program judged them."""
-        before = self.record.parts(version=self.version, readable=True, limit=WINDOW)
-        alarms = [one for one in self.record.alarms(1) if one.version == self.version]
-        return Drift(self.trained, before[::-1], alarms[0].word if alarms else NONE)
+    def categories(self) -> list[str]:
+        """The categories of its products."""
+        return list(self.products)
 
-    def knows(self, name: str, sha256: str, stamp: str) -> bool:
+    def product_of(self, name: str) -> Product | None:
+        """Return whose part a file shows: the only product's, or that which its folder is named by.
+
+        Parameters
+        ----------
+        name : below the watched folder.
+        """
+        if len(self.products) == 1:
+            return next(iter(self.products.values()))
+        folder, _, file = name.partition("/")
+        return self.products.get(folder) if file else None
+
+    def stamp(self, name: str) -> str:
+        """Return by what the last judged file of a name is known; empty if there is none."""
+        product = self.product_of(name)
+        return "" if product is None else self.record.stamp(product.category, name)
+
+    def drift(self, product: Product) -> Drift:
+        """Return the latest parts of this version of a detector, whichever program judged them."""
+        own = [product.category]
+        before = self.record.parts(
+            categories=own, version=product.version, readable=True, limit=WINDOW
+        )
+        alarms = [one for one in self.record.alarms(1, own) if one.version == product.version]
+        return Drift(product.judge, before[::-1], alarms[0].word if alarms else NONE)
+
+    def knows(self, product: Product, name: str, sha256: str, stamp: str) -> bool:
         """Check whether a file of this name and content was judged; its new stamp is recorded.
 
         Raises
@@ -96,9 +117,9 @@ class Station:
             If that could not be stored.
         """
         with _storing():
-            return self.record.has(name, sha256, stamp)
+            return self.record.has(product.category, name, sha256, stamp)
 
-    def look(self, path: Path, name: str, sha256: str) -> Looked:
+    def look(self, product: Product, path: Path, name: str, sha256: str) -> Looked:
         """Judge the photograph in a file; records nothing.
 
         Parameters
@@ -108,17 +129,20 @@ class Station:
         """
         started = time.perf_counter()
         with self._lock:
-            part = Part(now(), name, sha256, str(path.absolute()), UNREADABLE, self.version)
-            read = read_photograph(path, self.trained)
+            part = Part(
+                *(now(), name, sha256, str(path.absolute()), UNREADABLE, product.version),
+                category=product.category,
+                detector=product.detector,
+            )
+            judge = product.judge
+            read = read_photograph(path, judge)
             if isinstance(read, str):
                 return Looked(replace(part, reason=read))
             at_hand = time.perf_counter()
-            score, decision, p_value, boxes, anomaly_map = next(
-                judge_photographs([read], self.trained)
-            )
+            score, decision, p_value, boxes, anomaly_map = next(judge_photographs([read], judge))
             scored = time.perf_counter()
-            mode = self.trained.settings["prepare"]["resize"]
-            original = to_original(boxes, self.trained.image_shape, read.original, mode).tolist()
+            mode = judge.settings["prepare"]["resize"]
+            original = to_original(boxes, judge.image_shape, read.original, mode).tolist()
         marks = started, at_hand, scored, time.perf_counter()
         steps = tuple(1000 * (b - a) for a, b in pairwise(marks))
         part = replace(part, decision=decision, score=score, p_value=p_value, boxes=original)
@@ -143,7 +167,7 @@ class Station:
                 if looked.photograph is not None and self.pictures.wanted(part.decision):
                     overlay = f"{_digits(part.time)}-{part.sha256[:12]}.jpg"
                     self._draw(overlay, looked)
-                alarm = self.drift.alarm(part)
+                alarm = self.drift(self.products[part.category]).alarm(part)
                 told = part.decision in (DEFECTIVE, UNREADABLE)
                 recorded = self.record.add(
                     replace(part, overlay=overlay),
@@ -195,14 +219,14 @@ class Station:
         assert looked.photograph is not None
         assert looked.anomaly_map is not None
         assert looked.boxes is not None
-        path = self.pictures.folder / name
-        draw_overlay(path, looked.photograph, looked.anomaly_map, looked.boxes, self.trained)
+        path, judge = self.pictures.folder / name, self.products[looked.part.category].judge
+        draw_overlay(path, looked.photograph, looked.anomaly_map, looked.boxes, judge)
         self.pictures.keep(name)
 
 
 def open_station(
-    configfile: Path | str,
-    category: str | None = None,
+    source: Path | str,
+    categories: Sequence[str] = (),
     detector: str | None = None,
     seed: int | None = None,
     *,
@@ -211,30 +235,18 @@ def open_station(
     quota: float = 1000,
     sinks: Sequence[tuple[str, bool]] = (),
 ) -> Station:
-    """Open a trained detector as a station, with its record in ``results/<dataset>/station/``.
+    """Open detectors as a station, with its record in ``results/<dataset>/station/``.
 
     Parameters
     ----------
-    category, detector, seed, device : as of `open_detector`.
+    source, categories, detector, seed, device : as of `open_products`.
     keep, quota : of which parts pictures are kept, and how many megabytes of them.
     """
-    trained = open_detector(configfile, category, detector, seed, device=device)
-    config, chosen = chosen_detector(configfile, category, detector, seed)
-    files = RunFolder(run_folder(config, chosen))
-    version = digest(files=[files.weights, files.threshold])[:12]
-    about = {
-        "dataset": config.dataset.name,
-        "category": str(chosen.category),
-        "detector": str(chosen.detector),
-    }
-    folder = station_folder(about["dataset"], about["category"])
+    dataset, products = open_products(source, categories, detector, seed, device=device)
+    folder = station_folder(dataset)
     pictures = Pictures(folder / "pictures", keep, quota)
-    return Station(trained, version, Record(folder / "record.sqlite", about), pictures, sinks)
-
-
-def station_folder(dataset: str, category: str) -> Path:
-    """Return where the record and the pictures of a category are."""
-    return Path(Layout(dataset).station) / category
+    record = Record(folder / "record.sqlite", {"dataset": dataset})
+    return Station(products, record, pictures, sinks)
 
 
 def content_hash(path: Path) -> str:

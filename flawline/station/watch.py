@@ -3,8 +3,8 @@
 import fcntl
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
 
@@ -12,6 +12,7 @@ from flawline.errors import FlawlineError
 from flawline.files import given_path
 from flawline.inspection.folder import UNREADABLE
 from flawline.station.arrivals import Arrival, Arrivals, within
+from flawline.station.products import Product
 from flawline.station.record import Part
 from flawline.station.station import Station, StoreError, content_hash
 
@@ -48,11 +49,12 @@ class Watch:
                 f"{self.folder}: the station's own record and pictures lie below it, in "
                 f"{station.record.file.parent}; watch a folder that only photographs come into"
             )
-        self.arrivals = arrivals or Arrivals(self.folder, station.record.stamp)
+        self.arrivals = arrivals or Arrivals(self.folder, station.stamp)
         self.stop = stop or Event()
         self._say, self._retry = say, retry
         self._gone = False
         self._locked: set[Path] = set()
+        self._strange: set[str] = set()
 
     def run(self, *, once: bool = False) -> None:
         """Go on until `stop` is set.
@@ -81,6 +83,11 @@ class Watch:
         return False
 
     def _one(self, arrival: Arrival) -> None:
+        product = self.station.product_of(arrival.name)
+        if product is None:
+            self._tell_strange(arrival.name)
+            self.arrivals.done(arrival)
+            return
         if arrival.locked:
             if arrival.path not in self._locked:
                 self._say(f"{arrival.name}: locked by another program; waiting for it")
@@ -90,17 +97,17 @@ class Watch:
         sha256 = content_hash(arrival.path)
         while not self.stop.is_set():
             try:
-                if self.station.knows(arrival.name, sha256, arrival.stamp):
+                if self.station.knows(product, arrival.name, sha256, arrival.stamp):
                     self.arrivals.done(arrival)
                 else:
-                    self._record(arrival, sha256)
+                    self._record(product, arrival, sha256)
                 return
             except StoreError as error:
                 self._say(f"waiting, {arrival.name} is not recorded yet: {error}")
                 self.stop.wait(self._retry)
 
-    def _record(self, arrival: Arrival, sha256: str) -> None:
-        looked = self.station.look(arrival.path, arrival.name, sha256)
+    def _record(self, product: Product, arrival: Arrival, sha256: str) -> None:
+        looked = self.station.look(product, arrival.path, arrival.name, sha256)
         if arrival.changed:  # the next look at the folder takes it as it is then
             return
         if looked.part.decision == UNREADABLE and not self.arrivals.unreadable(arrival):
@@ -110,6 +117,19 @@ class Watch:
         self._say(told(part))
         if alarm is not None:
             self._say(f"{'over' if alarm.word == 'none' else 'ALARM'}: {alarm.verdict}")
+
+    def _tell_strange(self, name: str) -> None:
+        """Say once of each subfolder that it belongs to no product."""
+        folder, _, file = name.partition("/")
+        where = f"{self.folder / folder}" if file else f"{self.folder}"
+        if where in self._strange:
+            return
+        self._strange.add(where)
+        known = ", ".join(self.station.categories)
+        self._say(
+            f"{where}: photographs there are not judged, and stay: a station of several products "
+            f"has a subfolder for each, named {known}"
+        )
 
     def _tell_missing(self) -> None:
         if self.arrivals.missing != self._gone:
@@ -145,20 +165,22 @@ def stopped_by_signals(stop: Event) -> Iterator[None]:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the lock by which a category's record has one watcher.
+def alone(folder: Path, categories: Sequence[str]) -> Iterator[None]:
+    """Hold the locks by which each category has one watcher.
 
     Raises
     ------
     FlawlineError
-        If another watcher holds it.
+        If another watcher holds one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "watch.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FlawlineError(
-                f"{folder}: another `flawline watch` is at work with this record; stop it first"
-            ) from None
+    with ExitStack() as locks:
+        for category in categories:
+            lock = locks.enter_context((folder / f"watch-{category}.lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise FlawlineError(
+                    f"{folder}: another `flawline watch` is at work with {category}; stop it first"
+                ) from None
         yield

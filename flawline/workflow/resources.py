@@ -1,6 +1,6 @@
 """Memory, time, threads and GPUs of the rules."""
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,21 +40,6 @@ def minutes(base: int) -> Callable[..., int]:
         return attempt * base
 
     return runtime
-
-
-SPINS = (
-    "1000"  # turns of a loop; GNU's own default, 300,000, is longer than most steps of a training
-)
-
-
-def spin_briefly(environment: MutableMapping[str, str]) -> None:
-    """Let threads that wait for others give their core away soon, in all jobs.
-
-    A thread that spins takes a core from whatever else runs, and from the thread it waits for: on a
-    busy machine a training takes several times as long. Settings of the user's own remain.
-    """
-    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & environment.keys():
-        environment["GOMP_SPINCOUNT"] = SPINS
 
 
 def train_first(wildcards: Wildcards) -> int:

@@ -20,7 +20,15 @@ def trained(calibration: np.ndarray, mode: str = "split") -> TrainedDetector:
     calibration = np.sort(calibration)
     threshold = {"value": float(calibration[-2]), "promise": "None.", "mode": mode}
     detector: Any = None
-    return TrainedDetector(detector, {}, threshold, calibration, (0.0, 1.0), 1.0, Geometry((8, 8)))
+    return TrainedDetector(
+        detector=detector,
+        settings={},
+        threshold=threshold,
+        calibration=calibration,
+        scale=(0.0, 1.0),
+        limit=1.0,
+        geometry=Geometry((8, 8)),
+    )
 
 
 def verdicts(scores: np.ndarray, model: TrainedDetector) -> list[Verdict]:

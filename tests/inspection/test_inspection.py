@@ -100,7 +100,9 @@ class TestAnInspection:
         self, category: TrainedCategory
     ) -> None:
         trained = category.trained()
-        scores = trained.score(checked_photographs(category.run("patchcore"))).scores
+        scores = trained.score(
+            checked_photographs(category.run("patchcore"), category.geometry)
+        ).scores
         assert scores.max() == trained.threshold["value"]
         assert not trained.defective(scores).any()
 

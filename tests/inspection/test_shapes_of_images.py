@@ -10,8 +10,7 @@ from photographs import photograph, save
 from PIL import Image
 
 from flawline.data.geometry import Geometry
-from flawline.detectors.base import Scores
-from flawline.detectors.data import Data
+from flawline.detectors.data import Data, Scores
 from flawline.inspection import page
 from flawline.inspection.folder import Verdict, inspect_folder
 from flawline.inspection.trained_detector import TrainedDetector
@@ -30,7 +29,8 @@ class Brightest:
 
 
 def trained(shape: tuple[int, int], regions: dict[str, Any]) -> TrainedDetector:
-    settings = {
+    settings: dict[str, Any] = {
+        "detector": {"method": "any"},
         "max_megapixels": 1,
         "prepare": {"resize": "letterbox"},
         "regions": regions,
@@ -40,7 +40,13 @@ def trained(shape: tuple[int, int], regions: dict[str, Any]) -> TrainedDetector:
     threshold = {"value": 50.0, "promise": "None."}
     detector: Any = Brightest()
     return TrainedDetector(
-        detector, settings, threshold, np.zeros(4), (0.0, 200.0), 50.0, Geometry(shape)
+        detector=detector,
+        settings=settings,
+        threshold=threshold,
+        calibration=np.zeros(4),
+        scale=(0.0, 200.0),
+        limit=50.0,
+        geometry=Geometry(shape),
     )
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def said(here: Path) -> Callable[..., Part]:
     """Records a photograph and what a person says about it."""
-    record = Record(here / "results/mine/station/bolt/record.sqlite")
+    record = Record(here / "results/mine/station/record.sqlite")
 
-    def say(name: str, feedback: str, reason: str = "", seed: int = 1) -> Part:
+    def say(
+        name: str, feedback: str, reason: str = "", seed: int = 1, category: str = "bolt"
+    ) -> Part:
         path = here / "incoming" / name
         save(path, photograph(seed))
         part = Part(now(), name, file_hash(path), str(path), "defective", "v1", 2.5, 0.1)
+        part = replace(part, category=category)
         part = record.add(part, "")
         record.say(part.id, feedback, reason)
         return part
@@ -44,7 +48,7 @@ def said(here: Path) -> Callable[..., Part]:
 def lessons(here: Path, **dataset: Any) -> Lessons:
     given = {"name": "mine", "source": str(here / "parts")} | dataset
     config = load_config({"dataset": given, "detectors": {"patchcore": {}}}, "my.yaml")
-    record = Record(here / "results/mine/station/bolt/record.sqlite")
+    record = Record(here / "results/mine/station/record.sqlite")
     return Lessons(record, config.dataset, "bolt")
 
 
@@ -61,6 +65,7 @@ def test_good_parts_are_for_training_and_defects_for_the_test(
 ) -> None:
     good, bad = said("a.png", "good", "a reflection", 1), said("b.png", "defective", "a crack", 2)
     said("c.png", "", seed=3)
+    said("d.png", "good", seed=4, category="nut")
     before, sources = files(here / "parts"), files(here / "incoming")
     lessons(here).copy()
     after = files(here / "parts/bolt")
@@ -150,7 +155,7 @@ def test_what_cannot_be_copied_is_told(here: Path, said: Callable[..., Part]) ->
 def test_a_changed_mind_says_what_to_delete(here: Path, said: Callable[..., Part]) -> None:
     part = said("a.png", "good")
     lessons(here).copy()
-    Record(here / "results/mine/station/bolt/record.sqlite").say(part.id, "defective", "")
+    Record(here / "results/mine/station/record.sqlite").say(part.id, "defective", "")
     made = lessons(here)
     assert made.new == []
     assert f"delete {here}/parts/bolt/train/good/station-" in made.left_out[0].reason

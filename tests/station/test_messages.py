@@ -31,12 +31,15 @@ def until(condition: Callable[[], object]) -> None:
 
 @pytest.fixture
 def record(tmp_path: Path) -> Record:
-    return Record(tmp_path / "record.sqlite", {"category": "bolt"})
+    return Record(tmp_path / "record.sqlite", {"dataset": "mine"})
 
 
 def add(record: Record, sink: Sink, *names: str, alarm: Alarm | None = None) -> None:
     for name in names:
-        part = Part(now(), name, name, name, "defective", "v1", 2.5, 0.1, [[1, 2, 3, 4]])
+        part = Part(
+            *(now(), name, name, name, "defective", "v1", 2.5, 0.1, [[1, 2, 3, 4]]),
+            category="bolt",
+        )
         record.add(part, "", [sink.name], alarm, [sink.name])
 
 
@@ -87,6 +90,7 @@ def test_a_webhook_gets_every_message_in_order_though_it_fails_at_first(
     kinds = [(one["kind"], one.get("name", one.get("word"))) for one in receiver.accepted]
     assert kinds == [("part", "a"), ("alarm", "higher"), ("part", "b"), ("alarm", "higher")]
     assert receiver.accepted[0]["category"] == "bolt"
+    assert receiver.accepted[0]["dataset"] == "mine"
     assert receiver.accepted[0]["boxes"] == [[1, 2, 3, 4]]
     assert len(said) == 2
     assert "answered 500" in said[0]

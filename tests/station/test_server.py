@@ -60,7 +60,7 @@ def test_a_photograph_gets_the_verdict_of_the_pipeline(
     assert [one.json()["score"] for one in got] == pytest.approx(expected, rel=1e-3)
     first = got[0].json()
     assert first["decision"] in ("good", "defective")
-    assert first["threshold"] == station.trained.threshold["value"]
+    assert first["threshold"] == station.products["bolt"].judge.threshold["value"]
     assert client.get(first["picture"]).headers["content-type"] == "image/jpeg"
     assert "path" not in first
     kept = station.record.part(first["id"])
@@ -203,7 +203,7 @@ def test_metrics_count_parts_and_tell_alarms(
     assert f'flawline_parts_total{{{labels},decision="{decision}"}} 1\n' in text
     assert f"flawline_drift_alarm{{{labels}}} 0\n" in text
     part = station.record.parts()[0]
-    alarm = Alarm(now(), 0, "v1", "higher", "Drift.")
+    alarm = Alarm(now(), 0, "bolt1", "higher", "Drift.", "bolt", "patchcore")
     station.record.add(replace(part, name="another"), "", (), alarm)
     assert f"flawline_drift_alarm{{{labels}}} 1\n" in client.get("/metrics").text
 
@@ -213,6 +213,52 @@ def test_the_page_needs_no_network_and_runs_no_other_script(client: TestClient) 
     assert "http://" not in answer.text.replace("http://www.w3.org/2000/svg", "")
     assert "https://" not in answer.text
     assert "default-src 'none'; script-src 'sha256-" in answer.headers["content-security-policy"]
+
+
+class TestOfSeveralProducts:
+    @pytest.fixture
+    def station(self, new_station: MakeStation) -> Station:
+        return new_station(categories=["bolt", "nut"])
+
+    def test_a_photograph_says_whose_it_is(
+        self, client: TestClient, photographs: list[Path]
+    ) -> None:
+        content = photographs[0].read_bytes()
+        refused = client.post("/inspect", content=content)
+        assert (refused.status_code, refused.json()["detail"]) == (
+            422,
+            "product: must say whose photograph it is: one of bolt, nut",
+        )
+        refused = client.post("/inspect", params={"product": "screw"}, content=content)
+        assert "one of bolt, nut; found 'screw'" in refused.json()["detail"]
+        for product in ("nut", "bolt"):
+            answer = client.post("/inspect", params={"product": product}, content=content).json()
+            assert (answer["category"], answer["version"]) == (product, f"{product}1")
+
+    def test_pages_and_programs_can_ask_for_one_of_them(
+        self, client: TestClient, photographs: list[Path]
+    ) -> None:
+        for photograph, product in zip(photographs, ("nut", "bolt", "nut"), strict=False):
+            client.post("/inspect", params={"product": product}, content=photograph.read_bytes())
+        every = client.get("/parts").json()
+        assert [part["category"] for part in every["parts"]] == ["nut", "bolt", "nut"]
+        nuts = client.get("/parts", params={"product": "nut"}).json()["parts"]
+        assert [part["category"] for part in nuts] == ["nut", "nut"]
+        totals = {name: sum(one["counts"].values()) for name, one in every["products"].items()}
+        assert totals == {"bolt": 1, "nut": 2}
+        metrics = client.get("/metrics").text
+        assert metrics.count("# TYPE flawline_drift_alarm gauge") == 1
+        assert 'category="nut",detector="patchcore",decision=' in metrics
+        assert client.get("/health").json()["versions"] == {"bolt": "bolt1", "nut": "nut1"}
+
+    def test_parts_of_products_that_are_served_elsewhere_are_not_shown(
+        self, client: TestClient, photographs: list[Path], new_station: MakeStation
+    ) -> None:
+        content = photographs[0].read_bytes()
+        nut = client.post("/inspect", params={"product": "nut"}, content=content).json()["id"]
+        other = TestClient(application(new_station(categories=["bolt"])))
+        assert other.get("/parts").json()["parts"] == []
+        assert other.get(f"/parts/{nut}").status_code == 404
 
 
 def test_a_server_that_others_reach_needs_a_token(station: Station) -> None:
@@ -243,7 +289,9 @@ def test_a_real_server_tells_open_pages_of_new_parts_and_ends_with_a_signal(
     ) as running:
         assert running.stdout is not None
         first = running.stdout.readline()
-        assert "Serving detector" in first, first + running.stdout.read()
+        assert first.startswith("bolt: patchcore, version "), first + running.stdout.read()
+        first = running.stdout.readline()
+        assert "Serving at" in first, first + running.stdout.read()
         address = first.split()[-1]
         with requests.get(f"{address}/events", stream=True, timeout=LIMIT) as events:
             told = requests.post(

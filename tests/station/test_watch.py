@@ -21,8 +21,10 @@ from trained_category import NEW, TrainedCategory
 
 from flawline.errors import FlawlineError
 from flawline.files import read_table
+from flawline.inspection.trained_detector import TrainedDetector
 from flawline.station import watch as watching
 from flawline.station.arrivals import Arrivals
+from flawline.station.products import Product
 from flawline.station.record import Record
 from flawline.station.station import Station
 from flawline.station.watch import Watch, alone
@@ -52,7 +54,7 @@ def watch(new_station: MakeStation, incoming: Path) -> Callable[..., list[str]]:
     def run(station: Station | None = None, **options: float) -> list[str]:
         said: list[str] = []
         station = station or new_station()
-        arrivals = Arrivals(incoming, station.record.stamp, settled=0, patience=0, **options)
+        arrivals = Arrivals(incoming, station.stamp, settled=0, patience=0, **options)
         Watch(station, incoming, say=said.append, arrivals=arrivals).run(once=True)
         return said
 
@@ -71,7 +73,7 @@ def test_every_photograph_has_the_scores_of_the_pipeline_and_a_picture(
     assert len(said) == NEW
     for part in parts:
         assert f"{part.name}: {part.decision}, score {part.score:.4g}" in "\n".join(said)
-        assert part.p_value == station.trained.p_values(np.array([part.score]))[0]
+        assert part.p_value == station.products["bolt"].judge.p_values(np.array([part.score]))[0]
         with Image.open(station.pictures.folder / part.overlay) as picture:
             picture.load()
     assert station.record.counts()["defective"] == sum(
@@ -115,11 +117,14 @@ def test_what_is_no_photograph_is_recorded_with_the_reason_and_judged_once_it_is
 
 @pytest.mark.parametrize(("rule", "kept"), [("all", 1.0), ("defective", None), ("none", 0.0)])
 def test_pictures_are_kept_by_the_rule(
-    new_station: MakeStation, watch: Callable[..., list[str]], rule: str, kept: float | None
+    new_station: MakeStation,
+    watch: Callable[..., list[str]],
+    trained: TrainedDetector,
+    rule: str,
+    kept: float | None,
 ) -> None:
-    station = new_station(rule)
-    middle = {"value": float(np.median(station.trained.calibration))}
-    station.trained = replace(station.trained, threshold=middle)
+    middle = {"value": float(np.median(trained.calibration))}
+    station = new_station(rule, judge=replace(trained, threshold=middle))
     watch(station)
     decisions = [part.decision for part in station.record.parts() if part.overlay]
     if kept is None:
@@ -154,7 +159,7 @@ def test_a_record_without_space_is_waited_for_and_nothing_lost(
         if "waiting" in line:  # somebody makes room
             database.execute(f"PRAGMA max_page_count = {pages + 1000}")
 
-    arrivals = Arrivals(incoming, station.record.stamp, settled=0, patience=0)
+    arrivals = Arrivals(incoming, station.stamp, settled=0, patience=0)
     for number in range(60):
         (incoming / f"{number}.txt").write_text(str(number))
     Watch(station, incoming, say=say, arrivals=arrivals, retry=0).run(once=True)
@@ -195,7 +200,7 @@ def test_a_full_disk_is_waited_for_and_nothing_lost(
         if "waiting" in line:
             filler.unlink(missing_ok=True)
 
-    arrivals = Arrivals(incoming, station.record.stamp, settled=0, patience=0)
+    arrivals = Arrivals(incoming, station.stamp, settled=0, patience=0)
     Watch(station, incoming, say=say, arrivals=arrivals, retry=0).run(once=True)
     assert sum("waiting" in line for line in said) == 1
     assert "space" in said[0]
@@ -217,7 +222,7 @@ def test_a_folder_that_is_not_there_is_waited_for(
         if len(station.record.parts()) == NEW:
             stop.set()
 
-    arrivals = Arrivals(incoming, station.record.stamp, settled=0)
+    arrivals = Arrivals(incoming, station.stamp, settled=0)
     Watch(station, incoming, say=say, stop=stop, arrivals=arrivals).run()
     assert said[:2] == [
         f"{incoming}: is not there; waiting for it",
@@ -238,7 +243,7 @@ def test_a_locked_photograph_is_judged_when_it_is_released(
         if len(station.record.parts()) == NEW - 1:
             held.close()
 
-    arrivals = Arrivals(incoming, station.record.stamp, settled=0)
+    arrivals = Arrivals(incoming, station.stamp, settled=0)
     Watch(station, incoming, say=say, arrivals=arrivals).run(once=True)
     assert sum("locked by another program" in line for line in said) == 1
     assert len(station.record.parts()) == NEW
@@ -251,14 +256,14 @@ def test_a_photograph_replaced_while_it_is_judged_is_judged_as_it_is_afterwards(
     file, other = sorted(incoming.rglob("*.png"))[:2]
     content, look = other.read_bytes(), station.look
 
-    def slow(path: Path, name: str, sha256: str) -> object:
-        looked = look(path, name, sha256)
+    def slow(product: Product, path: Path, name: str, sha256: str) -> object:
+        looked = look(product, path, name, sha256)
         if path == file and file.read_bytes() != content:
             file.write_bytes(content)
         return looked
 
     monkeypatch.setattr(station, "look", slow)
-    arrivals = Arrivals(incoming, station.record.stamp, settled=0)
+    arrivals = Arrivals(incoming, station.stamp, settled=0)
     Watch(station, incoming, say=lambda line: None, arrivals=arrivals).run(once=True)
     parts = {part.name: part for part in station.record.parts()}
     assert len(parts) == NEW
@@ -274,14 +279,15 @@ def test_a_folder_with_the_record_in_it_is_refused(
         Watch(new_station(), tmp_path)
 
 
-def test_a_record_has_one_watcher(tmp_path: Path) -> None:
+def test_a_category_has_one_watcher(tmp_path: Path) -> None:
     with (
-        alone(tmp_path),
-        pytest.raises(FlawlineError, match="another `flawline watch`"),
-        alone(tmp_path),
+        alone(tmp_path, ["bolt"]),
+        alone(tmp_path, ["nut"]),
+        pytest.raises(FlawlineError, match="another `flawline watch` is at work with nut"),
+        alone(tmp_path, ["screw", "nut"]),
     ):
         pass
-    with alone(tmp_path):
+    with alone(tmp_path, ["bolt", "screw", "nut"]):
         pass
 
 
@@ -313,7 +319,7 @@ def test_a_killed_program_goes_on_where_it_was_and_a_signal_ends_it(
         "my.yaml",
     ]
     command += [str(incoming), "--detector", "patchcore"]
-    file = bolts.root / "results/mine/station/bolt/record.sqlite"
+    file = bolts.root / "results/mine/station/record.sqlite"
 
     def started() -> subprocess.Popen[str]:
         root = Path(watching.__file__).parents[2]
@@ -337,5 +343,5 @@ def test_a_killed_program_goes_on_where_it_was_and_a_signal_ends_it(
         said = second.communicate(timeout=LIMIT)[0]
     assert second.returncode == 0, said
     assert said.splitlines()[-1].startswith("Ended. In the record:")
-    assert len(said.splitlines()) == NEW - before + 2
+    assert len(said.splitlines()) == NEW - before + 3
     assert len(set(rows(file))) == len(rows(file)) == NEW

@@ -9,12 +9,13 @@ from snakemake.exceptions import WorkflowError
 from snakemake.iocontainers import Wildcards
 
 from flawline.config import Config, load_config
+from flawline.devices import spin_briefly
 from flawline.layout import Layout
 from flawline.workflow.inputs import Inputs, one_of
 from flawline.workflow.inspection import Inspection, inspection_table
 from flawline.workflow.lock import unlock_after_a_kill
 from flawline.workflow.params import Code, Params
-from flawline.workflow.resources import MachineResources, memory, minutes, spin_briefly
+from flawline.workflow.resources import MachineResources, memory, minutes
 from flawline.workflow.targets import Targets
 
 RUN = "results/mine/bolt/unsupervised/detectors/patchcore/seed0"
