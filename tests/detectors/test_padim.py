@@ -107,4 +107,4 @@ def test_a_model_that_would_be_too_large_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.undo()
     monkeypatch.setattr(padim, "LARGEST_EXPORTED", 1)
     with pytest.raises(FlawlineError, match="Lower `channels` to export it"):
-        fitted(of(TRAIN)).graph((32, 32))
+        fitted(of(TRAIN)).graph(SHAPE)

@@ -100,7 +100,7 @@ def test_the_exported_graph_scores_the_same(object_mask: str) -> None:
         Data(WIDE, features=(TRAIN,), object_masks=masks), reach=0.2, object_mask=object_mask
     )
     features = torch.from_numpy(TEST).float().permute(0, 3, 1, 2)
-    found = detector.graph(WIDE.shape)([features])
+    found = detector.graph(WIDE)([features])
     expected = detector.cells(Data(WIDE, features=(TEST,)))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
