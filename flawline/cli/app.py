@@ -160,6 +160,9 @@ def export(
     category: CategoryName = None,
     detector: DetectorName = None,
     seed: Annotated[int | None, typer.Option(help="Else the configuration's first.")] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="8-bit convolutions: faster, other scores.")
+    ] = False,
 ) -> None:
     """Export a trained detector as a folder that needs no torch, or as one ONNX file."""
     from flawline.inspection.export import main as exported
@@ -167,6 +170,7 @@ def export(
     given = {"--category": category, "--detector": detector, "--seed": seed}
     options = [part for key, value in given.items() if value is not None for part in (key, value)]
     with told():
+        options += ["--int8"] if int8 else []
         exported([str(file), "--configfile", str(config), *map(str, options)])
 
 

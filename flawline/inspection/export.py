@@ -7,10 +7,12 @@ screw``
 import argparse
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from flawline.configfile import read_configfile
@@ -26,7 +28,7 @@ from flawline.inspection.exported_detector import (
 )
 from flawline.inspection.graph import graph_of
 from flawline.inspection.judging import Photograph
-from flawline.inspection.parity import Comparison, compare
+from flawline.inspection.parity import Comparison, compare, compare_coarse
 from flawline.inspection.run_settings import run_folder, settings_of, version_of
 from flawline.inspection.trained_detector import (
     TrainedDetector,
@@ -35,6 +37,7 @@ from flawline.inspection.trained_detector import (
 )
 
 OPSET = 20
+QUANTIZED_BY = 40  # training images
 
 
 def export(
@@ -66,6 +69,7 @@ def export_folder(
     folder: Path | str,
     *,
     version: str,
+    int8_from: Sequence[Photograph] = (),
     **about: str,
 ) -> Comparison:
     """Write the network and all else that judging needs into a folder, as `export` a file.
@@ -73,11 +77,18 @@ def export_folder(
     Parameters
     ----------
     version : of the trained detector.
+    int8_from : if given, good training images by which the ranges of 8-bit convolutions are chosen;
+        scores may then differ, as `compare_coarse` allows.
     """
     with replacing_folder(Path(folder)) as partial:
-        _write_network(trained, photographs, partial / NETWORK, about)
+        network = partial / NETWORK
+        _write_network(trained, photographs, network, about)
+        if int8_from:
+            quantize(network, [trained.inputs([one]) for one in int8_from])
+            version += "-int8"
         write_description(partial, trained, about, version)
-        return compare(trained, open_exported(partial), photographs)
+        check = compare_coarse if int8_from else compare
+        return check(trained, open_exported(partial), photographs)
 
 
 def _write_network(
@@ -114,6 +125,41 @@ def _write_network(
     onnx.save(model, path)
 
 
+def quantize(network: Path, inputs: Sequence[Mapping[str, np.ndarray]]) -> None:
+    """Replace a network by one whose convolutions compute with 8 bits.
+
+    Parameters
+    ----------
+    inputs : of single good training images, by which the ranges of activations are chosen.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Images(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = iter(inputs)
+
+        def get_next(self) -> Any:
+            return next(self.left, None)
+
+    simpler = network.with_suffix(".simpler")
+    try:
+        quant_pre_process(str(network), str(simpler), skip_symbolic_shape=True)
+        quantize_static(
+            str(simpler),
+            str(network),
+            Images(),
+            per_channel=True,
+            # weights of 7 bits: without VNNI, sums of 8-bit products overflow
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["Conv"],
+        )
+    finally:
+        simpler.unlink(missing_ok=True)
+
+
 def metadata(trained: TrainedDetector, **about: str) -> dict[str, str]:
     """Return the metadata of the file."""
     prepare = trained.settings["prepare"]
@@ -139,6 +185,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--configfile", type=Path, required=True, help="of the training")
     for name in ("category", "detector"):
         parser.add_argument(f"--{name}", help="may be left out if there is only one")
+    parser.add_argument("--int8", action="store_true", help="8-bit convolutions; only in a folder")
     parser.add_argument("--seed", type=int, help="the first of the configuration's, if not given")
     given = parser.parse_args(arguments)
     chosen = {key: getattr(given, key) for key in ("category", "detector", "seed")}
@@ -150,14 +197,24 @@ def main(arguments: list[str] | None = None) -> None:
         names = {key: str(getattr(config.inspected, key)) for key in chosen}
         settings = settings_of(config, names["category"], names["detector"])
         alone = given.path.suffix == ".onnx"
+        if given.int8 and alone:
+            raise FlawlineError(f"--int8: only in a folder, and {given.path} is a file's name")
         trained = load_trained(run, settings, torch.device("cpu"), boxes=not alone)
         names["dataset"] = config.dataset.name
         photographs = checked_photographs(run, trained.geometry)
         if alone:
             compared = export(trained, photographs, given.path, **names)
         else:
+            training: Sequence[Photograph] = ()
+            if given.int8:
+                training = checked_photographs(run, trained.geometry, ["train"])[:QUANTIZED_BY]
             compared = export_folder(
-                trained, photographs, given.path, version=version_of(run), **names
+                trained,
+                photographs,
+                given.path,
+                version=version_of(run),
+                int8_from=training,
+                **names,
             )
     except (FlawlineError, OSError) as error:
         parser.exit(1, f"{error}\n")

@@ -78,6 +78,8 @@ def onnxruntime(file: Path | str, threads: int | None = None) -> Run:
             f"{file}: needs ONNX Runtime: pip install onnxruntime, or pip install 'flawline[onnx]'"
         ) from None
     options = SessionOptions()
+    # a thread that spins takes a core from the one that it waits for
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
     session = InferenceSession(file, options, providers=["CPUExecutionProvider"])

@@ -16,6 +16,7 @@ from flawline.synthesis.synthesize import InvisibleError, draw_one
 TOLERANCE = 5e-3
 """Largest difference from PyTorch: of scores, relative to the largest score; of maps, relative to
 their range. Features have half precision, and two runtimes round some of them differently."""
+LOST = 0.01  # of the AUROC, by 8-bit convolutions
 BATCH, NOISY = 8, 8
 DEFECTS = SyntheticSet(recipes=[Line(), CutPaste(), Noise()], combine="one_of")
 
@@ -53,6 +54,25 @@ class Comparison:
         )
 
 
+@dataclass(frozen=True)
+class _Differences:
+    """The scores of a group of images, counts, and the largest differences.
+
+    Attributes
+    ----------
+    above : images above the threshold.
+    close, wrong : other decisions at and away from it.
+    """
+
+    expected: np.ndarray
+    found: np.ndarray
+    above: int
+    close: int
+    wrong: int
+    score: float
+    pixel: float
+
+
 def compare(
     trained: Judge, exported: ExportedDetector, good_images: Sequence[Photograph]
 ) -> Comparison:
@@ -65,9 +85,9 @@ def compare(
         not that close to the threshold.
     """
     groups = [good_images, with_defects(trained, good_images)]
-    found = [_differences(trained, exported, group) for group in groups if group]
-    above, close, wrong = (sum(one[i] for one in found) for i in range(3))
-    score, pixel = (max(one[i] for one in found) for i in (3, 4))
+    found = [_differences(trained, exported, group) for group in groups]
+    wrong = sum(one.wrong for one in found)
+    score, pixel = (max(getattr(one, name) for one in found) for name in ("score", "pixel"))
     method = trained.settings["detector"]["method"]
     if not (score <= TOLERANCE and pixel <= TOLERANCE):
         raise FlawlineError(
@@ -81,7 +101,54 @@ def compare(
             f"{method}: the ONNX graph decides differently from PyTorch on {wrong} of "
             f"{sum(map(len, groups))} images. Nothing was written."
         )
-    return Comparison(len(groups[0]), len(groups[1]), int(above), score, pixel, int(close))
+    return _comparison(groups, found)
+
+
+def compare_coarse(
+    trained: Judge, exported: ExportedDetector, good_images: Sequence[Photograph]
+) -> Comparison:
+    """Compare decisions, and how well scores tell synthetic defects from good images.
+
+    Raises
+    ------
+    FlawlineError
+        If a decision differs and its score is not within `TOLERANCE` of the threshold, or the AUROC
+        falls by more than `LOST`.
+    """
+    groups = [good_images, with_defects(trained, good_images)]
+    found = [_differences(trained, exported, group) for group in groups]
+    wrong = sum(differences.wrong for differences in found)
+    before, after = (
+        _auroc(*(getattr(differences, name) for differences in found))
+        for name in ("expected", "found")
+    )
+    method = trained.settings["detector"]["method"]
+    if wrong or before - after > LOST:
+        raise FlawlineError(
+            f"{method}: with 8 bits it decides differently on {wrong} of "
+            f"{sum(map(len, groups))} images, and its AUROC of synthetic defects is {after:.4f} "
+            f"instead of {before:.4f}. Nothing was written; export it without --int8."
+        )
+    return _comparison(groups, found)
+
+
+def _auroc(good: np.ndarray, defective: np.ndarray) -> float:
+    """Return how often a defective image scores above a good one."""
+    gaps = defective[:, None] - good
+    return float((gaps > 0).mean() + 0.5 * (gaps == 0).mean())
+
+
+def _comparison(
+    groups: Sequence[Sequence[Photograph]], found: "Sequence[_Differences]"
+) -> Comparison:
+    return Comparison(
+        len(groups[0]),
+        len(groups[1]),
+        sum(one.above for one in found),
+        max(one.score for one in found),
+        max(one.pixel for one in found),
+        sum(one.close for one in found),
+    )
 
 
 def with_defects(judge: Judge, photographs: Sequence[Photograph]) -> list[Photograph]:
@@ -132,8 +199,7 @@ def _noisy(image: np.ndarray, part: int) -> np.ndarray:
 
 def _differences(
     trained: Judge, exported: ExportedDetector, photographs: Sequence[Photograph]
-) -> tuple[int, int, int, float, float]:
-    """Return counts above the threshold, of close and far wrong decisions; largest differences."""
+) -> "_Differences":
     scores: list[np.ndarray] = []
     decisions: list[np.ndarray] = []
     low, high, pixel = np.inf, -np.inf, 0.0
@@ -150,7 +216,9 @@ def _differences(
     largest = max(float(np.abs(theirs).max()), 1e-12)
     near = np.abs(theirs - trained.threshold["value"]) <= TOLERANCE * largest
     other = called != found
-    return (
+    return _Differences(
+        theirs,
+        ours,
         int(called.sum()),
         int((other & near).sum()),
         int((other & ~near).sum()),

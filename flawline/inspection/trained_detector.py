@@ -200,10 +200,12 @@ def _comparable(
     return {key: was[key] for key in keys}, {key: given[key] for key in keys}
 
 
-def checked_photographs(run: Path, geometry: Geometry) -> list[Photograph]:
-    """Return prepared good images of the run's calibration or, without any, of its training."""
+def checked_photographs(
+    run: Path, geometry: Geometry, subsets: Sequence[str] = ("calibration", "train")
+) -> list[Photograph]:
+    """Return prepared good images of the first of these subsets that the run has."""
     files = RunFolder(run)
-    for subset in ("calibration", "train"):
+    for subset in subsets:
         if files.images(subset).is_file():
             images = read_array(files.images(subset))
             sizes = read_table(files.sizes(subset))[["height", "width"]].to_numpy()

@@ -231,6 +231,38 @@ def test_a_graph_that_scores_otherwise_is_not_written_and_the_earlier_one_stays(
     assert open_exported(tmp_path / "before").version == "v1"
 
 
+def test_convolutions_of_eight_bits_run(
+    category: TrainedCategory, network: Path, tmp_path: Path
+) -> None:
+    trained, path = category.trained("patchcore"), tmp_path / "x.onnx"
+    shutil.copy(network, path)
+    good_images = good_photographs(category)
+    exporting.quantize(path, [trained.inputs([one]) for one in good_images])
+    kinds = {node.op_type for node in onnx.load(path).graph.node}
+    assert "QuantizeLinear" in kinds
+    scores = onnxruntime.InferenceSession(path).run(None, trained.inputs(good_images))[0]
+    assert np.isfinite(scores).all()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.usefixtures("quick")
+def test_eight_bits_may_change_scores_but_no_decision(
+    category: TrainedCategory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "quantize", lambda network, inputs: None)
+    trained, good_images = category.trained("patchcore"), good_photographs(category)
+    given: Any = {"version": "v1", "int8_from": good_images, "category": "bolt"}
+    detector: Any = trained.detector
+    bank = detector.memories[0].bank
+    detector.memories[0].bank = bank * 1.5
+    with pytest.raises(FlawlineError, match=r"with 8 bits it decides .* without --int8"):
+        export_folder(trained, good_images, tmp_path / "x", **given)
+    assert list(tmp_path.iterdir()) == []
+    detector.memories[0].bank = bank
+    export_folder(trained, good_images, tmp_path / "x", **given)
+    assert open_exported(tmp_path / "x").version == "v1-int8"
+
+
 @pytest.mark.usefixtures("forked")
 def test_the_command_line_writes_a_file_or_says_why_not(
     category: TrainedCategory, tmp_path: Path
