@@ -42,6 +42,7 @@ from flawline.station.watch import Watch, stopped_by_signals
 
 SIDE, KINDS = 32, 40
 FEATURES: dict[str, Any] = {"pool": 1, "normalize": False, "precision": "float32", "scale": 1.0}
+BEHIND = 60  # photographs that wait at most, so that faults meet a station at work
 MEGABYTES = 64  # of the small disk: the record and pictures of 20,000 parts, and little more
 
 
@@ -125,6 +126,16 @@ def day(root: Path, count: int, kills: int) -> dict[str, int]:
         except sqlite3.OperationalError:
             return 0
 
+    def keep_up(least: int) -> None:
+        """Wait until that many parts are recorded; they may be few for a minute, not none."""
+        seen, end = recorded(), time.monotonic() + 60
+        while seen < least:
+            assert time.monotonic() < end, f"{seen} of {count} parts, and no more for a minute"
+            assert station.is_alive(), "the station ended by itself"
+            time.sleep(0.05)
+            if (now := recorded()) > seen:
+                seen, end = now, time.monotonic() + 60
+
     def until(words: str, before: int) -> None:
         end = time.monotonic() + 60
         while words not in said.read_text()[before:]:
@@ -136,6 +147,8 @@ def day(root: Path, count: int, kills: int) -> dict[str, int]:
         station = started()
         for number in range(count):
             content = contents[number % KINDS]
+            if number % 20 == 0:
+                keep_up(number - BEHIND)
             path = incoming / f"{number // 1000:02d}" / f"{number:05d}.png"
             path.parent.mkdir(exist_ok=True)
             with path.open("wb") as file:
@@ -165,11 +178,7 @@ def day(root: Path, count: int, kills: int) -> dict[str, int]:
                 until("waiting for it", before)
                 (root / "away").rename(incoming)
                 happened["vanished folders"] += 1
-        end = time.monotonic() + 600
-        while recorded() < count:
-            assert time.monotonic() < end, f"{recorded()} of {count} parts after ten minutes"
-            assert station.is_alive(), "the station ended by itself"
-            time.sleep(0.1)
+        keep_up(count)
         time.sleep(1)  # for whatever might come twice
         station.terminate()
         station.join()
