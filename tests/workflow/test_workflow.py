@@ -204,13 +204,13 @@ class TestWhatRunsAgain:
 
 class TestThePlanInOneLine:
     def test_says_that_there_is_nothing_to_do(self, project: Project) -> None:
-        assert project.plan() == "Nothing to do: all 66 jobs are reused."
+        assert project.plan() == "Nothing to do: all 64 jobs are reused."
 
     def test_names_the_changed_option_and_counts_what_it_costs(self, project: Project) -> None:
         project.configure(changed(lambda c: c["detectors"]["featcae"].update(epochs=3)))
         line = project.plan()
-        assert line.startswith("18 of 66 jobs run: detectors.featcae.epochs (2 -> 3) changed (")
-        assert "(train 2, score 6, " in line
+        assert line.startswith("16 of 64 jobs run: detectors.featcae.epochs (2 -> 3) changed (")
+        assert "(train 2, score 4, " in line
         assert line.endswith("; 48 are reused.")
 
     def test_names_the_category_of_an_override(self, project: Project) -> None:
@@ -218,7 +218,7 @@ class TestThePlanInOneLine:
             changed(lambda c: c.update(overrides={"bolt": {"boxes": {"min_area": 9}}}))
         )
         line = project.plan()
-        assert line.startswith("6 of 66 jobs run: boxes.min_area (16 -> 9) (bolt) changed (")
+        assert line.startswith("6 of 64 jobs run: boxes.min_area (16 -> 9) (bolt) changed (")
 
     def test_names_an_added_category_and_an_added_seed(self, project: Project) -> None:
         project.configure(changed(lambda c: c["categories"].append("tablet")))
