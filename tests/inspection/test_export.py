@@ -19,7 +19,7 @@ from flawline.files import read_array
 from flawline.inspection import export as exporting
 from flawline.inspection import graph as graphs
 from flawline.inspection.export import export, export_folder
-from flawline.inspection.exported_detector import open_exported
+from flawline.inspection.exported_detector import DESCRIPTION, open_exported, replacing_folder
 from flawline.inspection.judging import Photograph
 from flawline.inspection.parity import TOLERANCE
 from flawline.inspection.trained_detector import TrainedDetector, checked_photographs
@@ -297,3 +297,23 @@ def test_smoothing_as_a_matrix_is_that_of_the_maps() -> None:
         )
         found = (down @ torch.from_numpy(cells) @ across.T).numpy()
         np.testing.assert_allclose(found, smooth_maps(cells, Geometry(shape), sigma), atol=1e-5)
+
+
+def test_an_export_that_was_there_stays_if_its_successor_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "part"
+    folder.mkdir()
+    (folder / DESCRIPTION).write_text("{}")
+    rename = Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path.name.endswith(".part"):
+            raise OSError("no")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="no"), replacing_folder(folder) as partial:
+        (partial / "new").write_text("")
+    assert [path.name for path in tmp_path.iterdir()] == ["part"]
+    assert (folder / DESCRIPTION).read_text() == "{}"
