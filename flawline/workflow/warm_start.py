@@ -21,7 +21,6 @@ import psutil
 from snakemake import benchmark
 
 from flawline.config import Config
-from flawline.options.method import NetworkUse
 from flawline.options.training import Budget
 
 Steps = tuple[tuple[str, ...], ...]
@@ -31,7 +30,6 @@ OTHERS = "others"  # the socket of all scripts that need no more than the server
 # Steps of import beyond what the server has. The first optimiser imports torch._dynamo.
 NETWORKS = ("torch", "safetensors.torch")
 TRAINING = ("torch._dynamo",)
-BACKBONES = ("torchvision.models",)
 STATISTICS = ("scipy.stats", "scipy.optimize")
 DRAWING = ("matplotlib.figure", "matplotlib.style", "matplotlib.backends.backend_agg", "jinja2")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -40,14 +38,12 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_
 def needs(config: Config) -> dict[str, Steps]:
     """Return what scripts need beyond what nearly all need, by the script's name."""
     methods = config.detectors.values()
-    pretrained = any(features.backbone != "gabor" for features in config.features.values())
-    own_backbone = any(isinstance(method, NetworkUse) for method in methods)
     trained = any(isinstance(method, Budget) for method in methods)
-    extract: Steps = (NETWORKS, BACKBONES) if pretrained else (NETWORKS,)
+    extract: Steps = (NETWORKS,)
     if any(features.backbone.startswith("timm/") for features in config.features.values()):
         extract += (("timm",),)
-    score: Steps = (NETWORKS, BACKBONES) if own_backbone else (NETWORKS,)
-    train: Steps = (NETWORKS, TRAINING) if trained and not own_backbone else score
+    score: Steps = (NETWORKS,)
+    train: Steps = (NETWORKS, TRAINING) if trained else score
     return {
         "extract_features.py": extract,
         **dict.fromkeys(("train.py", "draws.py", "learning_curve.py"), train),

@@ -650,3 +650,37 @@ class TestCheckFeatures:
         assert check._read(cache) == {
             json.dumps(["squeezenet1_1", "default", ["features"], [256, 320]])
         }
+
+
+class TestImportOfTorchvision:
+    def test_leaves_the_compiler_out_and_in_order(self) -> None:
+        program = """
+import sys
+import torch
+from flawline.features.backbones import untrained
+
+network = untrained("resnet18")
+print([name for name in sys.modules if name.startswith("torch._dynamo")])
+assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 1000)
+import torchvision.ops
+print(len(torchvision.ops.nms(torch.tensor([[0.0, 0, 1, 1]]), torch.ones(1), 0.5)))
+weight = torch.nn.Parameter(torch.ones(1))
+torch.optim.Adam([weight])
+import torch._dynamo
+print(torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)).item())
+"""
+        printed = subprocess.check_output([sys.executable, "-c", program], text=True)
+        assert printed.split("\n") == ["[]", "1", "2.0", ""]
+
+    def test_takes_a_compiler_that_is_there(self) -> None:
+        program = """
+import torch._dynamo
+from flawline.features.backbones import untrained
+
+compiler = torch._dynamo
+untrained("resnet18")
+import sys
+print(sys.modules["torch._dynamo"] is compiler)
+"""
+        printed = subprocess.check_output([sys.executable, "-c", program], text=True)
+        assert printed == "True\n"
