@@ -7,6 +7,7 @@ Detection, CVPR 2022. Section and equation numbers below are the paper's.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -23,8 +24,10 @@ from flawline.devices import has_half_precision_units, readable_tensor, to_tenso
 from flawline.learning.coreset import greedy_coreset, project
 from flawline.learning.neighbours import (
     Apart,
+    Shortening,
     nearest,
     nearest_around,
+    nearest_by_bounds,
     nearest_by_candidates,
     within,
 )
@@ -58,6 +61,27 @@ class Memory:
     images: torch.Tensor = field(init=False)
     places: torch.Tensor = field(init=False)
     scale: float = 1.0
+
+    @cached_property
+    def shortening(self) -> Shortening | None:
+        """What bounds distances from below in fewer dimensions, where that pays."""
+        return Shortening.of(self.bank) if self.bank.device.type == "cpu" else None
+
+    def nearest(
+        self, queries: torch.Tensor, rows: torch.Tensor | slice, apart: Apart | None, half: bool
+    ) -> torch.Tensor:
+        """Find distances to the nearest of some vectors: float32 (Q, C) to float32 (Q,).
+
+        Parameters
+        ----------
+        half : whether to look for them in bfloat16.
+        """
+        bank = self.bank[rows]
+        if half:
+            return nearest_by_candidates(queries, bank, apart)[0][:, 0]
+        if self.shortening is not None:
+            return nearest_by_bounds(queries, bank, self.shortening, apart)
+        return nearest(queries, bank, apart=apart)[0][:, 0]
 
     def compared(self, patches: torch.Tensor) -> torch.Tensor:
         """Return features as they are compared: whitened and of length 1, if configured."""
@@ -332,7 +356,6 @@ class PatchCore(MapDetector):
 
     def _distances(self, features: np.ndarray, memory: Memory, data: Data) -> np.ndarray:
         half = self.options.search == "auto" and has_half_precision_units(self.device.type)
-        search = nearest_by_candidates if half else nearest
         count, height, width, channels = features.shape
         pieces = data.geometry.pieces
         own, images = self._own(data, memory)
@@ -348,7 +371,7 @@ class PatchCore(MapDetector):
             apart = None if own is None else Apart(own[rows].reshape(-1), images[known])
             queries = memory.compared(patches[rows].reshape(-1, channels))
             if self.options.reach is None:
-                distances, _ = search(queries, memory.bank[known], apart=apart)
+                distances = memory.nearest(queries, known, apart, half)
             else:
                 distances = nearest_around(
                     queries.reshape(len(data), -1, channels),
