@@ -72,7 +72,8 @@ class TestNearestByBounds:
         torch.testing.assert_close(found, exact, rtol=1e-6, atol=1e-6)
 
     def test_compares_with_few(self, monkeypatch: pytest.MonkeyPatch, bank: torch.Tensor) -> None:
-        compared, whole = [], torch.Tensor.split
+        compared: list[int] = []
+        whole = torch.Tensor.split
 
         def split(tensor: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:
             if tensor.dtype == torch.int64:
