@@ -31,6 +31,7 @@ rule all:
 
 
 onstart:
+    look_at_ends_of_jobs_alone(workflow)
     WARM_STARTS.start(workflow)
 
 
