@@ -31,7 +31,7 @@ rule all:
 
 
 onstart:
-    look_at_ends_of_jobs_alone(workflow)
+    search_once_at_a_time(workflow)
     WARM_STARTS.start(workflow)
 
 

@@ -20,7 +20,7 @@ from flawline.workflow.inspection import Inspection, inspection_table
 from flawline.workflow.lock import unlock_after_a_kill
 from flawline.workflow.params import Code, Params
 from flawline.workflow.resources import MachineResources, memory, minutes, train_first
-from flawline.workflow.scheduling import look_at_ends_of_jobs_alone
+from flawline.workflow.scheduling import search_once_at_a_time
 from flawline.workflow.targets import Targets, closing_lines
 from flawline.workflow.warm_start import WarmStarts
 

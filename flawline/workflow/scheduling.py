@@ -1,20 +1,26 @@
-"""Snakemake's scheduler, told not to look for jobs when none can have become ready."""
+"""Snakemake's scheduler, kept from searching for ready jobs ever more often."""
 
+import threading
 from typing import Any
 
-USUAL = (100, 1)  # jobs and seconds: Snakemake's own limit
 
+def search_once_at_a_time(workflow: Any) -> None:
+    """Let a run have one repetition of the search for ready jobs ahead, not one for each search.
 
-def look_at_ends_of_jobs_alone(workflow: Any) -> None:
-    """Take Snakemake's usual limit of 100 starts a second away where jobs run on this machine.
-
-    With any limit, each search for jobs is repeated after its time span, and so is the repetition,
-    for ever: every job that ends adds one more search a second. After 200 jobs, 200 searches a
-    second take half a core (Snakemake 9.27). A limit that the user has set remains.
+    With a limit of starts in a time, which Snakemake has by itself (100 a second), each search is
+    repeated after that time, and so is the repetition: every job that ends adds one more search a
+    second for the rest of the run. In a run of fifteen categories they took half a core (Snakemake 9.27).
     """
     scheduler = workflow.scheduler
-    limiter = scheduler.job_rate_limiter
-    if not workflow.local_exec or limiter is None:
-        return
-    if (int(limiter.max_jobs), int(limiter.timespan)) == USUAL:
-        scheduler.job_rate_limiter = None
+    ahead: list[threading.Timer] = []
+
+    def repeat_after(delay: float) -> None:
+        if not any(timer.is_alive() for timer in ahead):
+            ahead[:] = [threading.Timer(delay, search)]
+            ahead[0].start()
+
+    def search() -> None:
+        ahead.clear()
+        scheduler._open_jobs.release()
+
+    scheduler._schedule_reevalutation = repeat_after  # the name is Snakemake's

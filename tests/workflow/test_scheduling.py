@@ -1,34 +1,36 @@
-"""Snakemake searches for jobs when one ends, not ever more often."""
+"""Snakemake searches for ready jobs once in a while, not ever more often."""
 
+import threading
 from types import SimpleNamespace
 
-import pytest
+from snakemake.scheduling.job_scheduler import JobScheduler
 
-from flawline.workflow.scheduling import look_at_ends_of_jobs_alone
+from flawline.workflow.scheduling import search_once_at_a_time
 
-
-@pytest.mark.parametrize(
-    ("local", "limit", "taken_away"),
-    [
-        (True, ("100", 1), True),
-        (True, ("100", 1.0), True),
-        (True, ("5", 1), False),
-        (True, ("100", 60), False),
-        (False, ("100", 1), False),
-    ],
-)
-def test_only_the_usual_limit_of_local_jobs_is_taken_away(
-    local: bool, limit: tuple[str, float], taken_away: bool
-) -> None:
-    limiter = SimpleNamespace(max_jobs=limit[0], timespan=limit[1])
-    workflow = SimpleNamespace(
-        local_exec=local, scheduler=SimpleNamespace(job_rate_limiter=limiter)
-    )
-    look_at_ends_of_jobs_alone(workflow)
-    assert (workflow.scheduler.job_rate_limiter is None) == taken_away
+SOON = 0.05
 
 
-def test_no_limit_is_none_to_take_away() -> None:
-    scheduler = SimpleNamespace(job_rate_limiter=None)
-    look_at_ends_of_jobs_alone(SimpleNamespace(local_exec=True, scheduler=scheduler))
-    assert scheduler.job_rate_limiter is None
+def scheduler_that_searches_once_at_a_time() -> SimpleNamespace:
+    scheduler = SimpleNamespace(_open_jobs=threading.Semaphore(0))
+    search_once_at_a_time(SimpleNamespace(scheduler=scheduler))
+    return scheduler
+
+
+def test_many_repetitions_are_one() -> None:
+    scheduler = scheduler_that_searches_once_at_a_time()
+    for _ in range(20):
+        scheduler._schedule_reevalutation(SOON)
+    assert scheduler._open_jobs.acquire(timeout=60)
+    assert not scheduler._open_jobs.acquire(timeout=4 * SOON), "no second one"
+
+
+def test_a_search_is_repeated_again_and_again() -> None:
+    scheduler = scheduler_that_searches_once_at_a_time()
+    for _ in range(3):
+        scheduler._schedule_reevalutation(SOON)
+        assert scheduler._open_jobs.acquire(timeout=60)
+
+
+def test_is_done_by_what_snakemake_has() -> None:
+    assert callable(JobScheduler._schedule_reevalutation)
+    assert "_open_jobs" in JobScheduler._schedule_reevalutation.__code__.co_consts[1].co_names
