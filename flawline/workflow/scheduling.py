@@ -9,7 +9,7 @@ def search_once_at_a_time(workflow: Any) -> None:
 
     With a limit of starts in a time, which Snakemake has by itself (100 a second), each search is
     repeated after that time, and so is the repetition: every job that ends adds one more search a
-    second for the rest of the run. In a run of fifteen categories they took half a core (Snakemake 9.27).
+    second for the rest of the run. Fifteen categories' searches took half a core (Snakemake 9.27).
     """
     scheduler = workflow.scheduler
     ahead: list[threading.Timer] = []
