@@ -18,7 +18,7 @@ from flawline.detectors.registry import method_class
 from flawline.devices import images_at_once
 from flawline.errors import FlawlineError
 from flawline.features.backbones import build_backbone
-from flawline.features.extraction import _weights_hash, patch_features
+from flawline.features.extraction import _weights_hash, made_fast, patch_features
 from flawline.files import read_array, read_json, read_table
 from flawline.inspection.judging import Judge, Photograph
 from flawline.inspection.run_settings import check_files
@@ -131,7 +131,7 @@ def _network(
 ) -> tuple[nn.Module, dict[str, Any]]:
     seen = tuple(recorded["input_size"])
     network = build_backbone(given["backbone"], given["weights"], given["layers"], seen)
-    network = network.to(device).to(memory_format=torch.channels_last)
+    network = made_fast(network, device, recorded["precision"])
     if (found := _weights_hash(network)) != recorded["weights_sha256"]:
         raise FlawlineError(
             f"{run}: trained on features from other weights than {given['weights']!r} of "
