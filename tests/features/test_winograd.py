@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from flawline.features.extraction import made_fast
 from flawline.features.winograd import WinogradConvolution, use_winograd
 
 
@@ -67,3 +68,10 @@ class TestUseWinograd:
             WinogradConvolution,
             nn.ReLU,
         ]
+
+    @pytest.mark.parametrize(
+        ("precision", "kind"), [("float32", WinogradConvolution), ("bfloat16", nn.Conv2d)]
+    )
+    def test_is_for_full_precision(self, precision: str, kind: type[nn.Module]) -> None:
+        network = made_fast(nn.Sequential(convolution()), torch.device("cpu"), precision)
+        assert type(network[0]) is kind  # type: ignore[index]
