@@ -25,6 +25,9 @@ _OUTPUT = torch.tensor(
 )
 FEWEST_CHANNELS = 128  # with fewer, the transforms take what the products save
 WORKING_BYTES = 8 << 20
+LARGEST_IMAGE = (
+    64 << 20
+)  # bytes of an image's transformed tiles; beyond, the plain way needs less memory
 
 
 class WinogradConvolution(nn.Module):
@@ -59,12 +62,14 @@ class WinogradConvolution(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Convolve float32 (N, C, H, W); the result's memory is channels-last."""
-        if torch.compiler.is_exporting() or torch.jit.is_tracing():
-            return functional.conv2d(images, self.weight, self.bias, padding=1)
         count, channels, height, width = images.shape
         rows, columns = -(-height // 4), -(-width // 4)
+        per_image = 36 * rows * columns * channels * images.itemsize
+        exported = torch.compiler.is_exporting() or torch.jit.is_tracing()
+        if exported or per_image > LARGEST_IMAGE:
+            return functional.conv2d(images, self.weight, self.bias, padding=1)
         convolved = images.new_empty(count, rows, 4, columns, 4, len(self.weight))
-        at_once = max(WORKING_BYTES // (36 * rows * columns * channels * images.itemsize), 1)
+        at_once = max(WORKING_BYTES // per_image, 1)
         for part in range(0, count, at_once):
             chunk = slice(part, part + at_once)
             self._convolve(images[chunk].permute(0, 2, 3, 1), convolved[chunk])

@@ -1,8 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.models import get_model
+from torchvision.models.feature_extraction import create_feature_extractor
 
-from flawline.features.extraction import made_fast
+from flawline.features.extraction import made_fast, patch_features
 from flawline.features.winograd import WinogradConvolution, use_winograd
 
 
@@ -37,6 +40,13 @@ class TestWinogradConvolution:
         monkeypatch.setattr("flawline.features.winograd.WORKING_BYTES", 36 * 4 * 128 * 4 * 2)
         torch.testing.assert_close(fast(images), at_once, rtol=1e-5, atol=1e-6)
 
+    def test_leaves_large_images_to_the_plain_convolution(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plain, images = convolution(), torch.randn(1, 128, 8, 8)
+        monkeypatch.setattr("flawline.features.winograd.LARGEST_IMAGE", 36 * 4 * 128 * 4 - 1)
+        assert torch.equal(WinogradConvolution(plain)(images), plain(images))
+
     def test_keeps_the_names_of_the_tensors(self) -> None:
         plain = convolution()
         assert WinogradConvolution(plain).state_dict().keys() == plain.state_dict().keys()
@@ -49,6 +59,18 @@ class TestWinogradConvolution:
 
 
 class TestUseWinograd:
+    def test_a_network_gives_the_same_features(self) -> None:
+        torch.manual_seed(0)
+        images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+        settings = {"pool": 3, "normalize": True, "precision": "float32"}
+        network = create_feature_extractor(get_model("resnet18").eval(), ["layer2", "layer3"])
+        expected = patch_features(network, images, **settings).float()
+        fast = made_fast(network, torch.device("cpu"), "float32")
+        assert any(isinstance(layer, WinogradConvolution) for layer in fast.modules())
+        torch.testing.assert_close(
+            patch_features(fast, images, **settings).float(), expected, rtol=2e-3, atol=1e-4
+        )
+
     def test_replaces_what_saves_time_and_nothing_else(self) -> None:
         kept = [
             convolution(64, 128),
